@@ -1,0 +1,93 @@
+"""Take an HTTP connection over from aiohttp and use it as a plain stream of bytes.
+
+Docker's attach and exec, and Kubernetes' exec, attach and port-forward over SPDY, begin as an HTTP
+request and go on as a protocol of their own on the same connection (RFC 9110, section 7.8). The
+handler must stay in its coroutine until the stream has ended, then return ``stream.response``:
+aiohttp then closes the connection and writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
+
+
+class _TakenResponse(web.Response):
+    """Stands for the answer that was already written by hand."""
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class HijackedStream:
+    """Both directions of a connection that HTTP no longer owns."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.response: web.Response = _TakenResponse()
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """Up to ``limit`` bytes from the client; ``b""`` once it has closed its sending half."""
+        return await self.reader.read(limit)
+
+    async def write(self, data: bytes) -> None:
+        """Send ``data`` and wait until the connection takes more.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
+        self.writer.write(data)
+        await self.writer.drain()
+
+    def write_eof(self) -> None:
+        """Close our sending half where the transport can (TLS cannot)."""
+        if self.writer.can_write_eof() and not self.writer.is_closing():
+            self.writer.write_eof()
+
+    async def close(self) -> None:
+        """Send what is buffered, then close."""
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except (ConnectionError, OSError):
+            return
+
+
+def hijack(request: web.Request, head: bytes) -> HijackedStream:
+    """Answer ``request`` with the raw ``head`` (status line, headers, empty line) and take over.
+
+    Bytes the client sent behind its request are the first that the stream reads.
+
+    Raises:
+        ConnectionResetError: the client has already gone.
+    """
+    protocol = request.protocol
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client closed the connection")
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 20, loop=loop)
+    stream_protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    early = protocol._message_tail
+    protocol._message_tail = b""
+    transport.set_protocol(stream_protocol)
+    stream_protocol.connection_made(transport)
+    if early:
+        reader.feed_data(early)
+    # aiohttp pauses a connection while a handler owns the request; the stream needs it to flow.
+    if not transport.is_reading():
+        transport.resume_reading()
+    writer = asyncio.StreamWriter(transport, stream_protocol, reader, loop)
+    writer.write(head)
+    return HijackedStream(reader, writer)

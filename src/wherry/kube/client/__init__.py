@@ -1,0 +1,1 @@
+"""How a component reaches the cluster: requests, watches, informers, queues, events, elections."""

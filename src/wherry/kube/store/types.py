@@ -1,0 +1,93 @@
+"""What the API server asks of its store: etcd's model, in five calls and a watch.
+
+One counter, the revision, numbers every change of the whole store. A key's ``mod_revision`` is that
+of its last change; it is the ``resourceVersion`` clients see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class KeyExists(Exception):
+    """Create found the key taken."""
+
+
+class KeyNotFound(Exception):
+    """Update or delete found no such key."""
+
+
+class RevisionMismatch(Exception):
+    """The key was changed since; ``current`` is its revision now."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"revision is {current}")
+        self.current = current
+
+
+class Compacted(Exception):
+    """The revision asked for is no longer kept; ``oldest`` is."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"compacted up to {oldest}")
+        self.oldest = oldest
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key with its value and the revisions of its creation and last change."""
+
+    key: str
+    value: bytes
+    create_revision: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: a put (``previous`` is None: a create) or a delete (``current`` is None)."""
+
+    key: str
+    revision: int
+    current: KeyValue | None
+    previous: KeyValue | None
+
+
+class Store(Protocol):
+    """A change is on the disk when the call returns, and watchers are told in revision order."""
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Put a new key; returns its revision. Raises KeyExists."""
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Replace the value if the key is still at ``revision``; returns the new one.
+
+        Raises KeyNotFound, RevisionMismatch.
+        """
+
+    async def delete(self, key: str, revision: int | None = None) -> int:
+        """Remove the key (if still at ``revision``); returns the revision of the removal.
+
+        Raises KeyNotFound, RevisionMismatch.
+        """
+
+    async def get(self, key: str) -> KeyValue | None:
+        """The key as it is."""
+
+    async def range(self, prefix: str) -> tuple[Sequence[KeyValue], int]:
+        """All keys with the prefix in order, and the revision at which that was so."""
+
+    def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[Change]]:
+        """Every change behind revision ``after``, in order, in batches. Raises Compacted."""
+
+    async def compact(self, revision: int) -> None:
+        """Forget the history before ``revision``."""
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last change."""
+
+    async def close(self) -> None:
+        """Finish what is under way, then let go of the files."""

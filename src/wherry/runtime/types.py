@@ -1,0 +1,129 @@
+"""What the runtime is asked for and what it answers.
+
+Sizes are bytes, CPU times microseconds, as in the OCI runtime specification 1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class RuntimeFailure(Exception):
+    """The OCI runtime or its monitor refused; the text is what it said.
+
+    ``exit_code`` is what Docker makes of it: 127 where the command does not exist, 126 where it
+    cannot be executed, else 128.
+    """
+
+    def __init__(self, message: str, exit_code: int = 128) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a process runs as, in numbers."""
+
+    uid: int = 0
+    gid: int = 0
+    additional_gids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A process in a container: its own, or one that exec adds."""
+
+    args: Sequence[str]
+    env: Sequence[str] = ()  # "NAME=value"
+    cwd: str = "/"
+    user: User = field(default_factory=User)
+    terminal: bool = False
+    capabilities: Sequence[str] = ()  # "CAP_CHOWN", …
+    no_new_privileges: bool = False
+    rlimits: Mapping[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # RLIMIT_NOFILE: soft, hard
+    oom_score_adj: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MountSpec:
+    """One mount inside the container, as in the OCI specification."""
+
+    destination: str
+    source: str
+    type: str = "bind"
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resources the container may use; None or empty means no limit."""
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
+    cpu_shares: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids: int | None = None
+    blkio_weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything that makes a container, independent of the OCI runtime that will run it.
+
+    A namespace is ``None`` for a new one of its own, ``"host"`` for the host's, else the path of
+    the one to join (``/proc/<pid>/ns/ipc``, ``/run/…/netns/<id>``).
+    """
+
+    id: str  # 64 hex digits
+    rootfs: Path
+    process: ProcessSpec
+    hostname: str = ""
+    mounts: Sequence[MountSpec] = ()  # besides the standard ones (/proc, /dev, /sys, …)
+    network_namespace: str | None = None
+    pid_namespace: str | None = None
+    ipc_namespace: str | None = None
+    uts_namespace: str | None = None
+    cgroup_parent: str = ""  # below the runtime's own root; "" is the root for plain containers
+    limits: Limits = field(default_factory=Limits)
+    readonly_rootfs: bool = False
+    privileged: bool = False
+    seccomp: Mapping[str, object] | None = None  # an OCI seccomp section; None is unconfined
+    masked_paths: Sequence[str] | None = None  # None is Docker's default list
+    readonly_paths: Sequence[str] | None = None
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    devices: Sequence[Mapping[str, object]] = ()
+    shm_size: int = 64 << 20
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    stdin_open: bool = False
+    stdin_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a container's process ended; ``finished_at`` is nanoseconds since the epoch."""
+
+    id: str
+    exit_code: int  # 128 + n where signal n ended it
+    oom_killed: bool
+    finished_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container's cgroup counted: CPU nanoseconds, memory bytes, processes."""
+
+    cpu_total: int
+    memory: int
+    memory_working_set: int
+    memory_limit: int
+    pids: int
+    raw: Mapping[str, object] = field(default_factory=dict)
