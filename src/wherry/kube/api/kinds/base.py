@@ -1,0 +1,225 @@
+"""What every kind has: the generic half of upstream's defaulting, strategies and validation.
+
+A module of this package says only what is special about its kind, by overriding a step of
+:class:`Kind`. The steps come in the order a write meets them:
+
+    decode → default → prepare_create | prepare_update | prepare_status_update
+           → (admission) → validate | validate_update | validate_status_update → store
+
+Every step before validation changes the object it is given in place; the caller hands in a
+private copy. An ``old`` object is shared and never changed, and parts of it may be *shared into*
+the new one (``new["spec"] = old["spec"]``), so nothing may edit a new object after its
+prepare step except by replacing whole top-level parts.
+
+Upstream: k8s.io/apiserver/pkg/registry/rest/{create,update}.go and pkg/registry/*/strategy.go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+from wherry.kube.api.errors import FieldError
+from wherry.kube.api.kinds import metadata
+from wherry.kube.api.kinds.durations import age
+from wherry.kube.api.resources import Resource
+
+Object = dict[str, Any]
+
+_TOP_LEVEL_KEPT = ("kind", "apiVersion", "metadata", "status")
+_SYSTEM_METADATA = (
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
+
+NAME_DESCRIPTION: Final = (
+    "Name must be unique within a namespace. Is required when creating resources, although some "
+    "resources may allow a client to request the generation of an appropriate name automatically. "
+    "Name is primarily intended for creation idempotence and configuration definition. Cannot be "
+    "updated. More info: "
+    "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
+)
+AGE_DESCRIPTION: Final = (
+    "CreationTimestamp is a timestamp representing the server time when this object was created. "
+    "It is not guaranteed to be set in happens-before order across separate operations. Clients "
+    "may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the "
+    "system. Read-only. Null for lists. More info: "
+    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the server-side table. Above ``priority`` 0 only ``-o wide`` shows it."""
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+
+
+NAME_COLUMN: Final = Column("Name", "string", "name", NAME_DESCRIPTION)
+AGE_COLUMN: Final = Column("Age", "string", "", AGE_DESCRIPTION)
+
+
+class Kind:
+    """One served resource's rules. Instances hold no state; one lives in the table ``KINDS``."""
+
+    columns: ClassVar[tuple[Column, ...]] = (NAME_COLUMN, AGE_COLUMN)
+
+    has_generation: ClassVar[bool] = False
+    """``metadata.generation`` counts the changes of the spec."""
+
+    create_on_update: ClassVar[bool] = False
+    """PUT to a name that is free creates the object."""
+
+    unconditional_update: ClassVar[bool] = True
+    """An update without a resourceVersion is taken (the last writer wins)."""
+
+    name_rule: ClassVar[metadata.NameRule] = staticmethod(metadata.dns_subdomain)
+    """The messages about a name; ``prefix`` says that something will be appended to it."""
+
+    field_names: ClassVar[frozenset[str]] = frozenset()
+    """Selectable fields besides metadata.name and metadata.namespace."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.has_status = "status" in resource.subresources
+        names = {"metadata.name"} | self.field_names
+        if resource.namespaced:
+            names.add("metadata.namespace")
+        self.selectable: frozenset[str] = frozenset(names)
+        """Every field a fieldSelector may name; another one is
+        ``field label not supported: <name>`` (400)."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.resource.api_version} {self.resource.kind}>"
+
+    # Writing ------------------------------------------------------------------------------------
+
+    def default(self, o: Object) -> None:
+        """Fill in what the client left out. Applying it twice changes nothing more."""
+
+    def prepare_create(self, o: Object) -> None:
+        """Take away what a client may not set when it creates; set the initial status."""
+        if self.has_status:
+            o["status"] = self.initial_status(o)
+        if self.has_generation:
+            o["metadata"]["generation"] = 1
+        else:
+            o["metadata"].pop("generation", None)
+
+    def prepare_update(self, new: Object, old: Object) -> None:
+        """Take away what a client may not set when it updates; count the generation."""
+        self._keep_system_metadata(new, old)
+        if self.has_status:
+            _restore(new, old, "status")
+        if self.has_generation and self.changes_generation(new, old):
+            new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+    def prepare_status_update(self, new: Object, old: Object) -> None:
+        """Keep everything but status and metadata as it was."""
+        self._keep_system_metadata(new, old)
+        for key in new.keys() - old.keys():
+            if key not in _TOP_LEVEL_KEPT:
+                del new[key]
+        for key in old:
+            if key not in _TOP_LEVEL_KEPT:
+                new[key] = old[key]
+
+    def initial_status(self, o: Object) -> Object:
+        """The status of an object that was just created."""
+        return {}
+
+    def changes_generation(self, new: Object, old: Object) -> bool:
+        """Whether the update is one that ``metadata.generation`` counts."""
+        return bool(new.get("spec") != old.get("spec"))
+
+    def _keep_system_metadata(self, new: Object, old: Object) -> None:
+        meta, before = new["metadata"], old["metadata"]
+        for key in _SYSTEM_METADATA:
+            _restore(meta, before, key)
+        if not meta.get("uid"):  # a uid that differs is the registry's to refuse
+            _restore(meta, before, "uid")
+
+    # Judging ------------------------------------------------------------------------------------
+
+    def validate(self, o: Object) -> list[FieldError]:
+        """Every fault of a new object, its metadata included."""
+        errors = metadata.validate(
+            o.get("metadata") or {}, namespaced=self.resource.namespaced, name_rule=self.name_rule
+        )
+        errors += self.validate_body(o)
+        return errors
+
+    def validate_update(self, new: Object, old: Object) -> list[FieldError]:
+        """Every fault of a changed object, and of the change itself."""
+        errors = metadata.validate_update(new.get("metadata") or {}, old["metadata"])
+        errors += self.validate_change(new, old)
+        return errors
+
+    def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
+        """Every fault of a changed status."""
+        errors = metadata.validate_update(new.get("metadata") or {}, old["metadata"])
+        errors += self.validate_status(new, old)
+        return errors
+
+    def validate_body(self, o: Object) -> list[FieldError]:
+        """Faults of a new object outside its metadata."""
+        return []
+
+    def validate_change(self, new: Object, old: Object) -> list[FieldError]:
+        """Faults of an update outside the metadata: by default the rules for a new object."""
+        return self.validate_body(new)
+
+    def validate_status(self, new: Object, old: Object) -> list[FieldError]:
+        """Faults of a status update outside the metadata."""
+        return []
+
+    # Deleting -----------------------------------------------------------------------------------
+
+    def deletion_grace(self, o: Object, options: Object) -> int | None:
+        """Seconds the object stays, marked as being deleted; None: it goes at once.
+
+        ``options`` is the request's DeleteOptions. Only pods are deleted gracefully.
+        """
+        return None
+
+    # Showing ------------------------------------------------------------------------------------
+
+    def row(self, o: Object, now: datetime) -> list[Any]:
+        """The cells of the object's row, one for each of ``columns``."""
+        return [o["metadata"].get("name", ""), age(o["metadata"].get("creationTimestamp"), now)]
+
+    def selectable_fields(self, o: Object) -> dict[str, str]:
+        """The values of all ``selectable`` fields, "" for what is absent."""
+        meta = o.get("metadata") or {}
+        fields = {"metadata.name": meta.get("name", "")}
+        if self.resource.namespaced:
+            fields["metadata.namespace"] = meta.get("namespace", "")
+        return fields
+
+    # Scaling ------------------------------------------------------------------------------------
+
+    def scale(self, o: Object) -> Object:
+        """The object's autoscaling/v1 Scale. Only for kinds with that subresource."""
+        raise NotImplementedError(f"{self.resource.kind} has no scale")
+
+    def apply_scale(self, o: Object, scale: Object) -> None:
+        """Set the number of replicas a Scale asks for, in place."""
+        raise NotImplementedError(f"{self.resource.kind} has no scale")
+
+    def validate_scale(self, scale: Object) -> list[FieldError]:
+        """Faults of a Scale."""
+        raise NotImplementedError(f"{self.resource.kind} has no scale")
+
+
+def _restore(target: Object, source: Object, key: str) -> None:
+    if key in source:
+        target[key] = source[key]
+    else:
+        target.pop(key, None)
