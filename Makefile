@@ -1,0 +1,55 @@
+# Two commands do everything: `make up` and `make test`. Both may be run again at any time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OS_PACKAGES := python3-venv crun conmon catatonit nftables busybox-static golang-github-containers-common
+TEST_PACKAGES := iproute2 procps curl skopeo
+
+.PHONY: up test test-unit test-integration lint format bench down clean
+
+up: $(VENV)/.installed
+	@tools/os-packages $(OS_PACKAGES)
+	@$(BIN)/wherry up --sample
+
+down:
+	@$(BIN)/wherry down
+
+test: test-unit test-integration
+
+test-unit: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/unit -q
+
+test-integration: $(VENV)/.installed-dev
+	@tools/os-packages $(OS_PACKAGES) $(TEST_PACKAGES)
+	@tools/clients $(VENV)/clients $(VENV)
+	$(BIN)/pytest tests/integration -q
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	@tools/clients $(VENV)/clients $(VENV)
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/os-packages python3-venv
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@$(BIN)/pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,171 @@
+"""The ``wherry`` command: parse, call, print. What it calls lives in ``wherry.launcher``.
+
+Modules are imported by the command that needs them; ``wherry env`` should not pay for a server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wherry import __version__
+from wherry.launcher.instance import DEFAULT_DATA_DIR, Instance, InstanceError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    options.data_dir = options.data_dir.absolute()
+    try:
+        code: int = options.run(options)
+    except InstanceError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wherry", description="Docker and Kubernetes in Python, on one machine."
+    )
+    parser.add_argument("--version", action="version", version=f"wherry {__version__}")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument(
+        "--data-dir",
+        type=Path,
+        default=DEFAULT_DATA_DIR,
+        help="where the instance lives; each directory is an instance of its own (%(default)s)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", parents=[place], help="start the engine and the cluster")
+    up.add_argument("--sample", action="store_true", help="also run the sample, end to end")
+    up.add_argument("--api-port", type=int, help="port of the API server (default 6443)")
+    up.add_argument("--node-name", help="name of this node (default: the host's name)")
+    up.set_defaults(run=_up)
+
+    down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
+    down.add_argument("--purge", action="store_true", help="and remove everything they made")
+    down.add_argument(
+        "--grace", type=float, default=10.0, help="seconds until containers are killed (10)"
+    )
+    down.set_defaults(run=_down)
+
+    status = commands.add_parser("status", parents=[place], help="tell what runs")
+    status.set_defaults(run=_status)
+
+    env = commands.add_parser("env", parents=[place], help="print exports for docker and kubectl")
+    env.set_defaults(run=_env)
+
+    server = commands.add_parser(
+        "server", parents=[place], help="run API server, controllers and scheduler (foreground)"
+    )
+    server.set_defaults(run=_server)
+
+    node = commands.add_parser(
+        "node", parents=[place], help="run engine, kubelet and proxy (foreground)"
+    )
+    node.set_defaults(run=_node)
+    return parser
+
+
+def _fail(message: str) -> int:
+    print(f"wherry: {message}", file=sys.stderr)
+    return 1
+
+
+def _existing(options: argparse.Namespace) -> Instance:
+    from wherry.launcher import instance
+
+    found = instance.find(options.data_dir)
+    if found is None:
+        raise InstanceError(f"no instance lives in {options.data_dir}; `wherry up` starts one")
+    return found
+
+
+def _up(options: argparse.Namespace) -> int:
+    from wherry.launcher import requirements, up
+    from wherry.launcher.supervise import StartFailed
+
+    faults = requirements.missing()
+    if faults:
+        return _fail("\nwherry: ".join(faults))
+    try:
+        started = up.up(options.data_dir, api_port=options.api_port, node_name=options.node_name)
+        if started.seconds is None:
+            print(f"wherry is already running (instance {started.instance.name})")
+        else:
+            print(f"wherry is up: node {started.instance.node_name} is Ready", end=" ")
+            print(f"after {started.seconds:.2f} s")
+        if options.sample:
+            from wherry.launcher import sample
+
+            for line in sample.run(started.instance):
+                print(line, flush=True)
+    except (StartFailed, up.UpFailed) as error:
+        return _fail(str(error))
+    _hints(started.instance)
+    return 0
+
+
+def _hints(instance: Instance) -> None:
+    where = "" if instance.name == "default" else f" --data-dir {instance.data_dir}"
+    print("Go on with:")
+    print(f'  eval "$({sys.argv[0]} env{where})"')
+    print("  docker ps")
+    print("  kubectl get pods")
+    print(f"Stop it with: {sys.argv[0]} down{where}")
+
+
+def _down(options: argparse.Namespace) -> int:
+    from wherry.launcher import down
+
+    instance = _existing(options)
+    stopped = asyncio.run(down.down(instance, grace=options.grace, purge=options.purge))
+    what = " and ".join(stopped) if stopped else "nothing ran"
+    print(f"wherry is down ({what})" + ("; everything is removed" if options.purge else ""))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from wherry.launcher import supervise
+
+    instance = _existing(options)
+    states = supervise.states(instance)
+    print(f"instance    {instance.name} ({instance.data_dir})")
+    for state in states:
+        if state.pid is None:
+            print(f"{state.name:<11} not running")
+        else:
+            print(
+                f"{state.name:<11} running, pid {state.pid}, "
+                f"{state.resident_bytes / 1e6:.0f} MB resident"
+            )
+    print(f"docker      unix://{instance.docker_socket}")
+    print(f"kubernetes  {instance.api_url} ({instance.kubeconfig})")
+    return 0 if all(state.pid is not None for state in states) else 3
+
+
+def _env(options: argparse.Namespace) -> int:
+    import shlex
+
+    instance = _existing(options)
+    print(f"export DOCKER_HOST={shlex.quote(f'unix://{instance.docker_socket}')}")
+    print(f"export KUBECONFIG={shlex.quote(str(instance.kubeconfig))}")
+    return 0
+
+
+def _server(options: argparse.Namespace) -> int:
+    from wherry.launcher import daemon, server
+
+    return daemon.run(_existing(options), "server", server.serve)
+
+
+def _node(options: argparse.Namespace) -> int:
+    from wherry.launcher import daemon, node
+
+    return daemon.run(_existing(options), "node", node.serve)

@@ -1,0 +1,59 @@
+"""One daemon a pid file: the lock on it tells who runs, not the number in it.
+
+The kernel drops the lock when the daemon ends, however it ends, so a stale file deceives nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class AlreadyRunning(Exception):
+    """Another process holds the pid file."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        super().__init__(f"{path.stem} is already running (pid {pid})")
+        self.pid = pid
+
+
+class PidFile:
+    """Held for the life of the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file.
+
+        Raises:
+            AlreadyRunning: somebody else has it.
+        """
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise AlreadyRunning(path, _read(path)) from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+
+def _read(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def running_pid(path: Path) -> int | None:
+    """The pid of the daemon that holds ``path``, None where none does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(path)
+    finally:
+        os.close(descriptor)
+    return None

@@ -1,0 +1,262 @@
+"""What one data directory stands for: its names, ranges, ports and places.
+
+Several instances live side by side on one machine. Each takes a slot, a small number from which
+all that must be unique in the kernel follows: bridges, ranges, tables, cgroups, ports. The slot
+is chosen once, at the first start, among those nobody holds, and written to ``instance.json``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wherry.host.files import make_private, write_atomic
+
+DEFAULT_DATA_DIR = Path("/var/lib/wherry")
+RUN_ROOT = Path("/run/wherry")
+SLOTS = 14
+
+
+class InstanceError(Exception):
+    """The instance cannot be what it should; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One engine and one cluster on this machine."""
+
+    data_dir: Path
+    slot: int
+    node_name: str
+    node_ip: str
+    api_port: int
+    kubelet_port: int
+
+    @property
+    def name(self) -> str:
+        """``default``, or the directory's own name with a short hash of its path."""
+        return instance_name(self.data_dir)
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, pid files, and what does not outlive a reboot."""
+        return RUN_ROOT / self.name
+
+    @property
+    def docker_socket(self) -> Path:
+        """Where the Docker Engine API listens."""
+        return self.run_dir / "docker.sock"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.data_dir / "admin.conf"
+
+    @property
+    def api_url(self) -> str:
+        """Where clients on this machine reach the API server."""
+        return f"https://127.0.0.1:{self.api_port}"
+
+    @property
+    def bridge(self) -> str:
+        """The bridge of Docker's default network."""
+        return f"wherry{self.slot}"
+
+    @property
+    def bridge_range(self) -> str:
+        """Addresses of containers on the default network."""
+        return f"172.{17 + self.slot}.0.0/16"
+
+    @property
+    def pod_bridge(self) -> str:
+        """The bridge of this node's pods."""
+        return f"wherry{self.slot}p"
+
+    @property
+    def cluster_range(self) -> str:
+        """Addresses of pods, of which each node gets a /24."""
+        return f"10.{244 - self.slot}.0.0/16"
+
+    @property
+    def service_range(self) -> str:
+        """Addresses of services."""
+        return f"10.{96 + self.slot}.0.0/16"
+
+    @property
+    def cgroup_root(self) -> str:
+        """Below it lies every container's cgroup."""
+        return f"/wherry{self.slot}"
+
+    @property
+    def nft_table(self) -> str:
+        """The engine's table; the proxy's has ``-proxy`` behind it."""
+        return f"wherry{self.slot}"
+
+    @property
+    def pki(self) -> Path:
+        """Certificates and keys."""
+        return self.data_dir / "pki"
+
+    @property
+    def logs(self) -> Path:
+        """Where the daemons write what they have to say."""
+        return self.data_dir / "log"
+
+    @property
+    def pod_logs(self) -> Path:
+        """Logs of pods, laid out as a kubelet does under ``/var/log/pods``."""
+        return self.logs / "pods"
+
+    def pid_file(self, daemon: str) -> Path:
+        """Who holds it is ``daemon`` (``server`` or ``node``)."""
+        return self.run_dir / f"{daemon}.pid"
+
+
+def instance_name(data_dir: Path) -> str:
+    """The name by which run directories and messages know the instance of ``data_dir``."""
+    if data_dir == DEFAULT_DATA_DIR:
+        return "default"
+    digest = hashlib.sha256(str(data_dir).encode()).hexdigest()[:8]
+    readable = re.sub(r"[^a-zA-Z0-9]+", "-", data_dir.name).strip("-")[:24]
+    return f"{readable}-{digest}" if readable else digest
+
+
+def find(data_dir: Path) -> Instance | None:
+    """The instance that lives in ``data_dir``, None where none was ever started."""
+    path = data_dir / "instance.json"
+    try:
+        saved = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InstanceError(f"{path} is damaged: {error}") from error
+    return Instance(data_dir=data_dir, **saved)
+
+
+def open_or_create(
+    data_dir: Path, *, api_port: int | None = None, node_name: str | None = None
+) -> Instance:
+    """The instance of ``data_dir``; the first time, one with a slot and ports of its own.
+
+    Raises:
+        InstanceError: its slot is held by another instance, no slot is free, or options contradict
+            what the instance already is.
+    """
+    with _slot_lock():
+        instance = find(data_dir)
+        if instance is None:
+            instance = _create(data_dir, api_port, node_name)
+        elif api_port not in (None, instance.api_port):
+            raise InstanceError(
+                f"the instance in {data_dir} serves its API on port {instance.api_port}; "
+                f"`wherry down --purge` forgets it"
+            )
+        _claim_slot(instance)
+    make_private(instance.pki)
+    for directory in (instance.logs, instance.pod_logs):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    # The sockets inside have their own modes; group docker must get as far as docker.sock.
+    instance.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    return instance
+
+
+def release(instance: Instance) -> None:
+    """Give the slot back (for an instance that is being purged)."""
+    with _slot_lock():
+        claim = _claims() / str(instance.slot)
+        if claim.is_symlink() and claim.readlink() == instance.data_dir:
+            claim.unlink()
+
+
+def _claims() -> Path:
+    return RUN_ROOT / "slots"
+
+
+@contextmanager
+def _slot_lock() -> Iterator[None]:
+    _claims().mkdir(parents=True, exist_ok=True, mode=0o755)
+    descriptor = os.open(_claims() / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(slot: int) -> Path | None:
+    """The data directory that claims ``slot`` and still exists."""
+    try:
+        directory = (_claims() / str(slot)).readlink()
+    except OSError:
+        return None
+    return directory if (directory / "instance.json").exists() else None
+
+
+def _claim_slot(instance: Instance) -> None:
+    holder = _holder(instance.slot)
+    if holder == instance.data_dir:
+        return
+    if holder is not None:
+        raise InstanceError(
+            f"the ranges of {instance.data_dir} (slot {instance.slot}) are in use by the instance "
+            f"in {holder}; stop and purge one of them"
+        )
+    claim = _claims() / str(instance.slot)
+    claim.unlink(missing_ok=True)
+    claim.symlink_to(instance.data_dir)
+
+
+def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Instance:
+    preferred = [0] if data_dir == DEFAULT_DATA_DIR else []
+    order = preferred + [slot for slot in range(1, SLOTS) if slot not in preferred]
+    in_use = _networks_in_use()
+    for slot in order:
+        if _holder(slot) is not None:
+            continue
+        instance = Instance(
+            data_dir=data_dir,
+            slot=slot,
+            node_name=node_name or socket.gethostname().lower(),
+            node_ip=_node_ip(),
+            api_port=api_port or 6443 + slot,
+            kubelet_port=10250 + slot,
+        )
+        ranges = (instance.bridge_range, instance.cluster_range, instance.service_range)
+        if any(ipaddress.ip_network(r).overlaps(n) for r in ranges for n in in_use):
+            continue
+        make_private(data_dir)
+        saved = {k: v for k, v in asdict(instance).items() if k != "data_dir"}
+        write_atomic(data_dir / "instance.json", json.dumps(saved, indent=1).encode())
+        return instance
+    raise InstanceError("no free address ranges are left on this machine for another instance")
+
+
+def _networks_in_use() -> list[ipaddress.IPv4Network]:
+    """Destinations of this machine's IPv4 routes, but the default one."""
+    networks = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        fields = line.split()
+        address, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
+        if mask:
+            networks.append(ipaddress.IPv4Network((address, mask.bit_count())))
+    return networks
+
+
+def _node_ip() -> str:
+    """The address by which this machine reaches others; no packet is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address

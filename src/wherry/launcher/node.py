@@ -1,0 +1,96 @@
+"""``wherry node``: container engine, kubelet and service proxy in one process.
+
+The engine is a daemon of its own right: ``docker`` works as soon as its socket is there, with or
+without a control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from wherry.engine.cri.service import EngineRuntime
+from wherry.engine.engine import Engine, EngineConfig, purge_all, stop_all
+from wherry.host.notify import notify
+from wherry.host.tasks import run_until
+from wherry.kube.client.client import Client
+from wherry.kube.client.https import from_kubeconfig
+from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
+from wherry.kube.proxy.proxy import Proxy
+from wherry.launcher.instance import Instance
+from wherry.launcher.pki import API_KUBELET_CLIENT
+from wherry.net.nft import Nftables
+
+log = logging.getLogger(__name__)
+
+
+async def serve(instance: Instance, stop: asyncio.Event) -> None:
+    """Run the node of ``instance`` until ``stop`` is set; containers go on living after it."""
+    engine = Engine(engine_config(instance))
+    await engine.open()
+    node_transport = from_kubeconfig(instance.data_dir / "kubelet.conf")
+    proxy_transport = from_kubeconfig(instance.data_dir / "proxy.conf")
+    try:
+        await engine.serve(instance.docker_socket)
+        kubelet = Kubelet(
+            _kubelet_config(instance),
+            Client(node_transport),
+            EngineRuntime(engine),
+            on_ready=lambda: notify("READY=1"),
+        )
+        proxy = Proxy(
+            Client(proxy_transport),
+            Nftables(),
+            node_ip=instance.node_ip,
+            pod_cidr=instance.cluster_range,
+            service_cidr=instance.service_range,
+            table=f"{instance.nft_table}-proxy",
+            bridge=instance.pod_bridge,
+        )
+        await run_until(stop, kubelet.run(), proxy.run())
+    finally:
+        await node_transport.close()
+        await proxy_transport.close()
+        await engine.close()
+
+
+async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
+    """With no daemon running: stop what they left running, ``grace`` seconds before SIGKILL.
+
+    With ``purge``, also take away every mount, link, route, rule and cgroup of the instance.
+    """
+    config = engine_config(instance)
+    await stop_all(config, grace)
+    if purge:
+        await Proxy.teardown(Nftables(), table=f"{instance.nft_table}-proxy")
+        await purge_all(config)
+
+
+def engine_config(instance: Instance) -> EngineConfig:
+    """What the engine of ``instance`` is made from."""
+    return EngineConfig(
+        data_dir=instance.data_dir / "engine",
+        run_dir=instance.run_dir,
+        name=instance.node_name,
+        bridge=instance.bridge,
+        subnet=instance.bridge_range,
+        pod_bridge=instance.pod_bridge,
+        pod_cidr=instance.cluster_range,
+        cgroup_root=instance.cgroup_root,
+        nft_table=instance.nft_table,
+    )
+
+
+def _kubelet_config(instance: Instance) -> KubeletConfig:
+    pki = instance.pki
+    return KubeletConfig(
+        node_name=instance.node_name,
+        node_ip=instance.node_ip,
+        root_dir=instance.data_dir / "kubelet",
+        pod_logs=instance.pod_logs,
+        port=instance.kubelet_port,
+        tls_cert=pki / "kubelet.crt",
+        tls_key=pki / "kubelet.key",
+        client_ca=pki / "ca.crt",
+        allowed_client=API_KUBELET_CLIENT,
+    )

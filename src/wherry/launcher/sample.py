@@ -1,0 +1,212 @@
+"""The sample: a tiny web image, two replicas of it behind a Service, and the page they serve.
+
+It needs no network: the image is made from the host's static busybox. It is also a first example of
+both clients: the Engine API over its unix socket, the Kubernetes API by our client library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import DEPLOYMENTS, SERVICES
+from wherry.kube.client.client import Client
+from wherry.kube.client.https import from_kubeconfig
+from wherry.launcher.instance import Instance
+from wherry.launcher.up import UpFailed
+
+NAMESPACE = "default"
+IMAGES = ("hello:1", "hello:2")
+REPLICAS = 2
+PORT = 8080
+ROLLOUT_TIMEOUT = 60.0
+
+_APPLETS = (
+    "sh",
+    "cat",
+    "echo",
+    "env",
+    "hostname",
+    "httpd",
+    "id",
+    "kill",
+    "ls",
+    "ps",
+    "sleep",
+    "wget",
+)
+
+
+def run(instance: Instance) -> Iterator[str]:
+    """Make the image, deploy it, fetch the page; yields what happened, line by line.
+
+    Raises:
+        UpFailed: a step did not work; the text says which and why.
+    """
+    yield f"image       {make_images(instance)}"
+    yield from asyncio.run(_deploy_and_fetch(instance))
+
+
+def make_images(instance: Instance) -> str:
+    """Import the sample's images into the engine unless they are there; returns their names."""
+    return asyncio.run(_make_images(instance.docker_socket))
+
+
+async def _make_images(socket: Path) -> str:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise UpFailed("busybox is not installed (Debian package busybox-static)")
+    connector = aiohttp.UnixConnector(str(socket))
+    async with aiohttp.ClientSession(connector=connector, base_url="http://docker") as session:
+        for image in IMAGES:
+            async with session.get(f"/images/{image}/json") as answer:
+                if answer.status == 200:
+                    continue
+            repository, tag = image.split(":")
+            query = [("fromSrc", "-"), ("repo", repository), ("tag", tag)]
+            query += [("changes", change) for change in _changes(image)]
+            body = _root_filesystem(Path(busybox))
+            async with session.post("/images/create", params=query, data=body) as answer:
+                text = await answer.text()
+                if answer.status != 200 or '"error"' in text:
+                    raise UpFailed(f"importing {image} failed: {text.strip()}")
+    return ", ".join(IMAGES)
+
+
+def _changes(image: str) -> list[str]:
+    page = f"echo Hello from $(hostname), image {image} > /www/index.html"
+    serve = f"exec httpd -f -p {PORT} -h /www"
+    return [
+        f'CMD ["sh", "-c", "{page}; {serve}"]',
+        f"EXPOSE {PORT}",
+        "ENV PATH=/bin",
+    ]
+
+
+def _root_filesystem(busybox: Path) -> bytes:
+    """A tar with busybox, its applets as links, and what a program expects of ``/``."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("www", 0o755), ("tmp", 0o1777)):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        program = busybox.read_bytes()
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = len(program), 0o755
+        tar.addfile(entry, io.BytesIO(program))
+        for applet in _APPLETS:
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+        for name, text in (
+            ("etc/passwd", "root:x:0:0:root:/:/bin/sh\n"),
+            ("etc/group", "root:x:0:\n"),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+async def _deploy_and_fetch(instance: Instance) -> list[str]:
+    transport = from_kubeconfig(instance.kubeconfig)
+    client = Client(transport)
+    try:
+        await _create_unless_there(client, DEPLOYMENTS, _deployment())
+        service = await _create_unless_there(client, SERVICES, _service())
+        async with asyncio.timeout(ROLLOUT_TIMEOUT):
+            await _rolled_out(client)
+        address = service["spec"]["clusterIP"]
+        page = await _fetch(f"http://{address}/")
+    except StatusError as error:
+        raise UpFailed(f"the sample was refused: {error.message}") from error
+    except TimeoutError:
+        raise UpFailed(
+            f"the sample was not ready after {ROLLOUT_TIMEOUT:.0f} s; "
+            "`kubectl describe pods` tells why"
+        ) from None
+    finally:
+        await transport.close()
+    return [
+        f"deployment  hello, {REPLICAS} replicas ready",
+        f"service     hello at http://{address}",
+        f"answer      {page.strip()}",
+    ]
+
+
+async def _create_unless_there(client: Client, resource: Any, wanted: dict[str, Any]) -> Any:
+    try:
+        return await client.create(resource, wanted, NAMESPACE)
+    except StatusError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        return await client.get(resource, wanted["metadata"]["name"], NAMESPACE)
+
+
+async def _rolled_out(client: Client) -> None:
+    """Return when all replicas are available."""
+    while True:
+        async for deployment in _deployment_states(client):
+            if deployment.get("status", {}).get("availableReplicas", 0) >= REPLICAS:
+                return
+
+
+async def _deployment_states(client: Client) -> AsyncIterator[dict[str, Any]]:
+    """The sample's deployment as it is, then each change of it."""
+    deployment = await client.get(DEPLOYMENTS, "hello", NAMESPACE)
+    yield deployment
+    changes = client.watch(
+        DEPLOYMENTS,
+        NAMESPACE,
+        field_selector="metadata.name=hello",
+        resource_version=deployment["metadata"]["resourceVersion"],
+    )
+    async for _, changed in changes:
+        yield changed
+
+
+async def _fetch(url: str) -> str:
+    timeout = aiohttp.ClientTimeout(total=10)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+            return await answer.text()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise UpFailed(f"{url} does not answer: {error}") from error
+
+
+def _deployment() -> dict[str, Any]:
+    labels = {"app": "hello"}
+    container = {
+        "name": "hello",
+        "image": IMAGES[0],
+        "ports": [{"containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "hello", "labels": labels},
+        "spec": {
+            "replicas": REPLICAS,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+def _service() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "hello", "labels": {"app": "hello"}},
+        "spec": {"selector": {"app": "hello"}, "ports": [{"port": 80, "targetPort": PORT}]},
+    }

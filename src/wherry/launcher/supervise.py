@@ -1,0 +1,182 @@
+"""Start, watch and stop the two daemons of an instance, from the command line's side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.host.notify import NotifyListener
+from wherry.host.pidfile import running_pid
+from wherry.launcher.instance import Instance
+
+DAEMONS = ("server", "node")
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 15.0
+
+
+class StartFailed(Exception):
+    """A daemon ended, or did not become ready; the text ends with what its log says."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonState:
+    """One daemon as ``wherry status`` shows it; ``pid`` is None where it does not run."""
+
+    name: str
+    pid: int | None
+    resident_bytes: int = 0
+
+
+def states(instance: Instance) -> Sequence[DaemonState]:
+    """What runs of the instance."""
+    return [_state(instance, daemon) for daemon in DAEMONS]
+
+
+def _state(instance: Instance, daemon: str) -> DaemonState:
+    pid = running_pid(instance.pid_file(daemon))
+    resident = 0
+    if pid is not None:
+        with contextlib.suppress(OSError, ValueError):
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            resident = pages * os.sysconf("SC_PAGE_SIZE")
+    return DaemonState(daemon, pid, resident)
+
+
+async def start(instance: Instance) -> float:
+    """Start what does not run yet, and return when the node is Ready; the seconds it took.
+
+    Raises:
+        StartFailed: nothing that this call started is left running.
+    """
+    begun = time.monotonic()
+    wanted = [state.name for state in states(instance) if state.pid is None]
+    listeners: dict[str, NotifyListener] = {}
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for daemon in wanted:
+            listeners[daemon] = NotifyListener(instance.run_dir / f"{daemon}.notify")
+            children[daemon] = _spawn(instance, daemon, listeners[daemon].path)
+        async with asyncio.timeout(START_TIMEOUT):
+            await _all_or_first_failure(
+                [_ready(instance, d, listeners[d], children[d]) for d in wanted]
+            )
+    except BaseException as error:
+        for child in children.values():
+            if child.poll() is None:
+                child.terminate()
+        for child in children.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_TIMEOUT)
+            if child.poll() is None:
+                child.kill()
+        if isinstance(error, TimeoutError):
+            names = " and ".join(wanted)
+            raise StartFailed(
+                f"{names} did not become ready in {START_TIMEOUT:.0f} s; see {instance.logs}"
+            ) from None
+        raise
+    finally:
+        for listener in listeners.values():
+            listener.close()
+    return time.monotonic() - begun
+
+
+async def _all_or_first_failure(waits: Sequence[Coroutine[None, None, None]]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _spawn(instance: Instance, daemon: str, notify_socket: Path) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ)
+    environment["NOTIFY_SOCKET"] = str(notify_socket)
+    # glibc keeps an arena a thread by default, which costs a daemon tens of MB for nothing.
+    environment.setdefault("MALLOC_ARENA_MAX", "2")
+    log = instance.logs / f"{daemon}.log"
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "wherry", daemon, "--data-dir", str(instance.data_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+
+
+async def _ready(
+    instance: Instance, daemon: str, listener: NotifyListener, child: subprocess.Popen[bytes]
+) -> None:
+    """Return when the daemon says READY=1; raise when it ends before."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    descriptor = os.pidfd_open(child.pid)
+    loop.add_reader(descriptor, ended.set)
+    end = asyncio.ensure_future(ended.wait())
+    try:
+        while True:
+            message = asyncio.ensure_future(listener.receive())
+            await asyncio.wait((message, end), return_when=asyncio.FIRST_COMPLETED)
+            if message.done() and message.result().get("READY") == "1":
+                return
+            if end.done():
+                message.cancel()
+                raise StartFailed(_last_words(instance, daemon, child.wait()))
+    finally:
+        end.cancel()
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _last_words(instance: Instance, daemon: str, code: int) -> str:
+    log = instance.logs / f"{daemon}.log"
+    lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
+    said = "\n".join(f"    {line}" for line in lines)
+    return f"wherry {daemon} ended with code {code}; {log} says:\n{said}"
+
+
+async def stop(instance: Instance) -> Sequence[str]:
+    """End the daemons (containers go on); the names of those that ran."""
+    stopped = []
+    for state in states(instance):
+        if state.pid is None:
+            continue
+        stopped.append(state.name)
+        await _end(state.pid)
+    return stopped
+
+
+async def _end(pid: int) -> None:
+    """SIGTERM, then SIGKILL when it does not heed it in time."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        os.kill(pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await ended.wait()
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            await ended.wait()
+    except ProcessLookupError:
+        return
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
