@@ -35,6 +35,14 @@ class Compacted(Exception):
         self.oldest = oldest
 
 
+class StoreUnavailable(Exception):
+    """The store cannot do it now: a full disk, a lost quorum, closed. Nothing was changed."""
+
+
+class StoreInUse(Exception):
+    """Another process holds the store that only one may write."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyValue:
     """A key with its value and the revisions of its creation and last change."""
