@@ -1,0 +1,157 @@
+"""A live instance for the tests: real daemons on this kernel, real clients on PATH.
+
+``cluster`` is one instance for the whole session, in a data directory of its own, beside whatever
+else runs on the machine; when it is purged the machine must be as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / ".venv" / "clients"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        reason = pytest.mark.skip(reason="needs root: namespaces, mounts, network links")
+        for item in items:
+            if "integration" in item.path.parts:
+                item.add_marker(reason)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a client's command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Instance:
+    """One instance and the clients that talk to it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.kubectl_name = "kubectl"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        exports = self.wherry("env").out
+        environment = dict(os.environ, PATH=f"{CLIENTS}:{os.environ['PATH']}")
+        for line in exports.splitlines():
+            name, _, value = line.removeprefix("export ").partition("=")
+            environment[name] = value
+        return environment
+
+    def wherry(self, command: str, *arguments: str, ok: bool = True) -> Finished:
+        argv = [sys.executable, "-m", "wherry", command, "--data-dir", str(self.data_dir)]
+        return _run([*argv, *arguments], dict(os.environ), ok=ok)
+
+    def docker(self, *arguments: str, ok: bool = True, stdin: str | None = None) -> Finished:
+        return _run(["docker", *arguments], self.environment, ok=ok, stdin=stdin)
+
+    def kubectl(self, *arguments: str, ok: bool = True, stdin: str | None = None) -> Finished:
+        return _run([self.kubectl_name, *arguments], self.environment, ok=ok, stdin=stdin)
+
+    def get(self, *arguments: str) -> Any:
+        """What ``kubectl get … -o json`` prints."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json").out)
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """A client that stays, with its output on a pipe."""
+        return subprocess.Popen(
+            argv,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def pid(self, daemon: str) -> int:
+        from wherry.host.pidfile import running_pid
+        from wherry.launcher.instance import find
+
+        instance = find(self.data_dir)
+        assert instance is not None
+        pid = running_pid(instance.pid_file(daemon))
+        assert pid is not None, f"{daemon} does not run"
+        return pid
+
+
+def _run(
+    argv: list[str], environment: dict[str, str], *, ok: bool, stdin: str | None = None
+) -> Finished:
+    done = subprocess.run(
+        argv,
+        env=environment,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    finished = Finished(done.returncode, done.stdout, done.stderr)
+    if ok and finished.code != 0:
+        pytest.fail(f"{' '.join(argv)} ended with {finished.code}:\n{finished.out}{finished.err}")
+    return finished
+
+
+@pytest.fixture(scope="session")
+def new_instance() -> Iterator[Callable[[], Instance]]:
+    """Makes instances that are purged at the end of the session."""
+    base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
+    made: list[Instance] = []
+
+    def make() -> Instance:
+        made.append(Instance(base / f"instance{len(made)}"))
+        return made[-1]
+
+    yield make
+    for instance in made:
+        if (instance.data_dir / "instance.json").exists():
+            instance.wherry("down", "--purge", "--grace", "1", ok=False)
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster(new_instance: Callable[[], Instance]) -> Instance:
+    """A running instance with the sample's images."""
+    instance = new_instance()
+    instance.wherry("up", "--sample")
+    return instance
+
+
+@pytest.fixture
+def namespace(cluster: Instance, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Kubernetes namespace of the test's own."""
+    name = f"t{abs(hash(request.node.name)) % 10**8}"
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false", ok=False)
+
+
+def eventually(check: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    """The first true value of ``check``; fails when none comes in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"did not come true in {seconds:.0f} s (last: {value!r})")
+        time.sleep(0.05)
