@@ -73,7 +73,7 @@ async def _make_images(socket: Path) -> str:
             repository, tag = image.split(":")
             query = [("fromSrc", "-"), ("repo", repository), ("tag", tag)]
             query += [("changes", change) for change in _changes(image)]
-            body = _root_filesystem(Path(busybox))
+            body = root_filesystem(Path(busybox))
             async with session.post("/images/create", params=query, data=body) as answer:
                 text = await answer.text()
                 if answer.status != 200 or '"error"' in text:
@@ -91,7 +91,7 @@ def _changes(image: str) -> list[str]:
     ]
 
 
-def _root_filesystem(busybox: Path) -> bytes:
+def root_filesystem(busybox: Path) -> bytes:
     """A tar with busybox, its applets as links, and what a program expects of ``/``."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -1,0 +1,35 @@
+"""Run the benchmarks named on the command line, or all of them, and print one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from benchmarks import cluster, engine
+from benchmarks.harness import Figure
+
+BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
+    "up": cluster.up,
+    "pod": cluster.pod,
+    "deployment": cluster.deployment,
+    "memory": cluster.memory_and_idle,
+    "docker_run": engine.docker_run,
+    "docker_exec": engine.docker_exec,
+}
+
+
+def main(names: list[str]) -> int:
+    """Print a line a figure: median of the runs, spread, what we want, and the peer's median."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        return 2
+    print(f"{'figure':<46}{'median':>10}{'min–max':>18}{'target':>10}{'peer':>10}")
+    for name in names or BENCHMARKS:
+        for figure in BENCHMARKS[name]():
+            print(figure.line(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
