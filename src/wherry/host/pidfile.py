@@ -36,6 +36,10 @@ class PidFile:
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
+    def release(self) -> None:
+        """Let go before the process ends."""
+        os.close(self._descriptor)
+
 
 def _read(path: Path) -> int | None:
     try:

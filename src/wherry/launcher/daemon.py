@@ -43,7 +43,7 @@ def run(instance: Instance, name: str, serve: Serve) -> int:
         log.error("%s", error.strerror or error, exc_info=error)
         return 1
     finally:
-        del held
+        held.release()
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from wherry.launcher import instance as instances
@@ -15,7 +14,5 @@ async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str
     stopped = await supervise.stop(instance)
     await node.clear(instance, grace=grace, purge=purge)
     if purge:
-        instances.release(instance)
-        shutil.rmtree(instance.run_dir, ignore_errors=True)
-        shutil.rmtree(instance.data_dir)
+        instances.forget(instance)
     return stopped

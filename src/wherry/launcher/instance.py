@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,8 +170,15 @@ def open_or_create(
     return instance
 
 
+def forget(instance: Instance) -> None:
+    """Remove all files of an instance of which nothing runs, and give its slot back."""
+    release(instance)
+    shutil.rmtree(instance.run_dir, ignore_errors=True)
+    shutil.rmtree(instance.data_dir)
+
+
 def release(instance: Instance) -> None:
-    """Give the slot back (for an instance that is being purged)."""
+    """Give the slot back."""
     with _slot_lock():
         claim = _claims() / str(instance.slot)
         if claim.is_symlink() and claim.readlink() == instance.data_dir:
@@ -216,6 +224,9 @@ def _claim_slot(instance: Instance) -> None:
 
 
 def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Instance:
+    if data_dir.exists() and any(data_dir.iterdir()):
+        # `down --purge` removes the whole directory: it must never hold what is not ours.
+        raise InstanceError(f"{data_dir} holds other files; give a directory of its own")
     preferred = [0] if data_dir == DEFAULT_DATA_DIR else []
     order = preferred + [slot for slot in range(1, SLOTS) if slot not in preferred]
     in_use = _networks_in_use()

@@ -44,14 +44,19 @@ def up(data_dir: Path, *, api_port: int | None = None, node_name: str | None = N
         running = {state.name for state in supervise.states(instance) if state.pid is not None}
         if running == set(supervise.DAEMONS):
             return Started(instance, None)
-        if "server" not in running:
-            _check_port(instance.api_port, "API server")
-        if "node" not in running:
-            _check_port(instance.kubelet_port, "kubelet")
+        try:
+            if "server" not in running:
+                _check_port(instance.api_port, "API server")
+            if "node" not in running:
+                _check_port(instance.kubelet_port, "kubelet")
+        except UpFailed:
+            if not instance.kubeconfig.exists():  # never started: forget the choice of ports too
+                instances.forget(instance)
+            raise
         pki.ensure(instance)
         return Started(instance, asyncio.run(supervise.start(instance)))
     finally:
-        del lock
+        lock.release()
 
 
 def _check_port(port: int, who: str) -> None:

@@ -1,0 +1,75 @@
+"""Slots, names and what follows from them."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from wherry.launcher import instance as instances
+from wherry.launcher.instance import DEFAULT_DATA_DIR, InstanceError
+
+
+@pytest.fixture(autouse=True)
+def _own_run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "RUN_ROOT", tmp_path / "run")
+    monkeypatch.setattr(instances, "_networks_in_use", list)
+
+
+def test_the_default_directory_has_the_plain_name() -> None:
+    assert instances.instance_name(DEFAULT_DATA_DIR) == "default"
+
+
+def test_names_of_directories_with_equal_last_parts_differ() -> None:
+    one, two = (instances.instance_name(Path(p) / "data") for p in ("/a", "/b"))
+    assert one != two
+    assert one.startswith("data-")
+
+
+def test_an_instance_is_the_same_when_opened_again(tmp_path: Path) -> None:
+    first = instances.open_or_create(tmp_path / "data")
+    assert instances.open_or_create(tmp_path / "data") == first
+    assert instances.find(tmp_path / "data") == first
+
+
+def test_two_instances_share_no_range_port_or_name(tmp_path: Path) -> None:
+    one = instances.open_or_create(tmp_path / "one")
+    two = instances.open_or_create(tmp_path / "two")
+    for field in ("slot", "api_port", "kubelet_port", "bridge", "nft_table", "cgroup_root"):
+        assert getattr(one, field) != getattr(two, field)
+    for field in ("bridge_range", "cluster_range", "service_range"):
+        ranges = [ipaddress.ip_network(getattr(i, field)) for i in (one, two)]
+        assert not ranges[0].overlaps(ranges[1])
+
+
+def test_a_released_slot_is_given_again(tmp_path: Path) -> None:
+    one = instances.open_or_create(tmp_path / "one")
+    instances.release(one)
+    assert instances.open_or_create(tmp_path / "two").slot == one.slot
+
+
+def test_a_slot_whose_range_the_machine_uses_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = ipaddress.IPv4Network("172.18.0.0/16")
+    monkeypatch.setattr(instances, "_networks_in_use", lambda: [taken])
+    assert instances.open_or_create(tmp_path / "one").slot == 2
+
+
+def test_another_port_for_an_instance_that_has_one_is_refused(tmp_path: Path) -> None:
+    instances.open_or_create(tmp_path / "data", api_port=7001)
+    with pytest.raises(InstanceError, match="serves its API on port 7001"):
+        instances.open_or_create(tmp_path / "data", api_port=7002)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "instance.json").write_text("{")
+    with pytest.raises(InstanceError, match=r"instance\.json is damaged"):
+        instances.find(tmp_path)
+
+
+def test_a_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InstanceError, match="holds other files"):
+        instances.open_or_create(tmp_path)
