@@ -1,0 +1,167 @@
+"""Keys that need attention, each handled by one worker at a time.
+
+Follows client-go's workqueue: a key added many times is handled once; a key added while it is being
+handled is handled again afterwards. Failures come back after a delay that grows with each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from wherry.kube.api.errors import StatusError
+
+log = logging.getLogger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
+
+FIRST_DELAY = 0.005
+LONGEST_DELAY = 1000.0
+
+
+class WorkQueue(Generic[Key]):
+    """A queue without duplicates.
+
+    ``get`` hands a key out; ``done`` must be called for it, whatever happened. Delays are in
+    seconds. All methods belong to one event loop.
+    """
+
+    def __init__(self, *, first_delay: float = FIRST_DELAY, cap: float = LONGEST_DELAY) -> None:
+        self._first_delay = first_delay
+        self._cap = cap
+        self._ready: deque[Key] = deque()
+        self._dirty: set[Key] = set()
+        self._processing: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._getters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        """Keys that wait to be handed out now."""
+        return len(self._ready)
+
+    def add(self, key: Key) -> None:
+        """Have ``key`` handled as soon as a worker is free."""
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._processing:
+            self._push(key)
+
+    def add_after(self, key: Key, delay: float) -> None:
+        """Have ``key`` handled in ``delay`` seconds; of several times the earliest holds."""
+        if delay <= 0:
+            self.add(key)
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + delay
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(when, self._due, key)
+
+    def add_rate_limited(self, key: Key) -> None:
+        """Have ``key`` handled again after a failure: 5 ms, 10 ms, … 1000 s."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        self.add_after(key, min(self._first_delay * 2 ** min(failures, 60), self._cap))
+
+    def forget(self, key: Key) -> None:
+        """``key`` was handled well: its next failure is its first."""
+        self._failures.pop(key, None)
+
+    def failures(self, key: Key) -> int:
+        """How often ``key`` failed since it was last handled well."""
+        return self._failures.get(key, 0)
+
+    async def get(self) -> Key:
+        """The next key; ``done`` must follow."""
+        while not self._ready:
+            getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except asyncio.CancelledError:
+                if getter.done() and not getter.cancelled():
+                    self._wake()  # the call we were woken for goes to another
+                else:
+                    self._getters.remove(getter)
+                raise
+        key = self._ready.popleft()
+        self._dirty.discard(key)
+        self._processing.add(key)
+        return key
+
+    def done(self, key: Key) -> None:
+        """``key`` is no longer being handled; if it was added meanwhile, it is next in line."""
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._push(key)
+
+    def close(self) -> None:
+        """Cancel all delays."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _due(self, key: Key) -> None:
+        del self._timers[key]
+        self.add(key)
+
+    def _push(self, key: Key) -> None:
+        self._ready.append(key)
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return
+
+
+async def work(
+    queue: WorkQueue[Key],
+    handle: Callable[[Key], Awaitable[None]],
+    *,
+    workers: int = 1,
+    name: str = "",
+) -> None:
+    """Hand the queue's keys to ``handle``, up to ``workers`` at once, until cancelled.
+
+    A key whose handling raises comes back after a growing delay. A conflict is no news: someone
+    was quicker, the informer will show it. Everything else is logged.
+    """
+
+    async def worker() -> None:
+        while True:
+            key = await queue.get()
+            try:
+                await handle(key)
+            except StatusError as error:
+                level = logging.DEBUG if error.reason == "Conflict" else logging.WARNING
+                log.log(level, "%s: %s: %s", name, key, error)
+                queue.add_rate_limited(key)
+            except (ConnectionError, TimeoutError) as error:
+                log.warning("%s: %s: %s", name, key, error)
+                queue.add_rate_limited(key)
+            except Exception:
+                # A fault in the code: this key may be the only one it concerns.
+                log.exception("%s: %s", name, key)
+                queue.add_rate_limited(key)
+            else:
+                queue.forget(key)
+            finally:
+                queue.done(key)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(workers):
+                group.create_task(worker(), name=f"{name} worker {number}")
+    finally:
+        queue.close()

@@ -1,0 +1,285 @@
+"""Events: what a component tells the user of an object (``kubectl describe``, ``get events``).
+
+Recording never waits and never fails its caller; a background task writes. As upstream's correlator
+(client-go, tools/record), equal events become one with a count, many similar ones are combined, and
+an object that never stops gets a budget: 25 events at once, then one every five minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import EVENTS, Resource
+from wherry.kube.client.client import Client
+from wherry.kube.client.transport import Object
+
+log = logging.getLogger(__name__)
+
+NORMAL = "Normal"
+WARNING = "Warning"
+
+_BURST = 25.0
+_REFILL_SECONDS = 300.0
+_SIMILAR_LIMIT = 10
+_SIMILAR_SECONDS = 600.0
+_REMEMBERED = 4096
+_WAITING = 1000
+_LONGEST_MESSAGE = 1024
+
+Value = TypeVar("Value")
+
+
+def reference(resource: Resource, object: Mapping[str, object], field_path: str = "") -> Object:
+    """The ObjectReference to ``object``, or to the part of it at ``field_path``."""
+    result: Object = {
+        "kind": resource.kind,
+        "apiVersion": resource.api_version,
+        "name": meta.name(object),
+        "uid": meta.uid(object),
+    }
+    if meta.namespace(object):
+        result["namespace"] = meta.namespace(object)
+    if meta.resource_version(object):
+        result["resourceVersion"] = meta.resource_version(object)
+    if field_path:
+        result["fieldPath"] = field_path
+    return result
+
+
+class _Recent(Generic[Value]):
+    """What was used last, as many as fit."""
+
+    def __init__(self, size: int = _REMEMBERED) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable) -> Value | None:
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: Hashable, value: Value) -> Value:
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
+        return value
+
+    def drop(self, key: Hashable) -> None:
+        self._values.pop(key, None)
+
+
+@dataclass(slots=True)
+class _Budget:
+    tokens: float
+    since: float
+
+
+@dataclass(slots=True)
+class _Similar:
+    """The messages of one reason on one object within the last ten minutes."""
+
+    messages: set[str] = field(default_factory=set)
+    last: float = 0.0
+
+
+@dataclass(slots=True)
+class _Written:
+    """An event that is on the server, or on its way there."""
+
+    name: str
+    namespace: str
+    first: str
+    count: int
+    stored: bool = False
+    queued: bool = False
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An event to be written, with the moment it last happened."""
+
+    key: Hashable
+    written: _Written
+    involved: Object
+    type: str
+    reason: str
+    message: str
+    last: str
+
+
+class EventRecorder:
+    """Records events of one component.
+
+    ``component`` is shown as the event's source (``kubelet``, ``default-scheduler``), ``host`` is
+    the node it runs on, for components of a node. Start writing with ``start``; events recorded
+    before are kept.
+    """
+
+    def __init__(self, client: Client, component: str, host: str = "") -> None:
+        self._client = client
+        self._source = {"component": component, **({"host": host} if host else {})}
+        self._budgets: _Recent[_Budget] = _Recent()
+        self._similar: _Recent[_Similar] = _Recent()
+        self._written: _Recent[_Written] = _Recent()
+        self._waiting: deque[_Pending] = deque()
+        self._some = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write; calling it again changes nothing."""
+        if self._task is None:
+            name = f"events of {self._source['component']}"
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+
+    async def stop(self) -> None:
+        """Stop writing; what still waits is dropped."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def flush(self) -> None:
+        """Return once everything recorded so far was written or refused."""
+        await self._idle.wait()
+
+    def event(
+        self,
+        resource: Resource,
+        object: Mapping[str, object],
+        type: str,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+    ) -> None:
+        """Tell of ``object``: ``type`` is Normal or Warning, ``reason`` one word in CamelCase."""
+        self.event_on(reference(resource, object, field_path), type, reason, message)
+
+    def event_on(self, involved: Object, type: str, reason: str, message: str) -> None:
+        """Tell of the object that ``involved``, an ObjectReference, points at."""
+        subject = (
+            involved.get("kind"),
+            involved.get("namespace"),
+            involved["name"],
+            involved.get("uid"),
+        )
+        if not self._affordable(subject):
+            return
+        message = message[:_LONGEST_MESSAGE]
+        identity = (*subject, involved.get("fieldPath"), type, reason)
+        if self._too_many(identity, message):
+            key: Hashable = identity
+            message = f"(combined from similar events): {message}"[:_LONGEST_MESSAGE]
+        else:
+            key = (*identity, message)
+        now = meta.now()
+        written = self._written.get(key)
+        if written is None:
+            namespace = involved.get("namespace") or "default"
+            name = f"{involved['name']}.{time.time_ns():x}"
+            written = self._written.put(key, _Written(name, namespace, now, 1))
+        else:
+            written.count += 1
+        if written.queued:
+            for pending in self._waiting:
+                if pending.key == key:
+                    pending.last, pending.message = now, message
+            return
+        if len(self._waiting) >= _WAITING:
+            log.warning("too many events wait to be written; dropped: %s: %s", reason, message)
+            return
+        written.queued = True
+        self._waiting.append(_Pending(key, written, involved, type, reason, message, now))
+        self._some.set()
+        self._idle.clear()
+
+    def _affordable(self, subject: Hashable) -> bool:
+        now = time.monotonic()
+        budget = self._budgets.get(subject)
+        if budget is None:
+            budget = self._budgets.put(subject, _Budget(_BURST, now))
+        budget.tokens = min(_BURST, budget.tokens + (now - budget.since) / _REFILL_SECONDS)
+        budget.since = now
+        if budget.tokens < 1:
+            return False
+        budget.tokens -= 1
+        return True
+
+    def _too_many(self, identity: Hashable, message: str) -> bool:
+        now = time.monotonic()
+        similar = self._similar.get(identity)
+        if similar is None or now - similar.last > _SIMILAR_SECONDS:
+            similar = self._similar.put(identity, _Similar())
+        similar.last = now
+        if message in similar.messages:
+            return False
+        if len(similar.messages) >= _SIMILAR_LIMIT - 1:
+            return True
+        similar.messages.add(message)
+        return False
+
+    async def _run(self) -> None:
+        while True:
+            await self._some.wait()
+            while self._waiting:
+                pending = self._waiting.popleft()
+                pending.written.queued = False
+                try:
+                    await self._write(pending)
+                except (StatusError, ConnectionError, TimeoutError) as error:
+                    # Events are a courtesy; the API server is away or refuses, life goes on.
+                    log.debug("event %s was not written: %s", pending.reason, error)
+                    if not pending.written.stored:
+                        self._written.drop(pending.key)
+            self._some.clear()
+            self._idle.set()
+
+    async def _write(self, pending: _Pending) -> None:
+        written = pending.written
+        if written.stored:
+            patch = {
+                "count": written.count,
+                "lastTimestamp": pending.last,
+                "message": pending.message,
+            }
+            try:
+                await self._client.patch(EVENTS, written.name, patch, written.namespace)
+                return
+            except StatusError as error:
+                if error.code != 404:
+                    raise
+            # It has expired since: begin again.
+            written.count, written.first, written.stored = 1, pending.last, False
+            written.name = f"{pending.involved['name']}.{time.time_ns():x}"
+        await self._client.create(
+            EVENTS,
+            {
+                "kind": "Event",
+                "apiVersion": "v1",
+                "metadata": {"name": written.name, "namespace": written.namespace},
+                "involvedObject": pending.involved,
+                "reason": pending.reason,
+                "message": pending.message,
+                "source": self._source,
+                "firstTimestamp": written.first,
+                "lastTimestamp": pending.last,
+                "count": written.count,
+                "type": pending.type,
+                "eventTime": None,
+                "reportingComponent": self._source["component"],
+                "reportingInstance": self._source.get("host", ""),
+            },
+        )
+        written.stored = True
