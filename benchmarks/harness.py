@@ -132,7 +132,10 @@ def dockerd() -> Iterator[dict[str, str] | None]:
     place = Path(tempfile.mkdtemp(prefix="wherry-peer-"))
     socket = place / "docker.sock"
     env = environment(DOCKER_HOST=f"unix://{socket}")
-    env["PATH"] = f"{programs}:{env['PATH']}:/usr/sbin:/sbin"
+    libraries = PEERS / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
+    env["PATH"] = f"{env['PATH']}:{programs}:{PEERS / 'usr/bin'}:/usr/sbin:/sbin"
+    env["LD_LIBRARY_PATH"] = str(libraries)
+    env["XTABLES_LIBDIR"] = str(libraries / "xtables")
     daemon = subprocess.Popen(
         [
             *("unshare", "--net", "--mount", "dockerd"),
@@ -172,7 +175,7 @@ def _import_into(env: dict[str, str]) -> None:
 
 def _dockerd_programs() -> Path | None:
     """Where dockerd and containerd are, unpacked alone from Debian's packages."""
-    programs = PEERS / "usr" / "bin"
+    programs = PEERS / "usr" / "sbin"
     if not (programs / "dockerd").exists():
         PEERS.mkdir(parents=True, exist_ok=True)
         packages = ["docker.io", "containerd", "runc", "tini", "iptables", "libip4tc2"]
@@ -184,4 +187,7 @@ def _dockerd_programs() -> Path | None:
             return None
         for package in PEERS.glob("*.deb"):
             subprocess.run(["dpkg", "-x", str(package), str(PEERS)], check=True)
+        # What update-alternatives would do.
+        for name in ("iptables", "ip6tables"):
+            (programs / name).symlink_to("xtables-nft-multi")
     return programs

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
+import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,21 +29,6 @@ IMAGES = ("hello:1", "hello:2")
 REPLICAS = 2
 PORT = 8080
 ROLLOUT_TIMEOUT = 60.0
-
-_APPLETS = (
-    "sh",
-    "cat",
-    "echo",
-    "env",
-    "hostname",
-    "httpd",
-    "id",
-    "kill",
-    "ls",
-    "ps",
-    "sleep",
-    "wget",
-)
 
 
 def run(instance: Instance) -> Iterator[str]:
@@ -103,7 +89,7 @@ def root_filesystem(busybox: Path) -> bytes:
         entry = tarfile.TarInfo("bin/busybox")
         entry.size, entry.mode = len(program), 0o755
         tar.addfile(entry, io.BytesIO(program))
-        for applet in _APPLETS:
+        for applet in _applets(busybox):
             entry = tarfile.TarInfo(f"bin/{applet}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
@@ -115,6 +101,12 @@ def root_filesystem(busybox: Path) -> bytes:
             entry.size = len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
     return buffer.getvalue()
+
+
+def _applets(busybox: Path) -> list[str]:
+    """The commands that this busybox has in it."""
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    return [name for name in listed.stdout.split() if name != "busybox"]
 
 
 async def _deploy_and_fetch(instance: Instance) -> list[str]:
