@@ -1,0 +1,171 @@
+"""The schema of every kind, and the door through which objects come in.
+
+The definitions are data: those of Kubernetes' own OpenAPI document, as the package
+kubernetes-validate carries them. They are read once, on first use, without their prose, which only
+``openapi`` needs and reads again by itself.
+
+``decode`` turns the JSON a client sent into an object of its kind as upstream's decoder would:
+types are checked, unknown fields dropped and told of, nulls and empty optional lists gone, times
+and quantities in canonical form. What a kind demands beyond types is for ``kinds`` to say.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from wherry.kube.api.bodies import parse_json, parse_yaml, unrecognized
+from wherry.kube.api.errors import StatusError, bad_request
+from wherry.kube.api.resources import Resource
+
+__all__ = [
+    "Decoded",
+    "data_path",
+    "decode",
+    "decode_kind",
+    "definition",
+    "definitions",
+    "newest_version",
+    "parse_json",
+    "parse_yaml",
+]
+
+_DIRECTORY = re.compile(r"v(\d+)\.(\d+)\.(\d+)-local")
+
+
+@cache
+def _newest() -> tuple[str, Path]:
+    """The newest version the data has, and where its definitions lie."""
+    # The package itself is never imported: its code, which we do not need, pulls in a validator.
+    spec = importlib.util.find_spec("kubernetes_validate")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("the schema data is missing: install the package kubernetes-validate")
+    root = Path(next(iter(spec.submodule_search_locations))) / "kubernetes-json-schema"
+    versions = [
+        (tuple(map(int, match.groups())), path)
+        for path in root.iterdir()
+        if (match := _DIRECTORY.fullmatch(path.name))
+    ]
+    numbers, path = max(versions)
+    return ".".join(map(str, numbers)), path / "_definitions.json"
+
+
+def newest_version() -> str:
+    """The version of Kubernetes that is served, ``1.37.0``: the newest the data describes."""
+    return _newest()[0]
+
+
+def data_path() -> Path:
+    """The file of the definitions, prose included."""
+    return _newest()[1]
+
+
+def _strip_prose(schema: dict[str, Any]) -> None:
+    schema.pop("description", None)
+    for part in schema.get("properties", {}).values():
+        _strip_prose(part)
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            _strip_prose(schema[key])
+
+
+@cache
+def definitions() -> dict[str, dict[str, Any]]:
+    """All definitions by name, without descriptions. Shared: never change them."""
+    loaded: dict[str, dict[str, Any]] = orjson.loads(data_path().read_bytes())["$defs"]
+    for schema in loaded.values():
+        _strip_prose(schema)
+    return loaded
+
+
+def definition(name: str) -> dict[str, Any]:
+    """The definition called ``io.k8s.api.core.v1.Pod``. Raises KeyError where there is none."""
+    return definitions()[name]
+
+
+@dataclass(slots=True)
+class Decoded:
+    """An object as its kind has it, and the complaints about fields that no such kind has.
+
+    ``unknown`` holds sentences like ``unknown field "spec.foo"``, in the order of the text.
+    """
+
+    value: dict[str, Any]
+    unknown: list[str] = field(default_factory=list)
+
+
+def decode(resource: Resource, value: Any) -> Decoded:
+    """An object of ``resource`` from a JSON value; a new dict, the value is left alone.
+
+    Raises:
+        StatusError: 400, another kind or version, or a field of the wrong type.
+    """
+    return decode_kind(resource.schema, resource.api_version, resource.kind, value)
+
+
+def decode_kind(schema: str, api_version: str, kind: str, value: Any) -> Decoded:
+    """As ``decode``, for what has no resource of its own: Scale, Eviction, DeleteOptions, …
+
+    ``schema`` is the name of the definition. Absent ``apiVersion`` and ``kind`` are filled in.
+    """
+    from wherry.kube.api.decoding import Mistyped, decoder
+
+    if type(value) is not dict:
+        raise unrecognized(kind, value)
+    given_version = value.get("apiVersion") or api_version
+    given_kind = value.get("kind") or kind
+    if given_version != api_version or given_kind != kind:
+        raise _other_kind(given_version, given_kind, api_version, kind)
+    unknown: list[str] = []
+    try:
+        decoded = decoder(schema)(value, None, unknown)
+    except Mistyped as error:
+        raise _cannot_be_handled(kind, api_version, kind, str(error)) from error
+    except RecursionError as error:
+        raise _cannot_be_handled(kind, api_version, kind, "exceeded max depth") from error
+    if "kind" not in decoded or "apiVersion" not in decoded:
+        decoded = {"kind": kind, "apiVersion": api_version, **decoded}
+    return Decoded(decoded, unknown)
+
+
+def _other_kind(given_version: Any, given_kind: Any, api_version: str, kind: str) -> StatusError:
+    if not isinstance(given_version, str) or not isinstance(given_kind, str):
+        name, wrong = (
+            ("Kind", given_kind)
+            if isinstance(given_version, str)
+            else ("APIVersion", given_version)
+        )
+        return unrecognized(kind, {}, _identity_fault(name, wrong))
+    if given_version != api_version:
+        return bad_request(
+            f"the API version in the data ({given_version}) does not match the expected API "
+            f"version ({api_version})"
+        )
+    return _cannot_be_handled(
+        given_kind,
+        api_version,
+        kind,
+        f'no kind "{given_kind}" is registered for version "{api_version}" of this resource, '
+        f"which holds objects of kind {kind}",
+    )
+
+
+def _identity_fault(name: str, wrong: Any) -> str:
+    from wherry.kube.api.scalars import word_for
+
+    json_name = "apiVersion" if name == "APIVersion" else "kind"
+    return (
+        "couldn't get version/kind; json parse error: json: cannot unmarshal "
+        f"{word_for(wrong)} into Go struct field .{json_name} of type string"
+    )
+
+
+def _cannot_be_handled(given_kind: str, api_version: str, kind: str, why: str) -> StatusError:
+    version = api_version.rpartition("/")[2]
+    return bad_request(f'{given_kind} in version "{version}" cannot be handled as a {kind}: {why}')
