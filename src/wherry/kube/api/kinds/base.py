@@ -80,9 +80,6 @@ class Kind:
     unconditional_update: ClassVar[bool] = True
     """An update without a resourceVersion is taken (the last writer wins)."""
 
-    name_rule: ClassVar[metadata.NameRule] = staticmethod(metadata.dns_subdomain)
-    """The messages about a name; ``prefix`` says that something will be appended to it."""
-
     field_names: ClassVar[frozenset[str]] = frozenset()
     """Selectable fields besides metadata.name and metadata.namespace."""
 
@@ -151,7 +148,9 @@ class Kind:
     def validate(self, o: Object) -> list[FieldError]:
         """Every fault of a new object, its metadata included."""
         errors = metadata.validate(
-            o.get("metadata") or {}, namespaced=self.resource.namespaced, name_rule=self.name_rule
+            o.get("metadata") or {},
+            namespaced=self.resource.namespaced,
+            name_rule=self.name_messages,
         )
         errors += self.validate_body(o)
         return errors
@@ -167,6 +166,10 @@ class Kind:
         errors = metadata.validate_update(new.get("metadata") or {}, old["metadata"])
         errors += self.validate_status(new, old)
         return errors
+
+    def name_messages(self, name: str, prefix: bool) -> list[str]:
+        """What is wrong with a name; ``prefix``: something will be appended to it."""
+        return metadata.dns_subdomain(name, prefix)
 
     def validate_body(self, o: Object) -> list[FieldError]:
         """Faults of a new object outside its metadata."""

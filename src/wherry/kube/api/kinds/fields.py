@@ -51,9 +51,15 @@ def quote(text: str) -> str:
     return f'"{"".join(map(_quoted_character, text))}"'
 
 
+class Struct(dict[str, Any]):
+    """A value whose Go type is a struct: its keys are printed in their own order."""
+
+
 def go_json(value: Any) -> str:
-    """The value as Go's ``json.Marshal`` prints it: keys sorted, ``<``, ``>``, ``&`` escaped."""
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    """The value as Go's ``json.Marshal`` prints it: ``<``, ``>`` and ``&`` escaped, the keys of
+    maps sorted (those of structs stand in the order of their fields)."""
+    option = 0 if isinstance(value, Struct) else orjson.OPT_SORT_KEYS
+    text = orjson.dumps(value, option=option).decode()
     for sign, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         if sign in text:
             text = text.replace(sign, escape)
@@ -93,14 +99,15 @@ def not_supported(path: str, value: Any, supported: Iterable[str]) -> FieldError
     return FieldError(path, "FieldValueNotSupported", text)
 
 
-def duplicate(path: str, value: Any) -> FieldError:
+def duplicate(path: str, value: Any, detail: str = "") -> FieldError:
     """The value must be unique and was seen before."""
-    return FieldError(path, "FieldValueDuplicate", f"Duplicate value: {show(value)}")
+    text = _join(f"Duplicate value: {show(value)}", detail)
+    return FieldError(path, "FieldValueDuplicate", text)
 
 
-def not_found(path: str, value: Any) -> FieldError:
+def not_found(path: str, value: Any, detail: str = "") -> FieldError:
     """The value names something that is not there."""
-    return FieldError(path, "FieldValueNotFound", f"Not found: {show(value)}")
+    return FieldError(path, "FieldValueNotFound", _join(f"Not found: {show(value)}", detail))
 
 
 def forbidden(path: str, detail: str) -> FieldError:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from wherry.kube.api import names
 from wherry.kube.api.errors import FieldError
-from wherry.kube.api.kinds import fields
+from wherry.kube.api.kinds import checks, fields
 
 NameRule = Callable[[str, bool], list[str]]
 
@@ -117,11 +117,9 @@ def _validate_parts(meta: Mapping[str, Any]) -> list[FieldError]:
 
 
 def validate_labels(labels: Mapping[str, str], path: str) -> list[FieldError]:
-    """Faults of label keys and values (of a nodeSelector too)."""
+    """Faults of label keys and values."""
     errors: list[FieldError] = []
-    for key, value in labels.items():
-        errors += [fields.invalid(path, key, m) for m in names.is_qualified_name(key)]
-        errors += [fields.invalid(path, value, m) for m in names.is_valid_label_value(value)]
+    checks.labels(labels, path, errors)
     return errors
 
 
