@@ -131,3 +131,12 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"time {text!r} has no time zone")
     return moment.astimezone(UTC)
+
+
+def clone(value: Any) -> Any:
+    """A deep copy of a JSON value: what to change in place of a shared object."""
+    if type(value) is dict:
+        return {key: clone(each) for key, each in value.items()}
+    if type(value) is list:
+        return [clone(each) for each in value]
+    return value

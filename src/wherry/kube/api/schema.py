@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import Any
 import orjson
 
 from wherry.kube.api.bodies import parse_json, parse_yaml, unrecognized
-from wherry.kube.api.errors import StatusError, bad_request
+from wherry.kube.api.errors import StatusError, bad_request, invalid
+from wherry.kube.api.names import invalid_value
 from wherry.kube.api.resources import Resource
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "newest_version",
     "parse_json",
     "parse_yaml",
+    "strict_failure",
 ]
 
 _DIRECTORY = re.compile(r"v(\d+)\.(\d+)\.(\d+)-local")
@@ -100,16 +103,22 @@ class Decoded:
     unknown: list[str] = field(default_factory=list)
 
 
-def decode(resource: Resource, value: Any) -> Decoded:
+def decode(resource: Resource, value: Any, *, patch: str | None = None) -> Decoded:
     """An object of ``resource`` from a JSON value; a new dict, the value is left alone.
 
+    ``patch`` is the text of the patch that the value came out of, if it did: then a wrong type is
+    the patch's fault, and told so.
+
     Raises:
-        StatusError: 400, another kind or version, or a field of the wrong type.
+        StatusError: 400, another kind or version, or a field of the wrong type; 422 for the
+            latter where it came by a patch.
     """
-    return decode_kind(resource.schema, resource.api_version, resource.kind, value)
+    return decode_kind(resource.schema, resource.api_version, resource.kind, value, patch=patch)
 
 
-def decode_kind(schema: str, api_version: str, kind: str, value: Any) -> Decoded:
+def decode_kind(
+    schema: str, api_version: str, kind: str, value: Any, *, patch: str | None = None
+) -> Decoded:
     """As ``decode``, for what has no resource of its own: Scale, Eviction, DeleteOptions, …
 
     ``schema`` is the name of the definition. Absent ``apiVersion`` and ``kind`` are filled in.
@@ -126,12 +135,28 @@ def decode_kind(schema: str, api_version: str, kind: str, value: Any) -> Decoded
     try:
         decoded = decoder(schema)(value, None, unknown)
     except Mistyped as error:
-        raise _cannot_be_handled(kind, api_version, kind, str(error)) from error
+        raise _undecodable(api_version, kind, str(error), patch) from error
     except RecursionError as error:
-        raise _cannot_be_handled(kind, api_version, kind, "exceeded max depth") from error
+        raise _undecodable(api_version, kind, "exceeded max depth", patch) from error
     if "kind" not in decoded or "apiVersion" not in decoded:
         decoded = {"kind": kind, "apiVersion": api_version, **decoded}
     return Decoded(decoded, unknown)
+
+
+def strict_failure(
+    resource: Resource, complaints: Sequence[str], *, patch: str | None = None
+) -> StatusError:
+    """What ``fieldValidation=Strict`` answers to unknown and doubled fields: 400, or 422 where
+    they came by a patch, whose text ``patch`` is.
+    """
+    why = f"strict decoding error: {', '.join(complaints)}"
+    return _undecodable(resource.api_version, resource.kind, why, patch)
+
+
+def _undecodable(api_version: str, kind: str, why: str, patch: str | None) -> StatusError:
+    if patch is None:
+        return _cannot_be_handled(kind, api_version, kind, why)
+    return invalid("", "", [invalid_value("patch", patch, why)])
 
 
 def _other_kind(given_version: Any, given_kind: Any, api_version: str, kind: str) -> StatusError:

@@ -305,3 +305,28 @@ def test_deep_nesting_is_refused_not_a_crash():
 def test_complaints_are_bounded():
     value = pod(**{f"x{i}": 1 for i in range(500)})
     assert len(schema.decode(PODS, value).unknown) == 100
+
+
+def test_what_a_patch_broke_is_the_patchs_fault():
+    text = '{"spec":{"replicas":"x"}}'
+    with pytest.raises(StatusError) as caught:
+        schema.decode(DEPLOYMENTS, {"spec": {"replicas": "x"}}, patch=text)
+    assert (caught.value.code, caught.value.reason) == (422, "Invalid")
+    assert caught.value.message == (
+        r""" "" is invalid: patch: Invalid value: "{\"spec\":{\"replicas\":\"x\"}}": """
+        "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+    )
+
+
+def test_strict_validation_refuses_in_upstreams_words():
+    complaints = ['unknown field "spec.foo"', 'duplicate field "spec.replicas"']
+    error = schema.strict_failure(DEPLOYMENTS, complaints)
+    assert error.code == 400 and error.message == (
+        'Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: '
+        'unknown field "spec.foo", duplicate field "spec.replicas"'
+    )
+    error = schema.strict_failure(DEPLOYMENTS, complaints[:1], patch="{}")
+    assert error.code == 422 and error.message == (
+        ' "" is invalid: patch: Invalid value: "{}": strict decoding error: '
+        'unknown field "spec.foo"'
+    )
