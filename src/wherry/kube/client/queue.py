@@ -134,8 +134,8 @@ async def work(
 ) -> None:
     """Hand the queue's keys to ``handle``, up to ``workers`` at once, until cancelled.
 
-    A key whose handling raises comes back after a growing delay. A conflict is no news: someone
-    was quicker, the informer will show it. Everything else is logged.
+    A key whose handling raises comes back after a growing delay. That an object changed or went
+    meanwhile is no news: the informer will show it. Everything else is logged.
     """
 
     async def worker() -> None:
@@ -144,7 +144,8 @@ async def work(
             try:
                 await handle(key)
             except StatusError as error:
-                level = logging.DEBUG if error.reason == "Conflict" else logging.WARNING
+                stale = error.reason in ("Conflict", "NotFound")
+                level = logging.DEBUG if stale else logging.WARNING
                 log.log(level, "%s: %s: %s", name, key, error)
                 queue.add_rate_limited(key)
             except (ConnectionError, TimeoutError) as error:

@@ -1,0 +1,78 @@
+"""Controllers: each watches what concerns it and moves what is towards what was declared.
+
+One module or folder a controller, all of one shape: a class on ``base.Controller`` that watches,
+and pure functions (``plan``, ``reconcile``) that decide. ``CONTROLLERS`` lists them; adding one is a
+module and a line. The launcher, and nobody else, calls ``run_controllers``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from wherry.kube.client.client import Client
+from wherry.kube.client.informer import SharedInformers
+from wherry.kube.controllers.base import Context, Controller, Options
+from wherry.kube.controllers.deployment.controller import DeploymentController
+from wherry.kube.controllers.replicas.controller import (
+    ReplicaSetController,
+    ReplicationControllerController,
+)
+
+CONTROLLERS: tuple[type[Controller], ...] = (
+    DeploymentController,
+    ReplicaSetController,
+    ReplicationControllerController,
+)
+
+
+class UnknownController(ValueError):
+    """A name in ``Options.enabled`` that no controller has."""
+
+
+def select(enabled: tuple[str, ...]) -> list[type[Controller]]:
+    """The controllers that ``enabled`` names: ``*`` is all of them, ``-name`` all but that one.
+
+    Raises:
+        UnknownController: a name is not in the table.
+    """
+    known = {controller.name for controller in CONTROLLERS}
+    for name in enabled:
+        if name != "*" and name.removeprefix("-") not in known:
+            raise UnknownController(
+                f'"{name.removeprefix("-")}" is not in the list of known controllers'
+            )
+    chosen = known if "*" in enabled else set(enabled)
+    return [c for c in CONTROLLERS if c.name in chosen and f"-{c.name}" not in enabled]
+
+
+async def run_controllers(
+    client: Client,
+    options: Options | None = None,
+    *,
+    informers: SharedInformers | None = None,
+) -> None:
+    """Run the controllers that ``options`` enables until cancelled.
+
+    ``informers`` may be shared with other components of the process; whoever gives them stops
+    them.
+
+    Raises:
+        UnknownController: ``options.enabled`` names one that does not exist.
+    """
+    options = options or Options()
+    chosen = select(options.enabled)
+    shared = informers or SharedInformers(client)
+    context = Context(client, shared, options)
+    try:
+        controllers = [controller(context) for controller in chosen]
+        shared.start()
+        async with asyncio.TaskGroup() as group:
+            for controller in controllers:
+                group.create_task(controller.run(), name=controller.name)
+    finally:
+        await context.close()
+        if informers is None:
+            await shared.stop()
+
+
+__all__ = ["CONTROLLERS", "Controller", "Options", "UnknownController", "run_controllers", "select"]
