@@ -1,0 +1,170 @@
+"""What an instance's containers leave on the machine, and how it is found again and removed.
+
+Works from the files alone, so it serves a daemon that starts after a crash as well as an offline
+clean-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.host.readiness import readable
+from wherry.runtime import cgroups
+from wherry.runtime.cgroups import Layout
+from wherry.runtime.conmon import Monitor
+from wherry.runtime.oci import OCIRuntime
+from wherry.runtime.types import RuntimeFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The directories, the groups and the OCI runtime of one instance."""
+
+    run_dir: Path
+    exits: Path
+    cgroup_root: str
+    layout: Layout
+    oci: OCIRuntime
+
+    @property
+    def monitors(self) -> str:
+        """The group of all monitors: apart from the daemon's, whose limits are not theirs."""
+        return f"{self.cgroup_root}/conmon"
+
+    def cgroup(self, id: str, parent: str) -> str:
+        """The group of a container whose parent group, below the root, is ``parent``."""
+        return "/".join(part for part in (self.cgroup_root, parent.strip("/"), id) if part)
+
+    def bundle(self, id: str) -> Path:
+        """The directory of a container's bundle."""
+        return self.run_dir / id
+
+    def exit_file(self, id: str) -> Path:
+        """Where its monitor leaves the exit code."""
+        return self.exits / id
+
+    def ids(self) -> list[str]:
+        """All containers that have a bundle."""
+        with os.scandir(self.run_dir) as entries:
+            return sorted(entry.name for entry in entries if len(entry.name) == 64)
+
+    def pid(self, id: str) -> int | None:
+        """The pid of a container's first process, if that is still it."""
+        try:
+            pid = int((self.bundle(id) / "pid").read_text())
+            groups = Path(f"/proc/{pid}/cgroup").read_text()
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        return pid if id in groups else None
+
+    def monitor_pids(self, id: str) -> list[int]:
+        """The monitors of a container that live: one, or none.
+
+        Looks through all processes where a crash came before the monitor was noted down.
+        """
+        monitor = Monitor.load(self.bundle(id))
+        candidates = [monitor.pid] if monitor else _all_pids()
+        return [pid for pid in candidates if _is_monitor(pid, id)]
+
+    async def remove(self, id: str, *, keep_exit: bool = False) -> None:
+        """Remove every trace of a container, running or half made; nothing where there is none.
+
+        ``keep_exit`` keeps the exit code, for the daemon that will ask for it.
+        """
+        bundle = self.bundle(id)
+        if bundle.exists():
+            cgroup = self._recorded_cgroup(bundle)
+            if not (bundle / "pid").exists():
+                await end(self.monitor_pids(id), signal.SIGKILL)
+            if cgroup:
+                await self._kill_group(cgroup)
+            # Their container is gone, so the monitors end by themselves, exit code written.
+            await end(self.monitor_pids(id), None)
+        if self.oci.knows(id):
+            try:
+                await self.oci.call("delete", "--force", id)
+            except RuntimeFailure:
+                if self.oci.knows(id):
+                    raise
+        if bundle.exists():
+            if cgroup:
+                await self._remove_group(cgroup)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(bundle)
+        if not keep_exit:
+            self.exit_file(id).unlink(missing_ok=True)
+
+    def _recorded_cgroup(self, bundle: Path) -> str:
+        try:
+            config = json.loads((bundle / "config.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return ""
+        return str(config["linux"]["cgroupsPath"])
+
+    async def _kill_group(self, cgroup: str) -> None:
+        pids = cgroups.processes(self.layout, cgroup)
+        if cgroups.kill(self.layout, cgroup):
+            await end(pids, None)
+
+    async def _remove_group(self, cgroup: str) -> None:
+        while not cgroups.remove(self.layout, cgroup):
+            pids = cgroups.processes(self.layout, cgroup)
+            if not pids:
+                break  # what is left goes with the instance's root
+            cgroups.kill(self.layout, cgroup)
+            await end(pids, None)
+        cgroups.prune(self.layout, cgroup, self.cgroup_root)
+
+    async def terminate(self, ids: Sequence[str], grace: float) -> None:
+        """Send SIGTERM to the first processes of ``ids`` and wait up to ``grace`` seconds."""
+        pids = []
+        for id in ids:
+            if (pid := self.pid(id)) is not None:
+                pids.append(pid)
+                if cgroup := self._recorded_cgroup(self.bundle(id)):
+                    cgroups.thaw(self.layout, cgroup)
+        await end(pids, signal.SIGTERM, timeout=grace)
+
+
+async def end(pids: Iterable[int], number: int | None, *, timeout: float | None = None) -> None:
+    """Send a signal (or none) to processes and wait until they have ended, seconds at most."""
+    descriptors = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptors.append(os.pidfd_open(pid))
+    try:
+        for descriptor in descriptors:
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, number)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for descriptor in descriptors:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await readable(descriptor)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _all_pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _is_monitor(pid: int, id: str) -> bool:
+    """Whether ``pid`` is the monitor of container ``id`` and has not ended."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"--cid" in arguments and id.encode() in arguments
