@@ -314,7 +314,8 @@ def test_what_a_patch_broke_is_the_patchs_fault():
     assert (caught.value.code, caught.value.reason) == (422, "Invalid")
     assert caught.value.message == (
         r""" "" is invalid: patch: Invalid value: "{\"spec\":{\"replicas\":\"x\"}}": """
-        "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+        "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of "
+        "type int32"
     )
 
 
