@@ -35,21 +35,6 @@ _SYSTEM_METADATA = (
     "deletionGracePeriodSeconds",
 )
 
-NAME_DESCRIPTION: Final = (
-    "Name must be unique within a namespace. Is required when creating resources, although some "
-    "resources may allow a client to request the generation of an appropriate name automatically. "
-    "Name is primarily intended for creation idempotence and configuration definition. Cannot be "
-    "updated. More info: "
-    "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
-)
-AGE_DESCRIPTION: Final = (
-    "CreationTimestamp is a timestamp representing the server time when this object was created. "
-    "It is not guaranteed to be set in happens-before order across separate operations. Clients "
-    "may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the "
-    "system. Read-only. Null for lists. More info: "
-    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -62,8 +47,8 @@ class Column:
     priority: int = 0
 
 
-NAME_COLUMN: Final = Column("Name", "string", "name", NAME_DESCRIPTION)
-AGE_COLUMN: Final = Column("Age", "string", "", AGE_DESCRIPTION)
+NAME_COLUMN: Final = Column("Name", format="name", description="Unique within its namespace.")
+AGE_COLUMN: Final = Column("Age", description="Time since the object was created.")
 
 
 class Kind:
