@@ -1,8 +1,8 @@
 """Controllers: each watches what concerns it and moves what is towards what was declared.
 
 One module or folder a controller, all of one shape: a class on ``base.Controller`` that watches,
-and pure functions (``plan``, ``reconcile``) that decide. ``CONTROLLERS`` lists them; adding one is a
-module and a line. The launcher, and nobody else, calls ``run_controllers``.
+and pure functions (``plan``, ``reconcile``) that decide. ``CONTROLLERS`` lists them; adding one is
+a module and a line. The launcher, and nobody else, calls ``run_controllers``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,41 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.controllers.base import Context, Controller, Options
 from wherry.kube.controllers.deployment.controller import DeploymentController
+from wherry.kube.controllers.endpoints.controllers import (
+    EndpointsController,
+    EndpointSliceController,
+)
+from wherry.kube.controllers.garbage.controller import GarbageCollector
+from wherry.kube.controllers.namespace import NamespaceController
+from wherry.kube.controllers.node_ipam import NodeIPAMController
+from wherry.kube.controllers.node_lifecycle import NodeLifecycleController
+from wherry.kube.controllers.pod_gc import PodGCController
 from wherry.kube.controllers.replicas.controller import (
     ReplicaSetController,
     ReplicationControllerController,
 )
+from wherry.kube.controllers.root_ca import RootCAController
+from wherry.kube.controllers.service_account import ServiceAccountController
+from wherry.kube.controllers.taint_eviction import TaintEvictionController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
+    # workloads
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
+    # services
+    EndpointsController,
+    EndpointSliceController,
+    # namespaces and what is in each
+    NamespaceController,
+    ServiceAccountController,
+    RootCAController,
+    GarbageCollector,
+    # nodes and the pods on them
+    NodeIPAMController,
+    NodeLifecycleController,
+    TaintEvictionController,
+    PodGCController,
 )
 
 

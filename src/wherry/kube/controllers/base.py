@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import Resource
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer, SharedInformers
@@ -120,6 +121,14 @@ def split_key(key: str) -> tuple[str, str]:
     """``namespace/name`` apart; the namespace is empty for cluster-scoped objects."""
     namespace, _, name = key.rpartition("/")
     return namespace, name
+
+
+def namespace_is_leaving(error: BaseException | None) -> bool:
+    """Whether a create was refused because its namespace is being deleted: nothing to repeat."""
+    if not isinstance(error, StatusError):
+        return False
+    causes = (error.details or {}).get("causes") or ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def now() -> datetime:

@@ -13,7 +13,13 @@ from wherry.kube.api.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLER
 from wherry.kube.api.selectors import LabelSelector, labels_from_object, labels_from_set
 from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers.base import Context, Controller, now, split_key
+from wherry.kube.controllers.base import (
+    Context,
+    Controller,
+    namespace_is_leaving,
+    now,
+    split_key,
+)
 from wherry.kube.controllers.claims import claim_dependents
 from wherry.kube.controllers.pods import by_controller, from_template
 from wherry.kube.controllers.replicas.plan import next_available, plan, status
@@ -132,14 +138,14 @@ class ReplicaController(Controller):
             try:
                 pod = await self.client.create(PODS, body)
             except StatusError as error:
-                if not _namespace_is_leaving(error):
+                if not namespace_is_leaving(error):
                     self._tell(owner, WARNING, "FailedCreate", f"Error creating: {error}")
                 raise
             self._tell(owner, NORMAL, "SuccessfulCreate", f"Created pod: {meta.name(pod)}")
             await self.seen(PODS, pod)
 
         error = await slow_start(count, create)
-        if isinstance(error, StatusError) and _namespace_is_leaving(error):
+        if namespace_is_leaving(error):
             return None
         return error
 
@@ -173,11 +179,6 @@ class ReplicaController(Controller):
 
     def _tell(self, owner: Object, type: str, reason: str, message: str) -> None:
         self.recorder.event(self.resource, owner, type, reason, message)
-
-
-def _namespace_is_leaving(error: StatusError) -> bool:
-    causes = (error.details or {}).get("causes") or ()
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def _first_error(results: Sequence[BaseException | None]) -> Exception | None:

@@ -1,0 +1,117 @@
+"""Pod garbage collector: removes pods that no kubelet will ever look after again.
+
+Those bound to a node that no longer exists, those deleted before they were given a node, and the
+oldest finished ones when there are more than ``Options.terminated_pods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import NODES, PODS
+from wherry.kube.client.transport import Object
+from wherry.kube.controllers import conditions, pods
+from wherry.kube.controllers.base import Context, Controller, now, split_key
+from wherry.kube.controllers.node_lifecycle import by_node
+
+QUARANTINE = 40.0
+"""Seconds a node must be gone: one that is replaced by another of its name keeps its pods."""
+
+_FINISHED = "finished pods"
+
+
+def surplus(all_pods: Iterable[Object], kept: int) -> list[Object]:
+    """The oldest finished pods beyond the number to be kept."""
+    finished = [pod for pod in all_pods if pods.is_finished(pod) and not meta.is_deleting(pod)]
+    finished.sort(key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", meta.name(pod)))
+    return finished[: max(0, len(finished) - kept)]
+
+
+class PodGCController(Controller):
+    """Keys are pods, and one word for the finished ones together."""
+
+    name = "pod-garbage-collector-controller"
+    workers = 2
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.nodes = self.watch(NODES)
+        self.pods = self.watch(PODS)
+        self.pods.add_indexer("node", by_node)
+        self.nodes.add_handlers(on_delete=self._node_gone)
+        self.pods.add_handlers(on_add=self._pod_added, on_update=self._pod_updated)
+
+    def _node_gone(self, node: Object) -> None:
+        for pod in self.pods.by_index("node", meta.name(node)):
+            self.queue.add_after(meta.key(pod), QUARANTINE)
+
+    def _pod_added(self, pod: Object) -> None:
+        node = pod["spec"].get("nodeName")
+        if node and self.nodes.get(None, node) is None:
+            self.queue.add_after(meta.key(pod), QUARANTINE)
+        if not node and meta.is_deleting(pod):
+            self.enqueue(pod)
+        if pods.is_finished(pod) and len(self.pods) > self.options.terminated_pods:
+            self.queue.add(_FINISHED)
+
+    def _pod_updated(self, old: Object, pod: Object) -> None:
+        moved = old["spec"].get("nodeName") != pod["spec"].get("nodeName")
+        ended = pods.is_finished(pod) and not pods.is_finished(old)
+        if moved or ended or meta.is_deleting(pod) != meta.is_deleting(old):
+            self._pod_added(pod)
+
+    async def sync(self, key: str) -> None:
+        if key == _FINISHED:
+            for oldest in surplus(self.pods.list(), self.options.terminated_pods):
+                await self._remove(oldest)
+            return
+        pod = self.pods.get(*split_key(key))
+        if pod is None:
+            return
+        node = pod["spec"].get("nodeName")
+        if node:
+            if self.nodes.get(None, node) is not None or await self._exists(node):
+                return
+            pod = await self._fail(pod, now())
+        elif not meta.is_deleting(pod):
+            return
+        await self._remove(pod)
+
+    async def _exists(self, node: str) -> bool:
+        """Not on the word of a copy."""
+        try:
+            await self.client.get(NODES, node)
+        except StatusError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    async def _fail(self, pod: Object, moment: datetime) -> Object:
+        """A pod whose node is gone has failed; whoever counts it must see that."""
+        if pods.is_finished(pod):
+            return pod
+        disruption = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists",
+            "lastTransitionTime": meta.format_time(moment),
+        }
+        status = {**(pod.get("status") or {}), "phase": "Failed"}
+        status["conditions"] = conditions.put(status.get("conditions") or (), disruption)
+        return await self.seen(
+            PODS, await self.client.update_status(PODS, {**pod, "status": status})
+        )
+
+    async def _remove(self, pod: Object) -> None:
+        try:
+            await self.client.delete(
+                PODS, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod), grace=0
+            )
+        except StatusError as error:
+            if error.code != 404:
+                raise
