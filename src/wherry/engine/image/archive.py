@@ -122,7 +122,13 @@ class Archive:
         if not isinstance(items, list):
             raise BadParameter("invalid manifest, manifest cannot be null (but can be [])")
         manifests = self._manifests_by_config()
-        return [self._docker_image(item, manifests) for item in items]
+        images = [self._docker_image(item, manifests) for item in items]
+        by_id = {image.id: image for image in images}
+        for image in images:
+            parent = by_id.get(image.parent)
+            if parent is None or not _is_parent(parent.config, image.config):
+                image.parent = ""
+        return images
 
     def _docker_image(self, item: Any, manifests: Mapping[str, bytes]) -> ArchivedImage:
         if not isinstance(item, dict) or not isinstance(item.get("Config"), str):
@@ -252,6 +258,12 @@ def _oci_name(annotations: Mapping[str, Any]) -> Reference | None:
                 continue
             return reference if reference.tag else None
     return None
+
+
+def _is_parent(parent: Mapping[str, Any], child: Mapping[str, Any]) -> bool:
+    """Whether the child's history is the parent's and one step more, as a build makes it."""
+    before, after = parent.get("history") or [], child.get("history") or []
+    return (not before and not after) or before == after[:-1]
 
 
 def _blob_name(digest: str) -> str:

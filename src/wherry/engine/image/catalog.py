@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -21,11 +22,13 @@ from wherry.host.files import write_atomic
 class Record:
     """What makes an image. All but ``parent`` and the time are settled by its config.
 
-    ``manifests`` are those under which it has come or was made, the first for saving it.
+    ``manifests`` are those under which it has come or was made, the first for saving it; ``blobs``
+    is all that these need, themselves and the config included. ``chain`` is bottom first.
     ``last_tagged`` is nanoseconds since the epoch, 0 for never; ``parent`` is an image id or empty.
     """
 
     manifests: tuple[str, ...]
+    blobs: tuple[str, ...]
     chain: tuple[str, ...]
     parent: str = ""
     last_tagged: int = 0
@@ -91,8 +94,11 @@ class Catalog:
         """With an image added; one that is there keeps what it has."""
         known = self.images.get(image) or self.held.get(image)
         if known is not None:
-            new = tuple(one for one in record.manifests if one not in known.manifests)
-            record = replace(known, manifests=known.manifests + new)
+            record = replace(
+                known,
+                manifests=_union(known.manifests, record.manifests),
+                blobs=_union(known.blobs, record.blobs),
+            )
         held = {one: kept for one, kept in self.held.items() if one != image}
         return replace(self, images={**self.images, image: record}, held=held)
 
@@ -129,6 +135,12 @@ class Catalog:
             held={**self.held, image: record} if hold else self.held,
         )
 
+    def without_damaged(self, image: str) -> Catalog:
+        """Without an image whose content is not there."""
+        if image in self.images:
+            return self.without_image(image, hold=False)
+        return self.without_held(image)
+
     def without_held(self, image: str) -> Catalog:
         """Without the claim of an image that is already removed."""
         return replace(self, held={one: kept for one, kept in self.held.items() if one != image})
@@ -159,13 +171,18 @@ def write(path: Path, catalog: Catalog) -> None:
     write_atomic(path, orjson.dumps(document))
 
 
-def _records(documents: Mapping[str, dict[str, object]]) -> dict[str, Record]:
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return first + tuple(one for one in second if one not in first)
+
+
+def _records(documents: Mapping[str, dict[str, Any]]) -> dict[str, Record]:
     return {
         image: Record(
-            manifests=tuple(map(str, document["manifests"])),  # type: ignore[call-overload]
-            chain=tuple(map(str, document["chain"])),  # type: ignore[call-overload]
+            manifests=tuple(map(str, document["manifests"])),
+            blobs=tuple(map(str, document["blobs"])),
+            chain=tuple(map(str, document["chain"])),
             parent=str(document["parent"]),
-            last_tagged=int(document["last_tagged"]),  # type: ignore[call-overload]
+            last_tagged=int(document["last_tagged"]),
         )
         for image, document in documents.items()
     }

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 import stat
@@ -34,6 +35,8 @@ from pathlib import Path
 import orjson
 
 from wherry.host.files import make_private, sync_directory
+
+log = logging.getLogger(__name__)
 
 # Up to so many files are synced one by one; for more, one sync of the file system is cheaper.
 _SYNC_SINGLY = 64
@@ -73,19 +76,23 @@ class Content:
         for directory in (self._trash, self._blobs_dir, self._layers_dir):
             make_private(directory)
         self.empty.mkdir(mode=0o755, exist_ok=True)
-        for blob in self._blobs_dir.iterdir():
-            digest = f"sha256:{blob.name}"
-            if digest in blobs:
-                self._blobs.add(digest)
-            else:
-                blob.unlink()
         for directory in self._layers_dir.iterdir():
             chain = f"sha256:{directory.name}"
             if chain in layers:
-                document = orjson.loads((directory / "layer.json").read_bytes())
-                self._layers[chain] = Layer(**document)
+                try:
+                    document = orjson.loads((directory / "layer.json").read_bytes())
+                    self._layers[chain] = Layer(**document)
+                except (OSError, ValueError, TypeError):
+                    log.exception("layer %s is damaged", chain)
             else:
                 directory.rename(tempfile.mkdtemp(dir=self._trash))
+        needed = {*blobs, *(layer.blob for layer in self._layers.values())}
+        for blob in self._blobs_dir.iterdir():
+            digest = f"sha256:{blob.name}"
+            if digest in needed:
+                self._blobs.add(digest)
+            else:
+                blob.unlink()
         self.empty_trash()
 
     # Looking
@@ -140,7 +147,9 @@ class Content:
             for chain in dead:
                 self._layer_path(chain).rename(tempfile.mkdtemp(dir=self._trash))
                 del self._layers[chain]
-            for digest in [b for b in self._blobs if b not in blobs and not self._pinned[b]]:
+            # A layer's own archive stays with it: the next image on it is saved with that.
+            needed = {*blobs, *(layer.blob for layer in self._layers.values())}
+            for digest in [b for b in self._blobs if b not in needed and not self._pinned[b]]:
                 self.blob_path(digest).unlink()
                 self._blobs.discard(digest)
         return dead

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wherry.engine.errors import BadParameter
 from wherry.engine.image.archive import Archive, ArchivedImage, Member
-from wherry.engine.image.catalog import Record
+from wherry.engine.image.catalog import Catalog, Record
 from wherry.engine.image.compression import BUFFER, Bounds, Compression, detect, expand
 from wherry.engine.image.content import Content, Layer, Lease
 from wherry.engine.image.layers import add_layer, blob_descriptor, storable
@@ -23,6 +23,7 @@ from wherry.engine.image.manifest import (
     digest_of,
     host_platform,
     make_manifest,
+    parse_manifest,
 )
 from wherry.engine.image.reference import Reference
 
@@ -68,13 +69,16 @@ def store_image(
     identity = digest_of(config_data)
     lease.add_blob_bytes(config_data, identity)
     if manifest is None:
+        blobs = [layer.blob for layer in layers]
         config = Descriptor(OCI_CONFIG, identity, len(config_data))
         manifest = make_manifest(config, [blob_descriptor(layer) for layer in layers])
-        for layer in layers:
-            lease.use_blob(layer.blob)
+        for blob in blobs:
+            lease.use_blob(blob)
+    else:
+        blobs = [layer.digest for layer in parse_manifest(manifest)[1]]
     manifest_digest = digest_of(manifest)
     lease.add_blob_bytes(manifest, manifest_digest)
-    return Record((manifest_digest,), chain, parent)
+    return Record((manifest_digest,), (identity, manifest_digest, *blobs), chain, parent)
 
 
 def _bring_in(image: ArchivedImage, content: Content, lease: Lease, report: Report) -> Loaded:
@@ -120,3 +124,24 @@ def _as_stored(lease: Lease, content: Content, member: Member) -> tuple[Path, st
         path, digest, _ = storable(lease, member.path, member.digest)
         return path, digest
     return member.path, member.digest
+
+
+def with_loaded(
+    old: Catalog, loaded: Sequence[Loaded], now: int
+) -> tuple[Catalog, list[tuple[Reference, str]]]:
+    """The catalog with the loaded images, and the names that pointed to other images before."""
+    new = old
+    replaced: list[tuple[Reference, str]] = []
+    for one in loaded:
+        new = new.with_image(one.id, one.record)
+        for tag in one.tags:
+            previous = new.tags.get(str(tag))
+            if previous is not None and previous != one.id:
+                replaced.append((tag, previous))
+            new = new.with_reference(tag, one.id, now)
+    for one in loaded:
+        parent = one.record.parent
+        if parent and parent in new.images and not new.images[one.id].parent:
+            images = {**new.images, one.id: replace(new.images[one.id], parent=parent)}
+            new = replace(new, images=images)
+    return new, replaced

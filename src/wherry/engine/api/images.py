@@ -1,0 +1,298 @@
+"""Images over HTTP (Docker Engine API reference, "Images")."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from wherry.engine import filters
+from wherry.engine.api.routing import Route
+from wherry.engine.errors import BadParameter, EngineError
+from wherry.engine.image import progress, remote
+from wherry.engine.image.manifest import Platform, parse_platform, platform_of
+from wherry.engine.image.reference import SHA256, Reference, parse
+from wherry.engine.image.store import NEWEST, check_platform
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+_VERSION = re.compile(r"/v(\d+)\.(\d+)/")
+_FALSE = frozenset(("", "0", "no", "false", "none"))
+
+
+async def list_images(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``GET /images/json``."""
+    query, version = request.query, _version(request)
+    wanted = filters.parse(query.get("filters", ""))
+    if version < (1, 41) and query.get("filter"):
+        wanted = filters.parse(orjson.dumps({"reference": [query["filter"]]}).decode())
+    return _json(
+        await engine.images.summaries(
+            wanted,
+            all_=_flag(request, "all"),
+            shared_size=version >= (1, 42) and _flag(request, "shared-size"),
+            manifests=version >= (1, 47) and _flag(request, "manifests"),
+            version=version,
+        )
+    )
+
+
+async def inspect_image(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``GET /images/{name}/json``."""
+    image = engine.images.resolve(request.match_info["name"])
+    if _version(request) >= (1, 49):
+        check_platform(image, _json_platform(request))
+    return _json(engine.images.inspect(image, _version(request)))
+
+
+async def image_history(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``GET /images/{name}/history``."""
+    image = engine.images.resolve(request.match_info["name"])
+    if _version(request) >= (1, 48):
+        check_platform(image, _json_platform(request))
+    return _json(engine.images.history(image))
+
+
+async def create_image(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``POST /images/create``: a pull (``fromImage``) or an import (``fromSrc``)."""
+    if request.query.get("fromImage"):
+        return await _pull(engine, request)
+    return await _import(engine, request)
+
+
+async def _pull(engine: Engine, request: web.Request) -> web.StreamResponse:
+    reference = parse(request.query["fromImage"].removesuffix(":"))
+    tag = request.query.get("tag", "")
+    if SHA256.fullmatch(tag):
+        reference = Reference(reference.domain, reference.path, digest=tag)
+    elif tag:
+        reference = reference.with_tag(tag)
+    _platform(request)
+    if reference.familiar_name == "scratch":
+        raise BadParameter("'scratch' is a reserved name")
+    await engine.images.pull(str(reference), _credentials(request))
+    raise AssertionError("a pull ends in an answer of its own")
+
+
+async def _import(engine: Engine, request: web.Request) -> web.StreamResponse:
+    query = request.query
+    source, target = query.get("fromSrc", ""), query.get("repo", "")
+    if target:
+        target = str(_tagged(target, query.get("tag", "")))
+    message = query.get("message") or f"Imported from {source}"
+    changes = query.getall("changes", [])
+    platform = _platform(request)
+
+    async def bring_in(stream: AsyncIterator[bytes]) -> str:
+        image = await engine.images.import_(
+            stream, reference=target, message=message, changes=changes, platform=platform
+        )
+        return image.id
+
+    if source == "-":
+        identity = await bring_in(request.content.iter_any())
+        return await _stream(request, progress.status(identity))
+    if not source:
+        raise BadParameter("fromSrc or fromImage must be given")
+    url = source if "://" in source else f"http://{source}"
+    async with _Messages(request) as messages:
+
+        async def fetch(answer: Any) -> str:
+            await messages.send(progress.status(f"Downloading from {url}"))
+            return await bring_in(answer.content.iter_any())
+
+        await messages.send(progress.status(await remote.open_url(url, fetch)))
+    return messages.response
+
+
+async def load_images(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``POST /images/load``."""
+    platform = _json_platform(request) if _version(request) >= (1, 48) else None
+    quiet = _flag(request, "quiet", default=True)
+    async with _Messages(request) as messages:
+        await messages.start()
+        stream = request.content.iter_any()
+        loading = engine.images.load(stream, quiet=quiet, platform=platform)
+        async with aclosing(loading):  # type: ignore[type-var]
+            async for message in loading:
+                await messages.send(message)
+    return messages.response
+
+
+async def save_images(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``GET /images/get`` and ``GET /images/{name}/get``."""
+    name = request.match_info.get("name")
+    names = [name] if name else request.query.getall("names", [])
+    platform = _json_platform(request) if _version(request) >= (1, 48) else None
+    archive = await engine.images.save(names, platform)
+    response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+    async with aclosing(archive):  # type: ignore[type-var]
+        first = await anext(archive)
+        await response.prepare(request)
+        await response.write(first)
+        async for piece in archive:
+            await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+async def tag_image(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``POST /images/{name}/tag``."""
+    target = _tagged(request.query.get("repo", ""), request.query.get("tag", ""))
+    await engine.images.tag(request.match_info["name"], str(target))
+    return web.Response(status=201)
+
+
+async def remove_image(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``DELETE /images/{name}``."""
+    name = request.match_info["name"]
+    if not name.strip():
+        raise BadParameter("image name cannot be blank")
+    return _json(
+        await engine.images.remove(
+            name, force=_flag(request, "force"), noprune=_flag(request, "noprune")
+        )
+    )
+
+
+async def prune_images(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``POST /images/prune``."""
+    return _json(await engine.images.prune(filters.parse(request.query.get("filters", ""))))
+
+
+async def search_images(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """``GET /images/search``, which asks Docker Hub."""
+    query = request.query
+    limit = query.get("limit", "")
+    if limit and (not limit.isdigit() or int(limit) > 100):
+        raise BadParameter("invalid limit specified: must be a number between 1 and 100")
+    wanted = filters.parse(query.get("filters", ""))
+    wanted.check(("is-automated", "is-official", "stars"))
+    for stars in wanted.get("stars"):
+        if not stars.isdigit():
+            raise BadParameter(f"invalid filter 'stars=[{stars}]'")
+    official = wanted.flag("is-official") if "is-official" in wanted else None
+    least = max((int(stars) for stars in wanted.get("stars")), default=0)
+    found = await remote.search(query.get("term", ""), int(limit or 0), _credentials(request))
+    return _json(
+        [
+            one
+            for one in found
+            if one["star_count"] >= least and official in (None, one["is_official"])
+        ]
+    )
+
+
+class _Messages:
+    """A stream of progress messages; what fails after its first is told in the stream itself."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self.response = web.StreamResponse(headers={"Content-Type": "application/json"})
+
+    async def start(self) -> None:
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+
+    async def send(self, message: progress.Message) -> None:
+        await self.start()
+        await self.response.write(orjson.dumps(message) + b"\r\n")
+
+    async def __aenter__(self) -> _Messages:
+        return self
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if error is not None:
+            if not isinstance(error, EngineError) or not self.response.prepared:
+                return False
+            await self.send(progress.failure(error.message))
+        await self.response.write_eof()
+        return True
+
+
+async def _stream(request: web.Request, *messages: progress.Message) -> web.StreamResponse:
+    async with _Messages(request) as stream:
+        for message in messages:
+            await stream.send(message)
+    return stream.response
+
+
+def _json(document: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(document), content_type="application/json")
+
+
+def _version(request: web.Request) -> tuple[int, int]:
+    """The API version in the path; the newest where there is none."""
+    match = _VERSION.match(request.path)
+    return (int(match[1]), int(match[2])) if match else NEWEST
+
+
+def _flag(request: web.Request, name: str, *, default: bool = False) -> bool:
+    if name not in request.query:
+        return default
+    return request.query[name].strip().lower() not in _FALSE
+
+
+def _tagged(repository: str, tag: str) -> Reference:
+    reference = parse(repository)
+    if reference.digest:
+        raise BadParameter("refusing to create a tag with a digest reference")
+    return reference.with_tag(tag) if tag else reference.with_default_tag()
+
+
+def _platform(request: web.Request) -> Platform | None:
+    """``platform=linux/amd64`` (API 1.32)."""
+    text = request.query.get("platform", "")
+    return parse_platform(text) if text and _version(request) >= (1, 32) else None
+
+
+def _json_platform(request: web.Request) -> Platform | None:
+    """``platform={"os": …}`` (API 1.48)."""
+    texts = request.query.getall("platform", [])
+    if len(texts) > 1:
+        raise BadParameter("multiple platform parameters not supported")
+    if not texts or not texts[0]:
+        return None
+    try:
+        document = orjson.loads(texts[0])
+    except orjson.JSONDecodeError as error:
+        raise BadParameter(f"failed to parse platform: {error}") from None
+    if not isinstance(document, dict) or not document.get("os") or not document.get("architecture"):
+        raise BadParameter("both OS and Architecture must be provided")
+    return platform_of(document)
+
+
+def _credentials(request: web.Request) -> remote.Credentials:
+    """``X-Registry-Auth``; as Docker does, one that cannot be read counts as none."""
+    encoded = request.headers.get("X-Registry-Auth", "")
+    try:
+        document = orjson.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    except (binascii.Error, ValueError):
+        return remote.Credentials()
+    if not isinstance(document, dict):
+        return remote.Credentials()
+    return remote.Credentials(
+        str(document.get("username") or ""), str(document.get("password") or "")
+    )
+
+
+ROUTES = (
+    Route("GET", "/images/json", list_images),
+    Route("GET", "/images/search", search_images),
+    Route("GET", "/images/get", save_images),
+    Route("POST", "/images/create", create_image),
+    Route("POST", "/images/load", load_images),
+    Route("POST", "/images/prune", prune_images),
+    Route("GET", "/images/{name:.+}/json", inspect_image),
+    Route("GET", "/images/{name:.+}/history", image_history),
+    Route("GET", "/images/{name:.+}/get", save_images),
+    Route("POST", "/images/{name:.+}/tag", tag_image),
+    Route("DELETE", "/images/{name:.*}", remove_image),
+)
