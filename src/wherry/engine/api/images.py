@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -13,33 +12,32 @@ import orjson
 from aiohttp import web
 
 from wherry.engine import filters
+from wherry.engine.api.parameters import filter_parameter, flag, json_response, version
 from wherry.engine.api.routing import Route
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.image import progress, remote
+from wherry.engine.image.image import Image
 from wherry.engine.image.manifest import Platform, parse_platform, platform_of
 from wherry.engine.image.reference import SHA256, Reference, parse
-from wherry.engine.image.store import NEWEST, check_platform
+from wherry.engine.image.store import check_platform
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-_VERSION = re.compile(r"/v(\d+)\.(\d+)/")
-_FALSE = frozenset(("", "0", "no", "false", "none"))
-
 
 async def list_images(engine: Engine, request: web.Request) -> web.StreamResponse:
     """``GET /images/json``."""
-    query, version = request.query, _version(request)
-    wanted = filters.parse(query.get("filters", ""))
-    if version < (1, 41) and query.get("filter"):
+    query, spoken = request.query, version(request)
+    wanted = filter_parameter(request)
+    if spoken < (1, 41) and query.get("filter"):
         wanted = filters.parse(orjson.dumps({"reference": [query["filter"]]}).decode())
-    return _json(
+    return json_response(
         await engine.images.summaries(
             wanted,
-            all_=_flag(request, "all"),
-            shared_size=version >= (1, 42) and _flag(request, "shared-size"),
-            manifests=version >= (1, 47) and _flag(request, "manifests"),
-            version=version,
+            all_=flag(request, "all"),
+            shared_size=spoken >= (1, 42) and flag(request, "shared-size"),
+            manifests=spoken >= (1, 47) and flag(request, "manifests"),
+            version=spoken,
         )
     )
 
@@ -47,17 +45,17 @@ async def list_images(engine: Engine, request: web.Request) -> web.StreamRespons
 async def inspect_image(engine: Engine, request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/json``."""
     image = engine.images.resolve(request.match_info["name"])
-    if _version(request) >= (1, 49):
+    if version(request) >= (1, 49):
         check_platform(image, _json_platform(request))
-    return _json(engine.images.inspect(image, _version(request)))
+    return json_response(engine.images.inspect(image, version(request)))
 
 
 async def image_history(engine: Engine, request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/history``."""
     image = engine.images.resolve(request.match_info["name"])
-    if _version(request) >= (1, 48):
+    if version(request) >= (1, 48):
         check_platform(image, _json_platform(request))
-    return _json(engine.images.history(image))
+    return json_response(engine.images.history(image))
 
 
 async def create_image(engine: Engine, request: web.Request) -> web.StreamResponse:
@@ -91,7 +89,7 @@ async def _import(engine: Engine, request: web.Request) -> web.StreamResponse:
     platform = _platform(request)
 
     async def bring_in(stream: AsyncIterator[bytes]) -> str:
-        image = await engine.images.import_(
+        image: Image = await engine.images.import_(
             stream, reference=target, message=message, changes=changes, platform=platform
         )
         return image.id
@@ -114,13 +112,13 @@ async def _import(engine: Engine, request: web.Request) -> web.StreamResponse:
 
 async def load_images(engine: Engine, request: web.Request) -> web.StreamResponse:
     """``POST /images/load``."""
-    platform = _json_platform(request) if _version(request) >= (1, 48) else None
-    quiet = _flag(request, "quiet", default=True)
+    platform = _json_platform(request) if version(request) >= (1, 48) else None
+    quiet = flag(request, "quiet", True)
     async with _Messages(request) as messages:
         await messages.start()
         stream = request.content.iter_any()
         loading = engine.images.load(stream, quiet=quiet, platform=platform)
-        async with aclosing(loading):  # type: ignore[type-var]
+        async with aclosing(loading):
             async for message in loading:
                 await messages.send(message)
     return messages.response
@@ -130,10 +128,10 @@ async def save_images(engine: Engine, request: web.Request) -> web.StreamRespons
     """``GET /images/get`` and ``GET /images/{name}/get``."""
     name = request.match_info.get("name")
     names = [name] if name else request.query.getall("names", [])
-    platform = _json_platform(request) if _version(request) >= (1, 48) else None
+    platform = _json_platform(request) if version(request) >= (1, 48) else None
     archive = await engine.images.save(names, platform)
     response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
-    async with aclosing(archive):  # type: ignore[type-var]
+    async with aclosing(archive):
         first = await anext(archive)
         await response.prepare(request)
         await response.write(first)
@@ -155,16 +153,16 @@ async def remove_image(engine: Engine, request: web.Request) -> web.StreamRespon
     name = request.match_info["name"]
     if not name.strip():
         raise BadParameter("image name cannot be blank")
-    return _json(
+    return json_response(
         await engine.images.remove(
-            name, force=_flag(request, "force"), noprune=_flag(request, "noprune")
+            name, force=flag(request, "force"), noprune=flag(request, "noprune")
         )
     )
 
 
 async def prune_images(engine: Engine, request: web.Request) -> web.StreamResponse:
     """``POST /images/prune``."""
-    return _json(await engine.images.prune(filters.parse(request.query.get("filters", ""))))
+    return json_response(await engine.images.prune(filter_parameter(request)))
 
 
 async def search_images(engine: Engine, request: web.Request) -> web.StreamResponse:
@@ -173,7 +171,7 @@ async def search_images(engine: Engine, request: web.Request) -> web.StreamRespo
     limit = query.get("limit", "")
     if limit and (not limit.isdigit() or int(limit) > 100):
         raise BadParameter("invalid limit specified: must be a number between 1 and 100")
-    wanted = filters.parse(query.get("filters", ""))
+    wanted = filter_parameter(request)
     wanted.check(("is-automated", "is-official", "stars"))
     for stars in wanted.get("stars"):
         if not stars.isdigit():
@@ -181,7 +179,7 @@ async def search_images(engine: Engine, request: web.Request) -> web.StreamRespo
     official = wanted.flag("is-official") if "is-official" in wanted else None
     least = max((int(stars) for stars in wanted.get("stars")), default=0)
     found = await remote.search(query.get("term", ""), int(limit or 0), _credentials(request))
-    return _json(
+    return json_response(
         [
             one
             for one in found
@@ -224,22 +222,6 @@ async def _stream(request: web.Request, *messages: progress.Message) -> web.Stre
     return stream.response
 
 
-def _json(document: Any) -> web.Response:
-    return web.Response(body=orjson.dumps(document), content_type="application/json")
-
-
-def _version(request: web.Request) -> tuple[int, int]:
-    """The API version in the path; the newest where there is none."""
-    match = _VERSION.match(request.path)
-    return (int(match[1]), int(match[2])) if match else NEWEST
-
-
-def _flag(request: web.Request, name: str, *, default: bool = False) -> bool:
-    if name not in request.query:
-        return default
-    return request.query[name].strip().lower() not in _FALSE
-
-
 def _tagged(repository: str, tag: str) -> Reference:
     reference = parse(repository)
     if reference.digest:
@@ -250,7 +232,7 @@ def _tagged(repository: str, tag: str) -> Reference:
 def _platform(request: web.Request) -> Platform | None:
     """``platform=linux/amd64`` (API 1.32)."""
     text = request.query.get("platform", "")
-    return parse_platform(text) if text and _version(request) >= (1, 32) else None
+    return parse_platform(text) if text and version(request) >= (1, 32) else None
 
 
 def _json_platform(request: web.Request) -> Platform | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ class ImageStore:
 
     async def load(
         self, stream: AsyncIterator[bytes], *, quiet: bool, platform: Platform | None = None
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Load an archive of images (see ``archive``), all of it or nothing; yields messages.
 
         Raises:
@@ -331,7 +331,7 @@ class ImageStore:
 
     async def save(
         self, references: Sequence[str], platform: Platform | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The archive of ``docker save`` for the images; a repository means all of its tags.
 
         What is not there is found out before the iterator is returned.
@@ -346,7 +346,7 @@ class ImageStore:
             check_platform(one.image, platform)
         return self._save(saved)
 
-    async def _save(self, saved: Sequence[Saved]) -> AsyncIterator[bytes]:
+    async def _save(self, saved: Sequence[Saved]) -> AsyncGenerator[bytes, None]:
         library = self._library
         async with library.leased() as lease:
             for one in saved:
