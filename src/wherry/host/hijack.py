@@ -64,7 +64,7 @@ class HijackedStream:
             return
 
 
-def hijack(request: web.Request, head: bytes) -> HijackedStream:
+def hijack(request: BaseRequest, head: bytes) -> HijackedStream:
     """Answer ``request`` with the raw ``head`` (status line, headers, empty line) and take over.
 
     Bytes the client sent behind its request are the first that the stream reads.

@@ -39,6 +39,7 @@ class StatusError(Exception):
         *,
         details: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -46,13 +47,14 @@ class StatusError(Exception):
         self.message = message
         self.details = details
         self.headers = headers or {}
+        self.metadata = metadata or {}
 
     def status(self) -> dict[str, Any]:
         """The ``Status`` object that tells of this failure."""
         body: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": dict(self.metadata),
             "status": "Failure",
             "message": self.message,
         }
@@ -71,6 +73,7 @@ class StatusError(Exception):
             str(status.get("reason") or ""),
             str(status.get("message") or ""),
             details=status.get("details"),
+            metadata=status.get("metadata"),
         )
 
 

@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from wherry.kube.store.types import (
     Change,
@@ -146,6 +146,15 @@ class SQLiteStore:
         self._recent_bytes = 0
         self._watchers: set[asyncio.Event] = set()
         self._closed = False
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, keep_seconds: float = 300.0, keep_changes: int = 200_000
+    ) -> Self:
+        """The store at ``path``, opened in a thread: a log left by a kill may have to be read."""
+        return await asyncio.to_thread(
+            cls, path, keep_seconds=keep_seconds, keep_changes=keep_changes
+        )
 
     @property
     def revision(self) -> int:

@@ -1,0 +1,68 @@
+"""``python -m wherry.kube.apiserver``: the API server alone, on an SQLite store."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from wherry.kube.apiserver.server import APIServer, APIServerConfig
+from wherry.kube.store.sqlite import SQLiteStore
+from wherry.kube.store.types import StoreInUse, StoreUnavailable
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m wherry.kube.apiserver", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True, help="where the store lies")
+    parser.add_argument("--port", type=int, default=6443, help="0: any that is free")
+    parser.add_argument("--advertise-address", default="127.0.0.1")
+    parser.add_argument("--service-cidr", default="10.96.0.0/16")
+    parser.add_argument("--tls-cert", type=Path, required=True)
+    parser.add_argument("--tls-key", type=Path, required=True)
+    parser.add_argument("--client-ca", type=Path, help="whose client certificates count")
+    return parser.parse_args()
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    store = await SQLiteStore.open(arguments.data_dir / "state.db")
+    server = APIServer(
+        APIServerConfig(
+            advertise_address=arguments.advertise_address,
+            port=arguments.port,
+            service_cidr=arguments.service_cidr,
+            tls_cert=arguments.tls_cert,
+            tls_key=arguments.tls_key,
+            client_ca=arguments.client_ca,
+        ),
+        store,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await server.open()
+        port = await server.serve()
+        print(f"listening on {port}", flush=True)
+        await stop.wait()
+    finally:
+        await server.close()
+        await store.close()
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    import uvloop
+
+    try:
+        uvloop.run(_run(_arguments()))
+    except (StoreInUse, StoreUnavailable, OSError) as error:
+        print(f"apiserver: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What the chain answers with: values; how they look on the wire is `render`'s business."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from wherry.kube.api.kinds import Kind
+from wherry.kube.api.resources import Resource
+from wherry.kube.apiserver.objects import Object, Stored, answer
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One object. ``kind``: whose rules show it as a table; None for a Status and the like."""
+
+    stored: Stored
+    kind: Kind | None = None
+    code: int = 200
+
+    @property
+    def object(self) -> Object:
+        return self.stored.object
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Objects of one kind, as of a revision; ``rest`` is the token for those that follow."""
+
+    kind: Kind
+    items: Sequence[Stored]
+    revision: int
+    rest: str = ""
+    remaining: int | None = None
+
+    @property
+    def metadata(self) -> Object:
+        metadata: Object = {"resourceVersion": str(self.revision)}
+        if self.rest:
+            metadata["continue"] = self.rest
+            if self.remaining is not None:
+                metadata["remainingItemCount"] = self.remaining
+        return metadata
+
+    @property
+    def object(self) -> Object:
+        resource = self.kind.resource
+        return {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.api_version,
+            "metadata": self.metadata,
+            "items": [stored.object for stored in self.items],
+        }
+
+
+class Seen:
+    """An event as one watcher sees it. ``frame`` and ``object`` are made when asked for."""
+
+    __slots__ = ("_frame", "stored", "type")
+
+    def __init__(self, type: str, stored: Stored, frame: Callable[[str], bytes]) -> None:
+        self.type = type
+        self.stored = stored
+        self._frame = frame
+
+    @property
+    def frame(self) -> bytes:
+        """The line of a watch response."""
+        return self._frame(self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """A stream of events, in batches; it ends when the watch does, or raises StatusError."""
+
+    kind: Kind
+    batches: AsyncGenerator[Sequence[Seen], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Bytes of a kind of their own: OpenAPI, a health report."""
+
+    data: bytes
+    content_type: str = "application/json"
+    code: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Answer = Single | Collection | Watching | Document
+
+
+def success(resource: Resource, name: str, uid: str, code: int = 200) -> Single:
+    """The Status of a request that leaves nothing to show."""
+    details: Object = {"name": name, "kind": resource.plural, "uid": uid}
+    if resource.group:
+        details["group"] = resource.group
+    status: Object = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }
+    if code == 201:
+        status["code"] = code
+    return Single(answer(status), code=code)

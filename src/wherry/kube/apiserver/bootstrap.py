@@ -1,0 +1,141 @@
+"""What is in every cluster from the start: the system namespaces, and the ``kubernetes`` Service
+by which pods find the API server.
+
+Reconciled at each start, through the same chain as everything else; what is right is left alone.
+Upstream: pkg/controlplane/controller/{systemnamespaces,kubernetesservice}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
+from wherry.kube.apiserver.objects import Object
+from wherry.kube.client.transport import Transport
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_NAME = "kubernetes"
+_LABELS = {"component": "apiserver", "provider": "kubernetes"}
+
+
+async def reconcile(
+    transport: Transport, service_address: str, advertise_address: str, port: int
+) -> None:
+    """Make what is missing and mend what is wrong.
+
+    Args:
+        service_address: the first address of the service range.
+        advertise_address: where pods reach this server, with ``port``.
+    """
+    await asyncio.gather(*(_namespace(transport, name) for name in SYSTEM_NAMESPACES))
+    await _service(transport, service_address)
+    if ip_address(advertise_address).is_loopback:
+        return  # nobody but this machine reaches it, so it is nobody's endpoint
+    await asyncio.gather(
+        _endpoints(transport, advertise_address, port),
+        _slice(transport, advertise_address, port),
+    )
+
+
+async def _namespace(transport: Transport, name: str) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await _ensure(transport, NAMESPACES, namespace, lambda found: None)
+
+
+async def _service(transport: Transport, address: str) -> None:
+    service = _object(
+        SERVICES,
+        {
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": address,
+                "clusterIPs": [address],
+                "ipFamilies": ["IPv4"],
+                "ipFamilyPolicy": "SingleStack",
+                "sessionAffinity": "None",
+                "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
+            }
+        },
+    )
+
+    def mend(found: Object) -> Object | None:
+        ports = found["spec"].get("ports") or []
+        if [(p["name"], p["port"]) for p in ports if "name" in p] == [("https", 443)]:
+            return None
+        return {**found, "spec": {**found["spec"], "ports": service["spec"]["ports"]}}
+
+    await _ensure(transport, SERVICES, service, mend)
+
+
+async def _endpoints(transport: Transport, address: str, port: int) -> None:
+    subsets = [
+        {
+            "addresses": [{"ip": address}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }
+    ]
+    endpoints = _object(ENDPOINTS, {"subsets": subsets})
+    # The slice below is ours as well: nobody must mirror it from here.
+    endpoints["metadata"]["labels"] = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+
+    def mend(found: Object) -> Object | None:
+        return None if found.get("subsets") == subsets else {**found, "subsets": subsets}
+
+    await _ensure(transport, ENDPOINTS, endpoints, mend)
+
+
+async def _slice(transport: Transport, address: str, port: int) -> None:
+    endpoints = [{"addresses": [address], "conditions": {"ready": True}}]
+    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
+    made = _object(ENDPOINT_SLICES, {"addressType": "IPv4", "endpoints": endpoints, "ports": ports})
+    made["metadata"]["labels"] = {"kubernetes.io/service-name": _NAME}
+
+    def mend(found: Object) -> Object | None:
+        if found.get("endpoints") == endpoints and found.get("ports") == ports:
+            return None
+        return {**found, "endpoints": endpoints, "ports": ports}
+
+    await _ensure(transport, ENDPOINT_SLICES, made, mend)
+
+
+def _object(resource: Resource, rest: dict[str, Any]) -> Object:
+    metadata: Object = {"name": _NAME, "namespace": "default"}
+    if resource is SERVICES:
+        metadata["labels"] = dict(_LABELS)
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": metadata,
+        **rest,
+    }
+
+
+async def _ensure(
+    transport: Transport,
+    resource: Resource,
+    wanted: Object,
+    mend: Callable[[Object], Object | None],
+) -> None:
+    metadata = wanted["metadata"]
+    path = resource.path(metadata.get("namespace"), metadata["name"])
+    while True:
+        try:
+            found = await transport.request("GET", path)
+        except StatusError as error:
+            if error.code != 404:
+                raise
+            await transport.request("POST", resource.path(metadata.get("namespace")), body=wanted)
+            return
+        mended = mend(found)
+        if mended is None:
+            return
+        try:
+            await transport.request("PUT", path, body=mended)
+            return
+        except StatusError as error:
+            if error.reason != "Conflict":
+                raise

@@ -1,0 +1,39 @@
+"""The order in which every request is judged, whichever way it came.
+
+    http (TLS, media types) ─┐
+                             ├─► authn ─► authz ─► admission ─► registry ─► store
+    local (in memory) ───────┘
+
+Both doors end in `Chain.answer`; they differ only in how a user is known and in how an answer is
+written.
+"""
+
+from __future__ import annotations
+
+from wherry.kube.apiserver.answers import Answer
+from wherry.kube.apiserver.authz import Authorizer
+from wherry.kube.apiserver.documents import Documents
+from wherry.kube.apiserver.registry.backend import Backend
+from wherry.kube.apiserver.registry.dispatch import handler
+from wherry.kube.apiserver.request import APIRequest, Query, RequestInfo, User
+
+
+class Chain:
+    """Authorisation, then the registry or the document that answers."""
+
+    def __init__(self, authorizer: Authorizer, backend: Backend, documents: Documents) -> None:
+        self.authorizer = authorizer
+        self._backend = backend
+        self._documents = documents
+
+    def authorize(self, user: User, info: RequestInfo) -> None:
+        """Raises StatusError 403."""
+        self.authorizer.check(user, info)
+
+    async def answer(self, request: APIRequest) -> Answer:
+        """What an authorised request for a resource is answered with. Raises StatusError."""
+        return await handler(request)(self._backend, request)
+
+    def document(self, info: RequestInfo, query: Query, headers: dict[str, str]) -> Answer:
+        """What an authorised request for any other path is answered with. Raises StatusError."""
+        return self._documents.answer(info, query, headers)

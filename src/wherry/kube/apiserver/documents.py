@@ -1,0 +1,150 @@
+"""What is not about objects: discovery, OpenAPI, version, health.
+
+A path has one handler in `PATHS`; those that end in ``/`` also have all paths below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+import orjson
+
+from wherry.kube.api import discovery
+from wherry.kube.api.errors import StatusError
+from wherry.kube.apiserver.answers import Document
+from wherry.kube.apiserver.request import Query, RequestInfo, no_such_path
+
+Check = tuple[str, Callable[[], str]]
+"""A name, and what says what is wrong ("" where all is well)."""
+
+
+class Documents:
+    """Answers to paths that are about the server itself.
+
+    Args:
+        address: ``host:port`` where clients find this server.
+        checks: what health asks.
+    """
+
+    def __init__(self, address: str, checks: tuple[Check, ...]) -> None:
+        self._address = address
+        self._checks = checks
+
+    def answer(self, info: RequestInfo, query: Query, headers: dict[str, str]) -> Document:
+        """The document at a path.
+
+        Args:
+            headers: of the request, with lower-case names: accept, if-none-match.
+
+        Raises:
+            StatusError: 404, there is none; 405.
+        """
+        if info.method not in ("GET", "HEAD"):
+            raise no_such_path()
+        accept = headers.get("accept", "")
+        match info.path.strip("/").split("/"):
+            case [""]:
+                return _json({"paths": self._paths()})
+            case ["version"]:
+                return _json(discovery.version())
+            case ["api" | "apis" as root]:
+                return self._root(root, accept, headers)
+            case ["api", "v1"]:
+                return _found(discovery.resource_list("v1"))
+            case ["apis", group]:
+                return _found(discovery.api_group(group))
+            case ["apis", group, version]:
+                return _found(discovery.resource_list(f"{group}/{version}"))
+            case ["openapi", *rest]:
+                return self._openapi(rest, headers)
+            case ["healthz" | "livez" | "readyz" as kind, *rest]:
+                return self._health(kind, "/".join(rest), query)
+        raise no_such_path()
+
+    def _paths(self) -> list[str]:
+        groups = discovery.groups()
+        paths = ["/api", "/api/v1", "/apis"]
+        for group, versions in groups.items():
+            paths.append(f"/apis/{group}")
+            paths += [f"/apis/{group}/{version}" for version in versions]
+        paths += ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+        return paths
+
+    def _root(self, root: str, accept: str, headers: dict[str, str]) -> Document:
+        version = discovery.aggregated_version(accept)
+        if version is not None:
+            return _tagged(
+                orjson.dumps(discovery.aggregated(root, version)),
+                discovery.MEDIA_TYPES[version],
+                headers,
+            )
+        if root == "api":
+            return _json(discovery.api_versions(self._address))
+        return _json(discovery.api_groups())
+
+    def _openapi(self, rest: list[str], headers: dict[str, str]) -> Document:
+        from wherry.kube.api import openapi
+
+        match rest:
+            case ["v2"]:
+                accept = headers.get("accept", "")
+                if accept and "json" not in accept and "*/*" not in accept:
+                    raise StatusError(
+                        406,
+                        "NotAcceptable",
+                        "only the following media types are accepted: application/json",
+                    )
+                return _tagged(openapi.v2_json(), "application/json", headers)
+            case ["v3"]:
+                return _json(openapi.v3_paths())
+            case ["v3", "api", "v1"]:
+                group_version = "v1"
+            case ["v3", "apis", group, version]:
+                group_version = f"{group}/{version}"
+            case _:
+                raise no_such_path()
+        if group_version not in discovery.group_versions():
+            raise no_such_path()
+        return _tagged(openapi.v3_json(group_version), "application/json", headers)
+
+    def _health(self, kind: str, only: str, query: Query) -> Document:
+        excluded = set(query.all("exclude"))
+        checks = [c for c in self._checks if not only or c[0] == only]
+        if only and not checks:
+            raise no_such_path()
+        failed = False
+        lines = []
+        for name, check in checks:
+            if name in excluded:
+                lines.append(f"[+]{name} excluded: ok")
+            elif check():
+                failed = True
+                lines.append(f"[-]{name} failed: reason withheld")
+            else:
+                lines.append(f"[+]{name} ok")
+        if failed:
+            text = "\n".join([*lines, f"{kind} check failed", ""])
+            return Document(text.encode(), "text/plain; charset=utf-8", 500)
+        if query.has("verbose") and not only:
+            text = "\n".join([*lines, f"{kind} check passed", ""])
+            return Document(text.encode(), "text/plain; charset=utf-8")
+        return Document(b"ok", "text/plain; charset=utf-8")
+
+
+def _json(value: object) -> Document:
+    return Document(orjson.dumps(value))
+
+
+def _found(value: object | None) -> Document:
+    if value is None:
+        raise no_such_path()
+    return _json(value)
+
+
+def _tagged(data: bytes, media_type: str, headers: dict[str, str]) -> Document:
+    """With an ETag, so that clients who have it already need not fetch it again."""
+    tag = f'"{sha256(data).hexdigest().upper()}"'
+    if headers.get("if-none-match") == tag:
+        return Document(b"", media_type, 304, {"ETag": tag})
+    return Document(data, media_type, 200, {"ETag": tag, "Vary": "Accept"})

@@ -1,0 +1,291 @@
+"""The door on the network: HTTP/1.1 over TLS, by aiohttp.
+
+One handler for all requests: read off what is asked, find out who asks, ask whether they may, read
+the body, let the chain answer, write the answer in the form the client wants. Whatever goes wrong
+on the way is answered with a ``Status``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import zlib
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from wherry.kube.api.errors import StatusError
+from wherry.kube.apiserver import authn, render
+from wherry.kube.apiserver.answers import Answer, Collection, Document, Single, Watching
+from wherry.kube.apiserver.chain import Chain
+from wherry.kube.apiserver.negotiate import Form, negotiate
+from wherry.kube.apiserver.request import (
+    APIRequest,
+    Body,
+    Query,
+    RequestInfo,
+    User,
+    parse_query,
+    parse_request,
+)
+from wherry.kube.apiserver.streams import Streams
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 3 * 1024 * 1024
+"""The largest request body, in bytes."""
+
+_BODY_TIMEOUT = 60.0  # seconds to send it in
+_WRITE_TIMEOUT = 60.0  # seconds a watcher may leave its stream unread
+_GZIP_FROM = 128 * 1024  # answers from this size on are compressed for who takes it
+_SHUTDOWN = 2.0  # seconds for requests under way to end
+_READ_VERBS = frozenset(("get", "list", "watch"))
+_NO_CACHE = "no-cache, private"
+
+
+class _Server(web.Server):
+    """Knows of each connection whose certificate it was opened with: read once, not per request."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.certified: dict[RequestHandler, User] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        user = authn.from_certificate(transport.get_extra_info("peercert"))
+        if user is not None:
+            self.certified[handler] = user
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self.certified.pop(handler, None)
+
+
+class Front:
+    """Serves the chain on a TLS socket."""
+
+    def __init__(self, chain: Chain, authenticator: authn.Authenticator, streams: Streams) -> None:
+        self._chain = chain
+        self._authenticator = authenticator
+        self._streams = streams
+        self._server: _Server | None = None
+        self._sockets: asyncio.Server | None = None
+
+    async def listen(self, host: str | None, port: int, tls: ssl.SSLContext) -> int:
+        """Begin to serve; the port, which was free if 0 was given. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        self._server = _Server(
+            self._handle,
+            handler_cancellation=True,  # who hangs up ends his watch
+            access_log=None,
+            keepalive_timeout=180,
+            max_line_size=128 * 1024,
+            max_field_size=128 * 1024,
+        )
+        self._sockets = await loop.create_server(
+            self._server, host, port, ssl=tls, backlog=1024, reuse_address=True
+        )
+        bound: int = self._sockets.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        if self._sockets is not None:
+            self._sockets.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(_SHUTDOWN)
+
+    # --- a request --------------------------------------------------------------------------
+
+    async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        form = Form()
+        try:
+            path, _, text = request.raw_path.partition("?")
+            query = parse_query(text)
+            info = parse_request(request.method, path, query)
+            headers = request.headers
+            agent = headers.get("User-Agent", "")
+            user = self._user(request)
+            self._chain.authorize(user, info)
+            if not info.is_resource:
+                return self._document(request, info, query)
+            if self._streams.concerns(info):
+                return await self._streams.handle(request, info, query)
+            form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
+            if info.verb in _READ_VERBS:
+                asked = APIRequest(info, user, query, Body(), agent)
+                answer = await self._chain.answer(asked)
+            else:
+                body = Body(headers.get("Content-Type", ""), await _read(request))
+                asked = APIRequest(info, user, query, body, agent)
+                # A client that hangs up has sent its write all the same.
+                answer = await asyncio.shield(self._chain.answer(asked))
+            return await self._write(request, answer, form, query, asked.warnings)
+        except StatusError as error:
+            return _failure(error, form)
+        except ConnectionError:
+            raise
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("%s %s", request.method, request.raw_path)
+            return _failure(
+                StatusError(500, "InternalError", f"Internal error occurred: {error}"), form
+            )
+
+    def _user(self, request: BaseRequest) -> User:
+        """Who asks, perhaps in another's name."""
+        assert self._server is not None
+        user = self._authenticator.authenticate(
+            self._server.certified.get(request.protocol), request.headers.get("Authorization", "")
+        )
+        if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:
+            return authn.impersonate(
+                user,
+                request.headers.get("Impersonate-User", ""),
+                request.headers.getall("Impersonate-Group", []),
+                self._chain.authorizer,
+            )
+        return user
+
+    def _document(
+        self, request: BaseRequest, info: RequestInfo, query: Query
+    ) -> web.StreamResponse:
+        headers = {
+            "accept": request.headers.get("Accept", ""),
+            "if-none-match": request.headers.get("If-None-Match", ""),
+        }
+        answer = self._chain.document(info, query, headers)
+        assert isinstance(answer, Document)
+        response = web.Response(body=answer.data, status=answer.code, headers=answer.headers)
+        response.headers["Content-Type"] = answer.content_type
+        if len(answer.data) > _GZIP_FROM and _takes_gzip(request):
+            response.headers["Content-Encoding"] = "gzip"
+            response.body = _gzip(answer.data)
+        return response
+
+    # --- an answer --------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        request: BaseRequest,
+        answer: Answer,
+        form: Form,
+        query: Query,
+        warnings: list[str],
+    ) -> web.StreamResponse:
+        if isinstance(answer, Single):
+            body = render.render_single(answer, form, query.get("includeObject"))
+            response = web.Response(body=body, status=answer.code)
+        elif isinstance(answer, Collection):
+            body = render.render_collection(answer, form, query.get("includeObject"))
+            response = web.Response(body=body)
+        elif isinstance(answer, Watching):
+            return await self._stream(request, answer, form, query)
+        else:
+            return web.Response(body=answer.data, content_type=answer.content_type)
+        headers = response.headers
+        headers["Content-Type"] = form.media_type
+        headers["Cache-Control"] = _NO_CACHE
+        if warnings:
+            for warning in warnings:
+                headers.add("Warning", f"299 - {orjson.dumps(warning).decode()}")
+        if len(body) > _GZIP_FROM and _takes_gzip(request):
+            headers["Content-Encoding"] = "gzip"
+            headers["Vary"] = "Accept-Encoding"
+            response.body = await asyncio.to_thread(_gzip, body)
+        return response
+
+    async def _stream(
+        self, request: BaseRequest, answer: Watching, form: Form, query: Query
+    ) -> web.StreamResponse:
+        """Write a watch as it happens. A client that does not read is dropped."""
+        encode = render.frames(answer.kind, form, query.get("includeObject"))
+        response = web.StreamResponse()
+        response.headers["Content-Type"] = form.media_type
+        response.headers["Cache-Control"] = _NO_CACHE
+        response.enable_chunked_encoding()
+        async with contextlib.aclosing(answer.batches) as batches:
+            await response.prepare(request)
+            await response.write(b"")
+            try:
+                async for batch in batches:
+                    async with asyncio.timeout(_WRITE_TIMEOUT):
+                        await response.write(encode(batch))
+            except StatusError as error:
+                await response.write(render.error_frame(error))
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError("the watcher does not read") from None
+        await response.write_eof()
+        return response
+
+
+async def _read(request: BaseRequest) -> bytes:
+    """The body. Raises StatusError 413, 408 (too slow)."""
+    if not request.body_exists:
+        return b""
+    if (request.content_length or 0) > MAX_BODY:
+        raise _too_large()
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            first = await request.content.readany()
+            if request.content.at_eof():
+                return first
+            body = bytearray(first)
+            while data := await request.content.readany():
+                body += data
+                if len(body) > MAX_BODY:
+                    raise _too_large()
+            return bytes(body)
+    except TimeoutError:
+        raise StatusError(
+            408, "Timeout", "Timeout: request did not complete within the allotted timeout"
+        ) from None
+
+
+def _too_large() -> StatusError:
+    return StatusError(
+        413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}"
+    )
+
+
+def _takes_gzip(request: BaseRequest) -> bool:
+    return "gzip" in request.headers.get("Accept-Encoding", "")
+
+
+def _gzip(data: bytes) -> bytes:
+    """Quick rather than small: the network is near."""
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return compressor.compress(data) + compressor.flush()
+
+
+def _failure(error: StatusError, form: Form) -> web.Response:
+    status = error.status()
+    response = web.Response(body=render.dump(status, form), status=error.code)
+    response.headers["Content-Type"] = form.media_type
+    response.headers["Cache-Control"] = _NO_CACHE
+    for name, value in error.headers.items():
+        response.headers[name] = value
+    retry = (error.details or {}).get("retryAfterSeconds")
+    if retry:
+        response.headers["Retry-After"] = str(retry)
+    return response
+
+
+def tls_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSLContext:
+    """A server's context; clients may show a certificate of ``client_ca``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

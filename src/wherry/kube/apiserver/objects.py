@@ -1,0 +1,73 @@
+"""An object as the API server holds it: decoded, encoded, and at a revision.
+
+In the store an object lies without its ``resourceVersion``, which only the commit decides. Because
+``kind``, ``apiVersion`` and ``metadata`` are always encoded first, in this order, the version is
+put into the encoded form by joining three pieces of bytes: an object is encoded once, when it is
+written, and never again for a reader or a watcher.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+Object = dict[str, Any]
+
+
+def encode(o: Object) -> bytes:
+    """The JSON that goes into the store; ``o`` has kind, apiVersion and metadata.name at least."""
+    metadata = o["metadata"]
+    ordered = {"kind": o["kind"], "apiVersion": o["apiVersion"], "metadata": metadata, **o}
+    if "resourceVersion" in metadata:
+        ordered["metadata"] = {k: v for k, v in metadata.items() if k != "resourceVersion"}
+    return orjson.dumps(ordered)
+
+
+def splice(value: bytes, head: int, revision: int) -> bytes:
+    """``value`` as stored with its resourceVersion put in; ``head`` is `head_length`."""
+    return b'%b"resourceVersion":"%d",%b' % (value[:head], revision, value[head:])
+
+
+def head_length(kind: str, api_version: str) -> int:
+    """How many bytes of an encoded object of this kind come before its first metadata."""
+    return len(f'{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{'.encode())
+
+
+class Stored:
+    """An object at a revision. Immutable: what it was made of must not be changed any more.
+
+    Either form may come first; the other is made when somebody asks for it, and then kept.
+    """
+
+    __slots__ = ("_data", "_object", "key", "revision")
+
+    def __init__(
+        self, key: str, revision: int, *, data: bytes | None = None, object: Object | None = None
+    ) -> None:
+        self.key = key
+        self.revision = revision
+        self._data = data
+        self._object = object
+
+    @property
+    def data(self) -> bytes:
+        """The JSON that clients get."""
+        if self._data is None:
+            self._data = orjson.dumps(self._object)
+        return self._data
+
+    @property
+    def object(self) -> Object:
+        """The decoded object: shared, read-only."""
+        if self._object is None:
+            self._object = orjson.loads(self.data)
+        return self._object
+
+    def __repr__(self) -> str:
+        return f"<{self.key} @{self.revision}>"
+
+
+def answer(o: Object) -> Stored:
+    """An object that lies in no store (a Status, a Scale, the outcome of a dry run)."""
+    return Stored("", 0, object=o)

@@ -1,0 +1,51 @@
+"""What every verb needs: the store, the cache, the admission chain, the allocated addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wherry.kube.api import errors
+from wherry.kube.api.errors import FieldError
+from wherry.kube.api.kinds import KINDS, Kind
+from wherry.kube.api.resources import SERVICES, Resource
+from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.objects import Object
+from wherry.kube.apiserver.registry.records import Records
+from wherry.kube.apiserver.services import Allocations
+from wherry.kube.store.types import Store
+
+Undo = Callable[[], None]
+
+
+def nothing() -> None:
+    """The undo of what took nothing."""
+
+
+class Backend:
+    """The records of every resource, and what their writes take besides."""
+
+    def __init__(self, store: Store, cache: Cache, allocations: Allocations) -> None:
+        self.cache = cache
+        self._allocations = allocations
+        self._records = {kind.resource: Records(kind, store, cache) for kind in KINDS.values()}
+
+    def records(self, resource: Resource) -> Records:
+        return self._records[resource]
+
+    def take(self, new: Object, old: Object | None, resource: Resource) -> Undo:
+        """Allocate what ``new`` needs; the returned function gives it back if the write fails.
+
+        Raises:
+            StatusError: 422, an address or port is taken, or there is none left.
+        """
+        if resource is not SERVICES:
+            return nothing
+        return self._allocations.take(new, old)
+
+
+def check(kind: Kind, o: Object, faults: list[FieldError]) -> None:
+    """Raises StatusError 422 if there are faults."""
+    if faults:
+        metadata = o["metadata"]
+        name = metadata.get("name") or metadata.get("generateName", "")
+        raise errors.invalid(kind.resource.kind, name, faults, kind.resource.group)

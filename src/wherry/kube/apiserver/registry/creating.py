@@ -1,0 +1,103 @@
+"""create, in upstream's order: read, default, admit, prepare, validate, allocate, store."""
+
+from __future__ import annotations
+
+from wherry.kube.api.errors import StatusError, bad_request
+from wherry.kube.api.meta import clone, new_uid, now
+from wherry.kube.api.names import generate_name
+from wherry.kube.apiserver.admission import Attributes, admit
+from wherry.kube.apiserver.answers import Single
+from wherry.kube.apiserver.content import read_object
+from wherry.kube.apiserver.objects import Object, Stored, answer
+from wherry.kube.apiserver.options import WriteOptions, parse_write_options
+from wherry.kube.apiserver.registry import ownership
+from wherry.kube.apiserver.registry.backend import Backend, check
+from wherry.kube.apiserver.request import APIRequest
+
+_NAME_ATTEMPTS = 8
+_OTHER_NAMESPACE = (
+    "the namespace of the provided object does not match the namespace sent on the request"
+)
+
+
+async def create(backend: Backend, request: APIRequest) -> Single:
+    """POST to a collection."""
+    resource = request.info.served
+    kind = backend.records(resource).kind
+    options = parse_write_options(request.query, "CreateOptions", request.user_agent)
+    o = read_object(request, resource, options.field_validation)
+    take_namespace(request, o)
+    kind.default(o)
+    stored = await insert(backend, request, o, options)
+    return Single(stored, kind, 201)
+
+
+def take_namespace(request: APIRequest, o: Object) -> None:
+    """The object is in the namespace of the path. Raises StatusError 400 where it says else."""
+    metadata, namespace = o["metadata"], request.info.namespace
+    if not request.info.served.namespaced:
+        if metadata.get("namespace"):
+            raise bad_request(_OTHER_NAMESPACE)
+        return
+    if metadata.setdefault("namespace", namespace) != namespace:
+        raise bad_request(_OTHER_NAMESPACE)
+
+
+async def insert(
+    backend: Backend, request: APIRequest, o: Object, options: WriteOptions, *, manage: bool = True
+) -> Stored:
+    """Create ``o``, which was read and defaulted; ``manage``: note who set its fields.
+
+    Raises:
+        StatusError: it is refused, or its name is taken.
+    """
+    resource = request.info.served
+    records = backend.records(resource)
+    kind = records.kind
+    metadata = o["metadata"]
+    if metadata.get("resourceVersion", "0") not in ("", "0"):
+        raise bad_request("resourceVersion should not be set on objects to be created")
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
+        metadata.pop(field, None)
+    metadata["uid"] = new_uid()
+    metadata["creationTimestamp"] = now()
+    base = "" if metadata.get("name") else metadata.get("generateName", "")
+    if base:
+        metadata["name"] = generate_name(base)
+    await admit(
+        Attributes(
+            "CREATE",
+            resource,
+            "",
+            request.info.namespace,
+            metadata.get("name", ""),
+            request.user,
+            o,
+            dry_run=options.dry_run,
+        ),
+        backend.cache,
+    )
+    kind.prepare_create(o)
+    if manage:
+        ownership.created(resource, o, options.field_manager)
+    check(kind, o, kind.validate(o))
+    for attempt in range(_NAME_ATTEMPTS):
+        undo = backend.take(o, None, resource)
+        try:
+            if options.dry_run:
+                undo()
+                if records.cache.get(request.info.namespace, metadata["name"]) is not None:
+                    raise records.already_exists(metadata["name"])
+                return answer(o)
+            return await records.create(o)
+        except StatusError as error:
+            undo()
+            if not base or error.reason != "AlreadyExists" or attempt + 1 == _NAME_ATTEMPTS:
+                raise
+            o = clone(o)
+            metadata = o["metadata"]
+            metadata["name"] = generate_name(base)
+        except BaseException:
+            undo()
+            raise
+    raise AssertionError("unreachable")

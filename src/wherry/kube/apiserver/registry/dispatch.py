@@ -1,0 +1,95 @@
+"""From a request to the verb that answers it: one table for objects, one for what is below them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import Resource
+from wherry.kube.api.subresources import subresource
+from wherry.kube.apiserver.answers import Answer
+from wherry.kube.apiserver.registry import (
+    creating,
+    deleting,
+    patching,
+    reading,
+    subresources,
+    updating,
+    watching,
+)
+from wherry.kube.apiserver.registry.backend import Backend
+from wherry.kube.apiserver.request import APIRequest
+
+Handler = Callable[[Backend, APIRequest], Awaitable[Answer]]
+
+
+async def _get(backend: Backend, request: APIRequest) -> Answer:
+    return await reading.get(backend.records(request.info.served), backend.cache, request)
+
+
+async def _list(backend: Backend, request: APIRequest) -> Answer:
+    return await reading.list_(backend.records(request.info.served), backend.cache, request)
+
+
+async def _watch(backend: Backend, request: APIRequest) -> Answer:
+    return watching.watch(backend.records(request.info.served), backend.cache, request)
+
+
+VERBS: dict[str, Handler] = {
+    "get": _get,
+    "list": _list,
+    "watch": _watch,
+    "create": creating.create,
+    "update": updating.update,
+    "patch": patching.patch,
+    "delete": deleting.delete,
+    "deletecollection": deleting.delete_collection,
+}
+
+SUBRESOURCES: dict[tuple[str, str], Handler] = {
+    ("status", "get"): _get,
+    ("status", "update"): updating.update,
+    ("status", "patch"): patching.patch,
+    ("finalize", "update"): updating.update,
+    ("scale", "get"): subresources.get_scale,
+    ("scale", "update"): subresources.put_scale,
+    ("scale", "patch"): subresources.patch_scale,
+    ("binding", "create"): subresources.bind,
+    ("eviction", "create"): subresources.evict,
+}
+
+
+def not_allowed() -> StatusError:
+    """405: the path is served, the method is not."""
+    return StatusError(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+        details={},
+    )
+
+
+def handler(request: APIRequest) -> Handler:
+    """What answers the request.
+
+    Raises:
+        StatusError: 404, no such resource; 405, it has no such verb.
+    """
+    info = request.info
+    resource = info.served
+    if info.subresource:
+        found = SUBRESOURCES.get((info.subresource, info.verb))
+        if found is None or info.verb not in subresource(resource, info.subresource).verbs:
+            raise not_allowed()
+        return found
+    if info.verb not in resource.verbs or not _has_place(resource, request):
+        raise not_allowed()
+    return VERBS[info.verb]
+
+
+def _has_place(resource: Resource, request: APIRequest) -> bool:
+    """Across all namespaces objects can be seen, not changed; and a create names no object."""
+    info = request.info
+    if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
+        return False
+    return info.verb != "create" or not info.name

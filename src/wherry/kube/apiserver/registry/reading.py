@@ -1,0 +1,88 @@
+"""get and list: from memory, by the rules of resourceVersion.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+"""
+
+from __future__ import annotations
+
+from wherry.kube.api.errors import expired
+from wherry.kube.apiserver.answers import Collection, Single
+from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.objects import Stored
+from wherry.kube.apiserver.options import (
+    Continue,
+    ListOptions,
+    continue_expired,
+    parse_list_options,
+    parse_revision,
+)
+from wherry.kube.apiserver.registry.records import Records
+from wherry.kube.apiserver.request import APIRequest
+from wherry.kube.store.types import Compacted
+
+
+async def get(records: Records, cache: Cache, request: APIRequest) -> Single:
+    """One object. What memory holds is always the most recent state."""
+    text = request.query.get("resourceVersion")
+    if text and (revision := parse_revision(text)) > cache.revision:
+        await cache.not_older_than(revision)
+    info = request.info
+    return Single(records.get(info.namespace, info.name), records.kind)
+
+
+async def list_(records: Records, cache: Cache, request: APIRequest) -> Collection:
+    """The objects that a list asks for, or one page of them."""
+    options = parse_list_options(request.query, records.kind, watch=False)
+    namespace = request.info.namespace
+    if options.after:
+        return _page(records, cache, options, namespace, Continue.decode(options.after))
+    if options.revision:
+        await cache.not_older_than(options.revision)
+        exact = options.match == "Exact" or (options.limit and not options.match)
+        if exact:
+            try:
+                return _page(records, cache, options, namespace, Continue(options.revision, ""))
+            except Compacted as error:
+                raise expired(
+                    f"The resourceVersion for the provided list is too old. ({error.oldest})"
+                ) from error
+    return _page(records, cache, options, namespace, Continue(-1, ""))
+
+
+def _page(
+    records: Records, cache: Cache, options: ListOptions, namespace: str, place: Continue
+) -> Collection:
+    if place.revision < 0 or place.revision == cache.revision:
+        revision = cache.revision
+        found = records.cache.list(namespace, place.start)
+    else:
+        revision = place.revision
+        try:
+            found = records.cache.list_at(revision, namespace, place.start)
+        except Compacted:
+            if not options.after:
+                raise
+            raise continue_expired(place) from None
+    selection = options.selection
+    if selection.everything:
+        total = len(found)
+        if not options.limit or total <= options.limit:
+            return Collection(records.kind, found, revision)
+        taken = found[: options.limit]
+        return Collection(
+            records.kind, taken, revision, _rest(taken, revision), total - options.limit
+        )
+    chosen: list[Stored] = []
+    for stored in found:
+        if selection.matches(records.kind, stored.object):
+            if options.limit and len(chosen) == options.limit:
+                # How many more will match is not known without looking at all: not told.
+                return Collection(records.kind, chosen, revision, _rest(chosen, revision))
+            chosen.append(stored)
+    return Collection(records.kind, chosen, revision)
+
+
+def _rest(taken: list[Stored] | tuple[Stored, ...] | object, revision: int) -> str:
+    assert isinstance(taken, list)
+    last: Stored = taken[-1]
+    return Continue(revision, last.key + "\0").encode()

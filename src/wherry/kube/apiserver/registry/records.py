@@ -1,0 +1,113 @@
+"""Objects of one resource in the store, with the cache's view of them and the API's errors."""
+
+from __future__ import annotations
+
+from wherry.kube.api import errors
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.kinds import Kind
+from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.objects import Object, Stored, encode, splice
+from wherry.kube.store.types import (
+    KeyExists,
+    KeyNotFound,
+    RevisionMismatch,
+    Store,
+    StoreUnavailable,
+)
+
+
+class Changed(Exception):
+    """The object is no longer at the revision the change was made from: look again."""
+
+
+class Records:
+    """The objects of ``kind``. What a write was given becomes shared and must be left alone."""
+
+    def __init__(self, kind: Kind, store: Store, cache: Cache) -> None:
+        self.kind = kind
+        self.resource = kind.resource
+        self._store = store
+        self._all = cache
+        self.cache = cache.of(kind.resource)
+
+    def get(self, namespace: str, name: str) -> Stored:
+        """Raises StatusError 404."""
+        found = self.cache.get(namespace, name)
+        if found is None:
+            raise self.not_found(name)
+        return found
+
+    def not_found(self, name: str) -> StatusError:
+        return errors.not_found(self.resource.plural, name, self.resource.group)
+
+    def already_exists(self, name: str) -> StatusError:
+        return errors.already_exists(self.resource.plural, name, self.resource.group)
+
+    def conflict(self, name: str, why: str = errors.MODIFIED) -> StatusError:
+        return errors.conflict(self.resource.plural, name, why, self.resource.group)
+
+    async def create(self, o: Object) -> Stored:
+        """Store a new object. Raises StatusError 409 AlreadyExists."""
+        key = self._key(o)
+        value = encode(o)
+        try:
+            with self.cache.writing(value, o) as write:
+                revision = await self._store.create(key, value)
+                await self._all.reached(revision)
+        except KeyExists:
+            await self._settle()
+            raise self.already_exists(o["metadata"]["name"]) from None
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+        return write.stored or self._at(o, value, revision)
+
+    async def update(self, o: Object, old: Stored) -> Stored:
+        """Replace ``old``, which must still be the present. Raises Changed, StatusError."""
+        key = self._key(o)
+        value = encode(o)
+        try:
+            with self.cache.writing(value, o) as write:
+                revision = await self._store.update(key, value, old.revision)
+                await self._all.reached(revision)
+        except (RevisionMismatch, KeyNotFound) as error:
+            await self._settle()
+            raise Changed from error
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+        return write.stored or self._at(o, value, revision)
+
+    async def delete(self, old: Stored) -> int:
+        """Remove ``old``, which must still be the present; the revision of the removal.
+
+        Raises Changed, StatusError.
+        """
+        try:
+            revision = await self._store.delete(self._key(old.object), old.revision)
+            await self._all.reached(revision)
+        except (RevisionMismatch, KeyNotFound) as error:
+            await self._settle()
+            raise Changed from error
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+        return revision
+
+    async def _settle(self) -> None:
+        """See at least what the store saw when it refused."""
+        await self._all.reached(self._store.revision)
+
+    def _key(self, o: Object) -> str:
+        metadata = o["metadata"]
+        return self.resource.key(metadata.get("namespace", ""), metadata["name"])
+
+    def _at(self, o: Object, value: bytes, revision: int) -> Stored:
+        key = self._key(o)[len(self.cache.prefix) :]
+        return Stored(key, revision, data=splice(value, self.cache.head, revision))
+
+
+def _unavailable(error: StoreUnavailable) -> StatusError:
+    return StatusError(
+        500,
+        "InternalError",
+        f"Internal error occurred: {error}",
+        details={"causes": [{"message": str(error)}]},
+    )

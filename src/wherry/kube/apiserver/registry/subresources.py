@@ -1,0 +1,203 @@
+"""What is reached below an object: its scale, a pod's binding and eviction.
+
+``status`` and ``finalize`` are aspects of the object itself (`updating`); the streams of pods (log,
+exec, attach, portforward) are `wherry.kube.apiserver.streams`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wherry.kube.api import errors
+from wherry.kube.api.errors import FieldError, bad_request, invalid
+from wherry.kube.api.kinds import Kind
+from wherry.kube.api.meta import clone, now
+from wherry.kube.apiserver.answers import Single, success
+from wherry.kube.apiserver.content import read_kind
+from wherry.kube.apiserver.objects import Object, Stored, answer
+from wherry.kube.apiserver.options import (
+    DeleteOptions,
+    WriteOptions,
+    dry_run,
+    parse_delete_options,
+    parse_write_options,
+)
+from wherry.kube.apiserver.registry.backend import Backend, check
+from wherry.kube.apiserver.registry.deleting import remove
+from wherry.kube.apiserver.registry.patching import read_patch
+from wherry.kube.apiserver.registry.records import Records
+from wherry.kube.apiserver.registry.updating import change, internal
+from wherry.kube.apiserver.request import NO_QUERY, APIRequest
+
+_SCALE = ("io.k8s.api.autoscaling.v1.Scale", "autoscaling/v1", "Scale")
+_BINDING = ("io.k8s.api.core.v1.Binding", "v1", "Binding")
+_EVICTION = ("io.k8s.api.policy.v1.Eviction", "policy/v1", "Eviction")
+
+
+# --- scale ------------------------------------------------------------------------------------
+
+
+async def get_scale(backend: Backend, request: APIRequest) -> Single:
+    """How many there are, and how many there should be."""
+    records = backend.records(request.info.served)
+    stored = records.get(request.info.namespace, request.info.name)
+    return Single(answer(records.kind.scale(stored.object)))
+
+
+async def put_scale(backend: Backend, request: APIRequest) -> Single:
+    """Replace the Scale: only its ``spec.replicas`` counts."""
+    options = parse_write_options(request.query, "UpdateOptions", request.user_agent)
+    scale = read_kind(request, *_SCALE, options.field_validation)
+    return await _rescale(backend, request, options, lambda _: scale)
+
+
+async def patch_scale(backend: Backend, request: APIRequest) -> Single:
+    """Change the Scale by a patch."""
+    options = parse_write_options(request.query, "PatchOptions", request.user_agent)
+    kind = backend.records(request.info.served).kind
+    apply_to, _ = read_patch(kind, request.body)
+
+    def patched(present: Object) -> Object:
+        from wherry.kube.api.schema import decode_kind
+
+        return decode_kind(*_SCALE, apply_to(present)).value
+
+    return await _rescale(backend, request, options, patched)
+
+
+async def _rescale(
+    backend: Backend, request: APIRequest, options: WriteOptions, wanted: Any
+) -> Single:
+    records = backend.records(request.info.served)
+    kind = records.kind
+
+    def make(old: Stored) -> Object:
+        scale = wanted(kind.scale(old.object))
+        _check_scale(records, kind, scale, old, request.info.name)
+        new: Object = clone(old.object)
+        kind.apply_scale(new, scale)
+        kind.prepare_update(new, old.object)
+        return new
+
+    stored = await change(backend, request, make, internal("scale"), options)
+    return Single(answer(kind.scale(stored.object)))
+
+
+def _check_scale(records: Records, kind: Kind, scale: Object, old: Stored, name: str) -> None:
+    metadata = scale.get("metadata") or {}
+    if metadata.get("name", name) != name:
+        raise bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL "
+            f"({name})"
+        )
+    based_on = metadata.get("resourceVersion") or ""
+    if based_on and based_on != str(old.revision):
+        raise records.conflict(name)
+    faults = kind.validate_scale(scale)
+    if faults:
+        raise invalid("Scale", name, faults, "autoscaling")
+
+
+# --- pods: binding ------------------------------------------------------------------------------
+
+
+async def bind(backend: Backend, request: APIRequest) -> Single:
+    """POST of a Binding: the scheduler's word on which node a pod goes to."""
+    options = parse_write_options(request.query, "CreateOptions", request.user_agent)
+    binding = read_kind(request, *_BINDING, options.field_validation)
+    target, metadata = binding.get("target") or {}, binding["metadata"]
+    name = request.info.name
+    faults = []
+    if target.get("kind", "") not in ("", "Node"):
+        faults.append(
+            FieldError(
+                "target.kind",
+                "FieldValueNotSupported",
+                f'Unsupported value: "{target["kind"]}": supported values: "<empty>", "Node"',
+            )
+        )
+    if not target.get("name"):
+        faults.append(FieldError("target.name", "FieldValueRequired", "Required value"))
+    if faults:
+        raise invalid("Binding", name, faults)
+    if metadata.get("name", name) != name:
+        raise bad_request("name in URL does not match name in Binding object")
+
+    def bound(old: Stored) -> Object:
+        why = _unbindable(old.object, metadata.get("uid"))
+        if why:
+            raise errors.conflict("pods/binding", name, why)
+        return _bound(old.object, target["name"], metadata)
+
+    stored = await change(backend, request, bound, internal("binding"), options)
+    return success(request.info.served, name, stored.object["metadata"]["uid"], 201)
+
+
+def _unbindable(pod: Object, uid: str | None) -> str:
+    """Why the pod cannot be bound, or ""."""
+    metadata, spec = pod["metadata"], pod["spec"]
+    if uid and uid != metadata["uid"]:
+        return (
+            f"Precondition failed: UID in precondition: {uid}, "
+            f"UID in object meta: {metadata['uid']}"
+        )
+    if metadata.get("deletionTimestamp") is not None:
+        return f"pod {metadata['name']} is being deleted, cannot be assigned to a host"
+    if spec.get("nodeName"):
+        return f'pod {metadata["name"]} is already assigned to node "{spec["nodeName"]}"'
+    if spec.get("schedulingGates"):
+        return f"pod {metadata['name']} has non-empty .spec.schedulingGates"
+    return ""
+
+
+def _bound(pod: Object, node: str, binding: Object) -> Object:
+    status = pod.get("status", {})
+    conditions = [c for c in status.get("conditions") or [] if c["type"] != "PodScheduled"]
+    conditions.append(
+        {
+            "type": "PodScheduled",
+            "status": "True",
+            "lastTransitionTime": now(),
+        }
+    )
+    new = {
+        **pod,
+        "metadata": {**pod["metadata"]},
+        "spec": {**pod["spec"], "nodeName": node},
+        "status": {**status, "conditions": conditions},
+    }
+    for field in ("annotations", "labels"):
+        if binding.get(field):
+            new["metadata"][field] = {**(pod["metadata"].get(field) or {}), **binding[field]}
+    copied: Object = clone(new)
+    return copied
+
+
+# --- pods: eviction -----------------------------------------------------------------------------
+
+
+async def evict(backend: Backend, request: APIRequest) -> Single:
+    """POST of an Eviction: a delete that would ask disruption budgets first, were there any."""
+    options = parse_write_options(request.query, "CreateOptions", request.user_agent)
+    eviction = read_kind(request, *_EVICTION, options.field_validation)
+    name = request.info.name
+    if eviction["metadata"].get("name", name) != name:
+        raise bad_request("name in URL does not match name in Eviction object")
+    deletion = parse_delete_options(eviction.get("deleteOptions") or {}, NO_QUERY)
+    deletion = DeleteOptions(
+        deletion.grace,
+        deletion.uid,
+        deletion.revision,
+        deletion.policy,
+        deletion.dry_run or options.dry_run or dry_run(request.query.all("dryRun"), "Eviction"),
+    )
+    await remove(backend, request, request.info.namespace, name, deletion)
+    return Single(
+        answer(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+        ),
+        code=201,
+    )
+
+
+__all__ = ["bind", "check", "evict", "get_scale", "patch_scale", "put_scale"]

@@ -1,0 +1,250 @@
+"""update: a loop of read, change, judge and compare-and-swap, shared by PUT, PATCH and the rest.
+
+Upstream: k8s.io/apiserver/pkg/registry/generic/registry, Store.Update; GuaranteedUpdate in
+k8s.io/apiserver/pkg/storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid
+from wherry.kube.api.kinds import Kind
+from wherry.kube.api.kinds.namespace import Namespace
+from wherry.kube.api.meta import clone
+from wherry.kube.api.resources import NAMESPACES
+from wherry.kube.apiserver.admission import Attributes, admit
+from wherry.kube.apiserver.answers import Single
+from wherry.kube.apiserver.content import read_object
+from wherry.kube.apiserver.objects import Object, Stored, answer
+from wherry.kube.apiserver.options import WriteOptions, parse_write_options
+from wherry.kube.apiserver.registry import ownership
+from wherry.kube.apiserver.registry.backend import Backend, check
+from wherry.kube.apiserver.registry.creating import insert, take_namespace
+from wherry.kube.apiserver.registry.records import Changed, Records
+from wherry.kube.apiserver.request import APIRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """The side of an object a write is about: all of it, its status, …
+
+    ``prepare`` and ``validate`` are called with (kind, new, old).
+    """
+
+    subresource: str
+    prepare: Callable[[Kind, Object, Object], None]
+    validate: Callable[[Kind, Object, Object], list[FieldError]]
+
+
+def _no_faults(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+    return []
+
+
+def _as_given(kind: Kind, new: Object, old: Object) -> None:
+    return
+
+
+def _prepare_finalize(kind: Kind, new: Object, old: Object) -> None:
+    assert isinstance(kind, Namespace)
+    kind.prepare_finalize_update(new, old)
+
+
+def _validate_finalize(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+    assert isinstance(kind, Namespace)
+    return kind.validate_finalize_update(new, old)
+
+
+MAIN = Aspect("", Kind.prepare_update, Kind.validate_update)
+STATUS = Aspect("status", Kind.prepare_status_update, Kind.validate_status_update)
+FINALIZE = Aspect("finalize", _prepare_finalize, _validate_finalize)
+ASPECTS = {aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE)}
+
+
+def internal(subresource: str) -> Aspect:
+    """A change that the server itself words (a binding): nothing to prepare or to judge."""
+    return Aspect(subresource, _as_given, _no_faults)
+
+
+async def update(backend: Backend, request: APIRequest) -> Single:
+    """PUT of an object, or of an aspect of it."""
+    resource = request.info.served
+    records = backend.records(resource)
+    kind = records.kind
+    aspect = ASPECTS[request.info.subresource]
+    options = parse_write_options(request.query, "UpdateOptions", request.user_agent)
+    given = read_object(request, resource, options.field_validation)
+    check_name(request, given)
+    take_namespace(request, given)
+    kind.default(given)
+    based_on = given["metadata"].get("resourceVersion") or ""
+    if based_on in ("", "0"):
+        based_on = ""
+        if not kind.unconditional_update:
+            fault = FieldError(
+                "metadata.resourceVersion",
+                "FieldValueInvalid",
+                "Invalid value: 0: must be specified for an update",
+            )
+            raise invalid(resource.kind, request.info.name, [fault], resource.group)
+
+    def replaced(old: Stored) -> Object:
+        if based_on and based_on != str(old.revision):
+            raise records.conflict(request.info.name)
+        copied: Object = clone(given)
+        return copied
+
+    present = records.cache.get(request.info.namespace, request.info.name)
+    if present is None and kind.create_on_update and not aspect.subresource:
+        if based_on:
+            raise records.conflict(
+                request.info.name,
+                f"StorageError: invalid object, Code: 4, Key: {_key(records, request)}, "
+                "ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
+                f"UID in precondition: {given['metadata'].get('uid', '')}, UID in object meta: ",
+            )
+        return Single(await insert(backend, request, given, options), kind, 201)
+    stored = await change(backend, request, replaced, aspect, options)
+    return Single(stored, kind)
+
+
+def _key(records: Records, request: APIRequest) -> str:
+    return records.resource.key(request.info.namespace, request.info.name)
+
+
+def check_name(request: APIRequest, o: Object) -> None:
+    """The name in the body is that of the path. Raises StatusError 400."""
+    name = o["metadata"].get("name", "")
+    if not name:
+        raise bad_request(
+            f"the name of the object ({request.info.name} based on URL) was undeterminable: "
+            "name must be provided"
+        )
+    if name != request.info.name:
+        raise bad_request(
+            f"the name of the object ({name}) does not match the name on the URL "
+            f"({request.info.name})"
+        )
+
+
+async def change(
+    backend: Backend,
+    request: APIRequest,
+    make: Callable[[Stored], Object],
+    aspect: Aspect,
+    options: WriteOptions,
+    *,
+    attempts: int | None = None,
+    manage: bool = True,
+) -> Stored:
+    """Replace an object by what ``make`` makes of it, as often as it takes to win.
+
+    Args:
+        make: from the present object a private new one, defaulted; may raise StatusError.
+        attempts: how often at most; after that the conflict is the client's. None: no limit.
+        manage: note who set the fields; server-side apply has done so itself.
+
+    Returns:
+        The object as it is then; as it was, when nothing changed.
+    """
+    resource, name = request.info.served, request.info.name
+    records = backend.records(resource)
+    kind = records.kind
+    while True:
+        old = records.get(request.info.namespace, name)
+        new = make(old)
+        metadata = new["metadata"]
+        metadata.pop("selfLink", None)
+        await admit(
+            Attributes(
+                "UPDATE",
+                resource,
+                aspect.subresource,
+                request.info.namespace,
+                name,
+                request.user,
+                new,
+                old.object,
+                options.dry_run,
+            ),
+            backend.cache,
+        )
+        uid = metadata.get("uid")
+        if uid and uid != old.object["metadata"]["uid"]:
+            raise records.conflict(
+                name,
+                f"Precondition failed: UID in precondition: {uid}, "
+                f"UID in object meta: {old.object['metadata']['uid']}",
+            )
+        aspect.prepare(kind, new, old.object)
+        check(kind, new, aspect.validate(kind, new, old.object))
+        if manage:
+            ownership.updated(resource, new, old.object, options.field_manager, aspect.subresource)
+        if unchanged(new, old):
+            return old
+        try:
+            return await _store(backend, records, new, old, dry_run=options.dry_run)
+        except Changed:
+            if attempts is not None:
+                attempts -= 1
+                if not attempts:
+                    raise records.conflict(name) from None
+
+
+async def _store(
+    backend: Backend, records: Records, new: Object, old: Stored, *, dry_run: bool
+) -> Stored:
+    """Put ``new`` in the place of ``old``, or remove it if it was kept only by what is gone."""
+    if released(new):
+        if not dry_run:
+            await records.delete(old)
+        return answer(new)
+    undo = backend.take(new, old.object, records.resource)
+    try:
+        if dry_run:
+            undo()
+            return answer(new)
+        return await records.update(new, old)
+    except BaseException:
+        undo()
+        raise
+
+
+def unchanged(new: Object, old: Stored) -> bool:
+    """Whether a write would change nothing; then it is none, and the revision stays."""
+    new["metadata"]["resourceVersion"] = str(old.revision)
+    return new == old.object
+
+
+def released(o: Object) -> bool:
+    """Whether an object that is being deleted is held by nothing any more."""
+    metadata = o["metadata"]
+    return (
+        metadata.get("deletionTimestamp") is not None
+        and not metadata.get("deletionGracePeriodSeconds")
+        and not held(o)
+    )
+
+
+def held(o: Object) -> bool:
+    """Whether finalizers keep the object; a namespace has some in its spec, too."""
+    if o["metadata"].get("finalizers"):
+        return True
+    return o["kind"] == NAMESPACES.kind and bool(o.get("spec", {}).get("finalizers"))
+
+
+__all__ = [
+    "ASPECTS",
+    "MAIN",
+    "STATUS",
+    "Aspect",
+    "StatusError",
+    "change",
+    "check_name",
+    "held",
+    "internal",
+    "released",
+    "unchanged",
+    "update",
+]

@@ -1,0 +1,105 @@
+"""watch: the past a client missed, then the present, as its selector sees it.
+
+https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from wherry.kube.api.kinds import Kind
+from wherry.kube.apiserver.answers import Seen, Watching
+from wherry.kube.apiserver.cache import Cache, Event, watch_frame
+from wherry.kube.apiserver.objects import Object, Stored
+from wherry.kube.apiserver.options import ListOptions, Selection, parse_list_options
+from wherry.kube.apiserver.registry.records import Records
+from wherry.kube.apiserver.request import APIRequest
+
+_TIMEOUT = 1800  # seconds; upstream ends a watch after that to twice that
+_BOOKMARK_EVERY = 60.0  # seconds
+
+
+def watch(records: Records, cache: Cache, request: APIRequest) -> Watching:
+    """The stream a watch asks for.
+
+    Raises:
+        StatusError: the options are wrong. That the revision is too old comes in the stream.
+    """
+    options = parse_list_options(request.query, records.kind, watch=True)
+    return Watching(records.kind, _batches(records, cache, options, request.info.namespace))
+
+
+async def _batches(
+    records: Records, cache: Cache, options: ListOptions, namespace: str
+) -> AsyncGenerator[Sequence[Seen], None]:
+    kind, selection = records.kind, options.selection
+    view = _View(kind, selection, namespace)
+    if options.initial_events or not options.revision:
+        if options.revision:
+            await cache.not_older_than(options.revision)
+        after = cache.revision
+        present = [
+            Seen("ADDED", stored, _frame_of(stored))
+            for stored in records.cache.list(namespace)
+            if selection.everything or selection.matches(kind, stored.object)
+        ]
+        if options.initial_events is None or options.initial_events:
+            for start in range(0, len(present), 500):
+                yield present[start : start + 500]
+        if options.initial_events and options.bookmarks:
+            yield [_bookmark(kind, after, {"k8s.io/initial-events-end": "true"})]
+    else:
+        after = options.revision
+    report = _BOOKMARK_EVERY if options.bookmarks else None
+    seconds = options.timeout or _TIMEOUT * (1 + random.random())  # noqa: S311
+    async with contextlib.aclosing(records.cache.events(after, seconds, report)) as stream:
+        async for events, revision in stream:
+            if not events:
+                yield [_bookmark(kind, revision, {})]
+            elif batch := [seen for event in events if (seen := view.see(event)) is not None]:
+                yield batch
+
+
+class _View:
+    """What one watcher sees of an event: nothing, or the event its selector makes of it."""
+
+    def __init__(self, kind: Kind, selection: Selection, namespace: str) -> None:
+        self._kind = kind
+        self._selection = selection
+        self._prefix = f"{namespace}/" if namespace and kind.resource.namespaced else ""
+
+    def see(self, event: Event) -> Seen | None:
+        if self._prefix and not event.key.startswith(self._prefix):
+            return None
+        before, now = self._wants(event.previous), self._wants(event.current)
+        if now:
+            type = "MODIFIED" if before else "ADDED"
+        elif before:
+            type = "DELETED"
+        else:
+            return None
+        return Seen(type, event.shown(type), event.frame)
+
+    def _wants(self, stored: Stored | None) -> bool:
+        if stored is None:
+            return False
+        return self._selection.everything or self._selection.matches(self._kind, stored.object)
+
+
+def _frame_of(stored: Stored) -> Callable[[str], bytes]:
+    return lambda type: watch_frame(type, stored.data)
+
+
+def _bookmark(kind: Kind, revision: int, annotations: dict[str, str]) -> Seen:
+    metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if annotations:
+        metadata["annotations"] = annotations
+    o = {
+        "kind": kind.resource.kind,
+        "apiVersion": kind.resource.api_version,
+        "metadata": metadata,
+    }
+    stored = Stored("", revision, object=o)
+    return Seen("BOOKMARK", stored, _frame_of(stored))

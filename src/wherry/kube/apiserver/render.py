@@ -1,0 +1,145 @@
+"""Answers as bytes, in the form that was negotiated.
+
+The plain case copies bytes that are already there; only tables, metadata alone, YAML and indented
+JSON are made per request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from wherry.kube.api.errors import StatusError, bad_request
+from wherry.kube.api.kinds import Kind
+from wherry.kube.apiserver.answers import Collection, Seen, Single
+from wherry.kube.apiserver.cache import watch_frame
+from wherry.kube.apiserver.negotiate import YAML, Form
+from wherry.kube.apiserver.objects import Object, Stored
+
+_INCLUDE = ("", "None", "Metadata", "Object")
+
+
+def render_single(answer: Single, form: Form, include: str) -> bytes:
+    """The body for one object. ``include`` is the parameter includeObject of tables."""
+    if form.transform and answer.kind is not None:
+        return dump(transform(answer.kind, answer.stored, form, include), form)
+    return plain(answer.stored.data, form)
+
+
+def render_collection(answer: Collection, form: Form, include: str) -> bytes:
+    """The body for a list."""
+    if form.transform == "Table":
+        table = _table(answer.kind, [stored.object for stored in answer.items], form, include)
+        table["metadata"] = answer.metadata
+        return dump(table, form)
+    if form.transform:
+        return dump(
+            {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": f"meta.k8s.io/{form.version}",
+                "metadata": answer.metadata,
+                "items": [_partial(stored.object, form) for stored in answer.items],
+            },
+            form,
+        )
+    resource = answer.kind.resource
+    head = orjson.dumps(
+        {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.api_version,
+            "metadata": answer.metadata,
+        }
+    )
+    items = b",".join([stored.data for stored in answer.items])
+    return plain(b'%b,"items":[%b]}' % (head[:-1], items), form)
+
+
+def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], bytes]:
+    """What turns a batch of a watch's events into bytes."""
+    if form.media_type == YAML:
+        raise StatusError(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json, "
+            "application/json;stream=watch",
+        )
+    if not form.transform:
+        return lambda batch: b"".join([seen.frame for seen in batch])
+    first = True  # only the first table of a watch describes its columns
+
+    def transformed(batch: Sequence[Seen]) -> bytes:
+        nonlocal first
+        lines = []
+        for seen in batch:
+            shown = transform(kind, seen.stored, form, include)
+            if form.transform == "Table":
+                if not first:
+                    shown["columnDefinitions"] = None
+                first = False
+            lines.append(watch_frame(seen.type, orjson.dumps(shown)))
+        return b"".join(lines)
+
+    return transformed
+
+
+def error_frame(error: StatusError) -> bytes:
+    """The last line of a watch that fails."""
+    return watch_frame("ERROR", orjson.dumps(error.status()))
+
+
+def transform(kind: Kind, stored: Stored, form: Form, include: str) -> Object:
+    """The object as a Table or as its metadata alone."""
+    if form.transform == "Table":
+        table = _table(kind, [stored.object], form, include)
+        version = stored.object["metadata"].get("resourceVersion")
+        table["metadata"] = {"resourceVersion": version} if version else {}
+        return table
+    if form.transform != "PartialObjectMetadata":
+        raise StatusError(
+            406, "NotAcceptable", f"the object is no list and cannot be shown as {form.transform}"
+        )
+    return _partial(stored.object, form)
+
+
+def plain(data: bytes, form: Form) -> bytes:
+    """JSON that is at hand, as it is unless the form wants it otherwise."""
+    if form.pretty or form.media_type == YAML:
+        return dump(orjson.loads(data), form)
+    return data
+
+
+def dump(value: Any, form: Form) -> bytes:
+    """A value in the media type of the form."""
+    if form.media_type == YAML:
+        import yaml
+
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        text: str = yaml.dump(value, Dumper=dumper, sort_keys=True, allow_unicode=True)
+        return text.encode()
+    if form.pretty:
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(value)
+
+
+def _table(kind: Kind, objects: Sequence[Object], form: Form, include: str) -> Object:
+    from wherry.kube.api.tables import table
+
+    if include not in _INCLUDE:
+        raise bad_request(
+            f'includeObject: Unsupported value: "{include}": '
+            'supported values: "Metadata", "None", "Object", ""'
+        )
+    made: Object = table(kind, objects, include_object=include or "Metadata", now=datetime.now(UTC))
+    made["apiVersion"] = f"meta.k8s.io/{form.version}"
+    return made
+
+
+def _partial(o: Object, form: Form) -> Object:
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"meta.k8s.io/{form.version}",
+        "metadata": o["metadata"],
+    }

@@ -1,0 +1,118 @@
+"""The API server as a whole: what it is made of, and in which order that starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wherry.kube.api.resources import RESOURCES, SERVICES
+from wherry.kube.apiserver import bootstrap
+from wherry.kube.apiserver.authn import MASTERS, Authenticator, known
+from wherry.kube.apiserver.authz import Authorizer
+from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.chain import Chain
+from wherry.kube.apiserver.documents import Documents
+from wherry.kube.apiserver.http import Front, tls_context
+from wherry.kube.apiserver.local import LocalTransport
+from wherry.kube.apiserver.policy import GRANTS
+from wherry.kube.apiserver.registry.backend import Backend
+from wherry.kube.apiserver.request import User
+from wherry.kube.apiserver.services import Allocations
+from wherry.kube.apiserver.streams import KubeletClient, Streams
+from wherry.kube.store.types import Store
+
+SELF = known("system:apiserver", (MASTERS,))
+
+
+@dataclass(frozen=True)
+class APIServerConfig:
+    """What an API server is told.
+
+    ``advertise_address``: where pods reach it; ``listen_host`` None: all addresses. ``tokens`` are
+    static bearer tokens. Without ``kubelet_ca`` any kubelet is believed.
+    """
+
+    advertise_address: str
+    port: int
+    service_cidr: str
+    tls_cert: Path
+    tls_key: Path
+    client_ca: Path | None = None
+    kubelet_client_cert: Path | None = None
+    kubelet_client_key: Path | None = None
+    kubelet_ca: Path | None = None
+    listen_host: str | None = None
+    tokens: Mapping[str, User] = field(default_factory=dict)
+    anonymous: bool = True
+
+
+class APIServer:
+    """Serves the Kubernetes API from a store.
+
+    `open` reads the store, after which `transport` works; `serve` opens the network.
+    """
+
+    def __init__(self, config: APIServerConfig, store: Store) -> None:
+        self._config = config
+        self._cache = Cache(store, RESOURCES)
+        self._allocations = Allocations(config.service_cidr)
+        backend = Backend(store, self._cache, self._allocations)
+        documents = Documents(
+            f"{config.advertise_address}:{config.port}",
+            checks=(
+                ("ping", lambda: ""),
+                ("etcd", self._store_fault),
+                ("informer-sync", self._cache_fault),
+            ),
+        )
+        self._chain = Chain(Authorizer(GRANTS), backend, documents)
+        self._front = Front(
+            self._chain,
+            Authenticator(config.tokens, anonymous=config.anonymous),
+            Streams(
+                self._cache,
+                KubeletClient(
+                    config.kubelet_client_cert, config.kubelet_client_key, config.kubelet_ca
+                ),
+            ),
+        )
+
+    async def open(self) -> None:
+        """Read the store and make what every cluster has."""
+        await self._cache.open()
+        self._allocations.follow(self._cache.of(SERVICES))
+        await bootstrap.reconcile(
+            self.transport(SELF),
+            self._allocations.addresses.first,
+            self._config.advertise_address,
+            self._config.port,
+        )
+
+    async def serve(self) -> int:
+        """Listen, and return the port. Raises OSError where that is taken."""
+        config = self._config
+        context = tls_context(
+            str(config.tls_cert),
+            str(config.tls_key),
+            str(config.client_ca) if config.client_ca else None,
+        )
+        return await self._front.listen(config.listen_host, config.port, context)
+
+    async def close(self) -> None:
+        """End what is under way; the store stays open."""
+        await self._front.close()
+        await self._cache.close()
+
+    def transport(self, user: User | str) -> LocalTransport:
+        """The API in memory, for a user (a name alone is one without groups)."""
+        return LocalTransport(self._chain, known(user) if isinstance(user, str) else user)
+
+    def _store_fault(self) -> str:
+        return "" if self._cache.following else "the store's watch has ended"
+
+    def _cache_fault(self) -> str:
+        return "" if self._cache.revision else "the store has not been read"
+
+
+__all__ = ["APIServer", "APIServerConfig"]

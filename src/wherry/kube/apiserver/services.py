@@ -1,0 +1,262 @@
+"""Addresses and node ports of Services: who has which, and which are free.
+
+What is taken is known from the Services themselves: the state is rebuilt from them at the start and
+follows their events. A write takes what it needs before it is stored, so two cannot get the same,
+and gives it back when it fails.
+
+Upstream: pkg/registry/core/service/{storage,ipallocator,portallocator}.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Callable, Iterable
+
+from wherry.kube.api.errors import FieldError, StatusError, invalid
+from wherry.kube.api.kinds.fields import invalid as invalid_field
+from wherry.kube.apiserver.cache import Event, ResourceCache
+from wherry.kube.apiserver.objects import Object
+
+NODE_PORTS = range(30000, 32768)
+_TAKEN_IP = "provided IP is already allocated"
+_TAKEN_PORT = "provided port is already allocated"
+
+
+class _Full(Exception):
+    """Nothing is free."""
+
+
+class _Refused(Exception):
+    """Not this one; ``str()`` says why."""
+
+
+class AddressRange:
+    """The addresses of a service range. Those chosen for a client come from its upper part, so
+    that the lower one stays free for addresses people write down."""
+
+    def __init__(self, cidr: str) -> None:
+        self.network = ipaddress.ip_network(cidr)
+        self.size = min(self.network.num_addresses - 2, 1 << 16)
+        self._reserved = min(max(16, self.size // 16), 256) if self.size >= 32 else 0
+        self._taken: set[str] = set()
+
+    @property
+    def first(self) -> str:
+        """The address of the ``kubernetes`` Service."""
+        return self._at(0)
+
+    def claim(self, address: str) -> None:
+        """Take this one. Raises _Refused."""
+        inside = ipaddress.ip_address(address)
+        offset = int(inside) - int(self.network.network_address) - 1
+        if inside.version != self.network.version or not 0 <= offset < self.size:
+            raise _Refused(
+                f"the provided IP ({address}) is not in the valid range. "
+                f"The range of valid IPs is {self.network}"
+            )
+        if address in self._taken:
+            raise _Refused(_TAKEN_IP)
+        self._taken.add(address)
+
+    def choose(self) -> str:
+        """Take any. Raises _Full."""
+        upper = self.size - self._reserved
+        start = random.randrange(upper)  # noqa: S311 - not a secret
+        for step in range(upper):
+            address = self._at(self._reserved + (start + step) % upper)
+            if address not in self._taken:
+                self._taken.add(address)
+                return address
+        for offset in range(1, self._reserved):
+            if (address := self._at(offset)) not in self._taken:
+                self._taken.add(address)
+                return address
+        raise _Full("range is full")
+
+    def free(self, addresses: Iterable[str]) -> None:
+        self._taken.difference_update(addresses)
+
+    def hold(self, addresses: Iterable[str]) -> None:
+        """These are in use, whether that is right or not."""
+        self._taken.update(addresses)
+
+    def _at(self, offset: int) -> str:
+        return str(self.network.network_address + 1 + offset)
+
+
+class PortRange:
+    """The node ports; TCP and UDP share the numbers."""
+
+    def __init__(self, ports: range = NODE_PORTS) -> None:
+        self._ports = ports
+        self._taken: set[int] = set()
+
+    def claim(self, port: int) -> None:
+        """Take this one. Raises _Refused."""
+        if port not in self._ports:
+            raise _Refused(
+                "provided port is not in the valid range. The range of valid ports is "
+                f"{self._ports.start}-{self._ports.stop - 1}"
+            )
+        if port in self._taken:
+            raise _Refused(_TAKEN_PORT)
+        self._taken.add(port)
+
+    def choose(self) -> int:
+        """Take any. Raises _Full."""
+        start = random.randrange(len(self._ports))  # noqa: S311 - not a secret
+        for step in range(len(self._ports)):
+            port = self._ports[(start + step) % len(self._ports)]
+            if port not in self._taken:
+                self._taken.add(port)
+                return port
+        raise _Full("range is full")
+
+    def free(self, ports: Iterable[int]) -> None:
+        self._taken.difference_update(ports)
+
+    def hold(self, ports: Iterable[int]) -> None:
+        self._taken.update(ports)
+
+
+class Allocations:
+    """What Services have taken. ``addresses`` is the service range."""
+
+    def __init__(self, service_cidr: str) -> None:
+        self.addresses = AddressRange(service_cidr)
+        self.ports = PortRange()
+
+    def follow(self, services: ResourceCache) -> None:
+        """Hold what the present Services have, and keep to their events from now on."""
+        for stored in services.list():
+            self.addresses.hold(_addresses(stored.object))
+            self.ports.hold(_ports(stored.object))
+        services.listen(self._happened)
+
+    def _happened(self, event: Event) -> None:
+        addresses, ports = set[str](), set[int]()
+        if event.current is not None:
+            addresses, ports = _addresses(event.current.object), _ports(event.current.object)
+            self.addresses.hold(addresses)
+            self.ports.hold(ports)
+        if event.previous is not None:
+            self.addresses.free(_addresses(event.previous.object) - addresses)
+            self.ports.free(_ports(event.previous.object) - ports)
+
+    def take(self, new: Object, old: Object | None) -> Callable[[], None]:
+        """Fill in and take the addresses and ports that ``new`` needs and ``old`` has not.
+
+        Returns:
+            What gives them back, for when the write fails.
+
+        Raises:
+            StatusError: 422, one asked for is not to be had; 500, none is left. Nothing is taken.
+        """
+        addresses: list[str] = []
+        ports: list[int] = []
+
+        def undo() -> None:
+            self.addresses.free(addresses)
+            self.ports.free(ports)
+
+        try:
+            self._take_address(new, old, addresses)
+            self._take_ports(new, old, ports)
+        except BaseException:
+            undo()
+            raise
+        return undo
+
+    def _take_address(self, new: Object, old: Object | None, taken: list[str]) -> None:
+        spec = new["spec"] = {**new["spec"]}
+        if spec.get("type") == "ExternalName":
+            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                spec.pop(field, None)
+            return
+        before = _addresses(old) if old else set()
+        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
+        if not asked:
+            try:
+                asked = self.addresses.choose()
+            except _Full as error:
+                raise _internal(f"failed to allocate a serviceIP: {error}") from None
+            taken.append(asked)
+        elif asked != "None" and asked not in before:
+            try:
+                self.addresses.claim(asked)
+            except _Refused as error:
+                fault = invalid_field(
+                    "spec.clusterIPs",
+                    spec.get("clusterIPs") or [asked],
+                    f"failed to allocate IP {asked}: {error}",
+                )
+                raise _invalid(new, fault) from None
+            taken.append(asked)
+        spec["clusterIP"] = asked
+        spec["clusterIPs"] = spec.get("clusterIPs") or [asked]
+
+    def _take_ports(self, new: Object, old: Object | None, taken: list[int]) -> None:
+        spec = new["spec"]
+        before = _ports(old) if old else set()
+        kind = spec.get("type")
+        if kind not in ("NodePort", "LoadBalancer"):
+            return
+        always = kind == "NodePort" or spec.get("allocateLoadBalancerNodePorts", True)
+        by_port: dict[int, int] = {}
+        ports = spec["ports"] = [{**port} for port in spec.get("ports") or ()]
+        for i, port in enumerate(ports):
+            number = port["port"]
+            asked = port.get("nodePort", 0)
+            if not asked and not always:
+                continue
+            if not asked:  # a number asked for by a sibling (UDP beside TCP) is shared
+                siblings = (p.get("nodePort", 0) for p in ports if p["port"] == number)
+                asked = by_port.get(number) or next((n for n in siblings if n), 0)
+            path = f"spec.ports[{i}].nodePort"
+            port["nodePort"] = self._take_port(new, asked, path, before, taken)
+            by_port[number] = port["nodePort"]
+        if kind == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
+            spec["healthCheckNodePort"] = self._take_port(
+                new, spec.get("healthCheckNodePort", 0), "spec.healthCheckNodePort", before, taken
+            )
+
+    def _take_port(
+        self, new: Object, asked: int, path: str, before: set[int], taken: list[int]
+    ) -> int:
+        """This port, or any if it is 0."""
+        if not asked:
+            try:
+                asked = self.ports.choose()
+            except _Full as error:
+                raise _internal(f"failed to allocate a nodePort: {error}") from None
+            taken.append(asked)
+        elif asked not in before and asked not in taken:
+            try:
+                self.ports.claim(asked)
+            except _Refused as error:
+                raise _invalid(new, invalid_field(path, asked, str(error))) from None
+            taken.append(asked)
+        return asked
+
+
+def _addresses(service: Object) -> set[str]:
+    spec = service.get("spec", {})
+    found = {spec.get("clusterIP"), *(spec.get("clusterIPs") or ())}
+    return {address for address in found if address and address != "None"}
+
+
+def _ports(service: Object) -> set[int]:
+    spec = service.get("spec", {})
+    found = {port.get("nodePort", 0) for port in spec.get("ports") or ()}
+    found.add(spec.get("healthCheckNodePort", 0))
+    found.discard(0)
+    return found
+
+
+def _invalid(service: Object, fault: FieldError) -> StatusError:
+    return invalid("Service", service["metadata"].get("name", ""), [fault])
+
+
+def _internal(message: str) -> StatusError:
+    return StatusError(500, "InternalError", f"Internal error occurred: {message}")
