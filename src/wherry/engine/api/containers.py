@@ -1,0 +1,204 @@
+"""Containers: creating, listing, changing and removing them. Their streams are in ``streams``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from wherry.engine.api.parameters import (
+    filter_parameter,
+    flag,
+    integer,
+    json_body,
+    json_response,
+    no_content,
+    optional_integer,
+    uninterrupted,
+    version,
+)
+from wherry.engine.api.routing import Route
+from wherry.engine.container import create, inspect, signals
+from wherry.engine.container.stats import sample
+from wherry.engine.errors import BadParameter
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+
+def _id(request: web.Request) -> str:
+    return request.match_info["id"]
+
+
+async def list_containers(engine: Engine, request: web.Request) -> web.Response:
+    containers = engine.containers
+    chosen = containers.list(
+        filter_parameter(request), all_=flag(request, "all"), limit=integer(request, "limit")
+    )
+    sizes = flag(request, "size")
+    return json_response(
+        [
+            inspect.summary(
+                container,
+                containers.image_name(container),
+                size=await containers.sizes(container) if sizes else None,
+            )
+            for container in chosen
+        ]
+    )
+
+
+@uninterrupted
+async def create_container(engine: Engine, request: web.Request) -> web.Response:
+    decoded = create.decode(await json_body(request))
+    container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
+    return json_response({"Id": container.id, "Warnings": warnings}, 201)
+
+
+async def inspect_container(engine: Engine, request: web.Request) -> web.Response:
+    return json_response(await engine.containers.inspect(_id(request), size=flag(request, "size")))
+
+
+async def top(engine: Engine, request: web.Request) -> web.Response:
+    options = request.query.get("ps_args", "")
+    return json_response(await engine.containers.top(_id(request), options))
+
+
+@uninterrupted
+async def start(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.start(_id(request))
+    return no_content()
+
+
+@uninterrupted
+async def stop(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.stop(
+        _id(request), timeout=optional_integer(request, "t"), signal=_signal(request)
+    )
+    return no_content()
+
+
+@uninterrupted
+async def restart(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.restart(
+        _id(request), timeout=optional_integer(request, "t"), signal=_signal(request)
+    )
+    return no_content()
+
+
+def _signal(request: web.Request) -> str:
+    text = request.query.get("signal", "") if version(request) >= (1, 42) else ""
+    if text:
+        signals.parse(text)
+    return text
+
+
+@uninterrupted
+async def kill(engine: Engine, request: web.Request) -> web.Response:
+    text = request.query.get("signal", "")
+    number = signals.parse(text) if text else signals.KILL
+    await engine.containers.kill(_id(request), number)
+    return no_content()
+
+
+@uninterrupted
+async def pause(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.pause(_id(request))
+    return no_content()
+
+
+@uninterrupted
+async def unpause(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.unpause(_id(request))
+    return no_content()
+
+
+@uninterrupted
+async def rename(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.rename(_id(request), request.query.get("name", ""))
+    return no_content()
+
+
+@uninterrupted
+async def update(engine: Engine, request: web.Request) -> web.Response:
+    warnings = await engine.containers.update(_id(request), await json_body(request))
+    return json_response({"Warnings": warnings})
+
+
+@uninterrupted
+async def remove(engine: Engine, request: web.Request) -> web.Response:
+    if flag(request, "link"):
+        raise BadParameter("links between containers are not available in this version of Wherry")
+    await engine.containers.remove(_id(request), force=flag(request, "force"))
+    return no_content()
+
+
+@uninterrupted
+async def prune(engine: Engine, request: web.Request) -> web.Response:
+    removed, freed = await engine.containers.prune(filter_parameter(request))
+    return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
+
+
+async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
+    container = engine.containers.get(_id(request))
+    condition = request.query.get("condition", "") if version(request) >= (1, 30) else ""
+    future = engine.containers.wait(container, condition)
+    # The client takes the headers as a sign that the waiting has begun.
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    try:
+        code = await future
+    finally:
+        future.cancel()
+    document: dict[str, Any] = {"StatusCode": code}
+    if container.state.error and not container.state.started_at:
+        document["Error"] = {"Message": container.state.error}
+    await response.write(json_response(document).body + b"\n")  # type: ignore[operator]
+    await response.write_eof()
+    return response
+
+
+async def resize(engine: Engine, request: web.Request) -> web.Response:
+    await engine.containers.resize(_id(request), integer(request, "w"), integer(request, "h"))
+    return web.Response()
+
+
+async def stats(engine: Engine, request: web.Request) -> web.StreamResponse:
+    container = engine.containers.get(_id(request))
+    if not flag(request, "stream", True):
+        first = None
+        if not flag(request, "one-shot") and container.state.running:
+            # The client computes a rate from two samples, a second apart.
+            first = await sample(engine, container, None)
+            await asyncio.sleep(1)
+        return json_response(await sample(engine, container, first))
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    former = None
+    while engine.containers.store.find(container.id) is container:
+        former = await sample(engine, container, former)
+        await response.write(json_response(former).body + b"\n")  # type: ignore[operator]
+        await asyncio.sleep(1)
+    return response
+
+
+ROUTES = (
+    Route("GET", "/containers/json", list_containers),
+    Route("POST", "/containers/create", create_container),
+    Route("POST", "/containers/prune", prune),
+    Route("GET", "/containers/{id}/json", inspect_container),
+    Route("GET", "/containers/{id}/top", top),
+    Route("GET", "/containers/{id}/stats", stats),
+    Route("POST", "/containers/{id}/start", start),
+    Route("POST", "/containers/{id}/stop", stop),
+    Route("POST", "/containers/{id}/restart", restart),
+    Route("POST", "/containers/{id}/kill", kill),
+    Route("POST", "/containers/{id}/pause", pause),
+    Route("POST", "/containers/{id}/unpause", unpause),
+    Route("POST", "/containers/{id}/rename", rename),
+    Route("POST", "/containers/{id}/update", update),
+    Route("POST", "/containers/{id}/wait", wait),
+    Route("POST", "/containers/{id}/resize", resize),
+    Route("DELETE", "/containers/{id}", remove),
+)

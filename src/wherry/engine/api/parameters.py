@@ -1,0 +1,114 @@
+"""Reading requests and writing answers, as all resource modules do it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from wherry.engine import filters
+from wherry.engine.errors import BadParameter
+from wherry.engine.filters import Filters
+
+if TYPE_CHECKING:
+    from wherry.engine.api.routing import Handler
+    from wherry.engine.engine import Engine
+
+CURRENT = (1, 50)
+OLDEST = (1, 24)
+VERSION = "wherry.api_version"
+
+
+def version(request: web.Request) -> tuple[int, int]:
+    """The version of the API that the client speaks."""
+    spoken: tuple[int, int] = request.get(VERSION, CURRENT)
+    return spoken
+
+
+def flag(request: web.Request, name: str, default: bool = False) -> bool:
+    """A boolean parameter: everything is true but nothing, 0, no, false and none."""
+    value = request.query.get(name)
+    if value is None:
+        return default
+    return value.strip().lower() not in ("", "0", "no", "false", "none")
+
+
+def integer(request: web.Request, name: str, default: int = 0) -> int:
+    """A number.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[+-]?\d+", text):
+        raise BadParameter(f'strconv.Atoi: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def optional_integer(request: web.Request, name: str) -> int | None:
+    """A number, or None where the parameter is not given."""
+    return integer(request, name) if request.query.get(name) else None
+
+
+def filter_parameter(request: web.Request) -> Filters:
+    """The ``filters`` parameter."""
+    return filters.parse(request.query.get("filters", ""))
+
+
+async def json_body(request: web.Request, *, required: bool = True) -> Any:
+    """The document in the body; None where there is none and it is not ``required``.
+
+    Raises:
+        BadParameter: it is missing, of another media type, or no JSON.
+    """
+    data = await request.read()
+    if not data:
+        if required:
+            raise BadParameter("invalid JSON: got EOF while reading request body")
+        return None
+    if required and request.headers.get("Content-Type") is not None:
+        kind = request.content_type
+        if kind != "application/json":
+            raise BadParameter(
+                f"unsupported Content-Type header ({kind}): must be 'application/json'"
+            )
+    try:
+        return orjson.loads(data)
+    except ValueError as error:
+        raise BadParameter(f"invalid JSON: {error}") from None
+
+
+def json_response(
+    document: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """``document`` as an answer."""
+    return web.Response(
+        body=orjson.dumps(document),
+        status=status,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def no_content() -> web.Response:
+    """Done, and there is nothing to say."""
+    return web.Response(status=204)
+
+
+def uninterrupted(
+    handler: Callable[[Engine, web.Request], Coroutine[Any, Any, web.StreamResponse]],
+) -> Handler:
+    """A handler that goes on when its client leaves, for what must not stop half-way."""
+
+    @functools.wraps(handler)
+    async def shielded(engine: Engine, request: web.Request) -> web.StreamResponse:
+        return await asyncio.shield(engine.in_flight(handler(engine, request)))
+
+    return shielded

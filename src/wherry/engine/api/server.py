@@ -1,0 +1,160 @@
+"""The HTTP server: versions, routes, errors, and the unix socket they are reached by."""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import platform
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from wherry import __version__
+from wherry.engine.api import (
+    containers,
+    events,
+    execs,
+    images,
+    networks,
+    streams,
+    system,
+    volumes,
+)
+from wherry.engine.api.parameters import CURRENT, OLDEST, VERSION, json_response
+from wherry.engine.errors import BadParameter, EngineError, NotModified
+
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+MODULES = (system, events, containers, streams, execs, images, networks, volumes)
+SOCKET_GROUP = "docker"
+# A body of JSON is small; images are streamed and not limited by this.
+BODY_LIMIT = 16 << 20
+HEADERS = {
+    "Api-Version": "{}.{}".format(*CURRENT),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"Wherry/{__version__} ({platform.system().lower()})",
+}
+
+_Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def application(engine: Engine) -> web.Application:
+    """The whole API on ``engine``."""
+    app = web.Application(
+        middlewares=[_middleware], client_max_size=BODY_LIMIT, handler_args={"lingering_time": 0.0}
+    )
+    app.on_response_prepare.append(_add_headers)
+    for module in MODULES:
+        for route in module.ROUTES:
+            handler = _bound(engine, route.handler)
+            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, "/v{version:[0-9][0-9.]*}" + route.path, handler)
+    return app
+
+
+def _bound(
+    engine: Engine, handler: Callable[[Engine, web.Request], Awaitable[web.StreamResponse]]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def bound(request: web.Request) -> web.StreamResponse:
+        return await handler(engine, request)
+
+    return bound
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+@web.middleware
+async def _middleware(request: web.Request, handler: _Next) -> web.StreamResponse:
+    """Judge the version; turn errors into answers."""
+    try:
+        request[VERSION] = parse_version(request.match_info.get("version"))
+        return await handler(request)
+    except NotModified:
+        return web.Response(status=304)
+    except EngineError as error:
+        return json_response({"message": error.message}, error.status)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
+        return json_response({"message": "page not found"}, 404)
+    except web.HTTPRequestEntityTooLarge:
+        return json_response({"message": "the request body is too large"}, 400)
+    except (ConnectionError, web.HTTPException):
+        raise
+    except Exception as error:
+        log.exception("%s %s", request.method, request.path)
+        return json_response({"message": f"{type(error).__name__}: {error}"}, 500)
+
+
+def parse_version(text: str | None) -> tuple[int, int]:
+    """The version in a path; the current one where the path has none.
+
+    Raises:
+        BadParameter: it is not one that we speak.
+    """
+    if text is None:
+        return CURRENT
+    match = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", text)
+    if not match:
+        raise BadParameter(f"invalid API version: {text}")
+    version = int(match[1]), int(match[2])
+    if version < OLDEST:
+        raise BadParameter(
+            f"client version {text} is too old. Minimum supported API version is "
+            f"{OLDEST[0]}.{OLDEST[1]}, please upgrade your client to a newer version"
+        )
+    if version > CURRENT:
+        raise BadParameter(
+            f"client version {text} is too new. Maximum supported API version is "
+            f"{CURRENT[0]}.{CURRENT[1]}"
+        )
+    return version
+
+
+class Server:
+    """Serves an engine on a unix socket."""
+
+    def __init__(self, engine: Engine) -> None:
+        # A handler is cancelled when its client leaves; those that must not be say so themselves.
+        self._runner = web.AppRunner(
+            application(engine), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+        )
+        self._path: Path | None = None
+
+    async def listen(self, path: Path) -> None:
+        """Begin to serve at ``path``, for root and group docker."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, bind(path), backlog=128).start()
+        self._path = path
+
+    async def close(self) -> None:
+        """Serve no longer; streams that clients hold are cut off."""
+        await self._runner.cleanup()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening place at ``path`` that nobody can reach before its mode is right."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    former = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(former)
+    try:
+        os.chown(path, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
+    except KeyError:
+        log.debug("there is no group %s; the socket is for root alone", SOCKET_GROUP)
+    path.chmod(0o660)
+    return listener

@@ -1,0 +1,248 @@
+"""What a container is: what was asked for, what it is doing, what it holds.
+
+The part that must outlive the daemon is one JSON document (``Container.encode``); times in it are
+nanoseconds since the epoch. The live part (locks, waiters, the watch over the current run) starts
+empty with every daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from wherry.runtime.types import ExitStatus
+
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class State:
+    """What a container is doing. While it waits for its next restart it counts as running, too."""
+
+    running: bool = False
+    paused: bool = False
+    restarting: bool = False
+    removing: bool = False
+    dead: bool = False
+    oom_killed: bool = False
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    started_at: int = 0
+    finished_at: int = 0
+
+    @property
+    def status(self) -> str:
+        """Docker's one word for it."""
+        if self.running:
+            if self.paused:
+                return "paused"
+            return "restarting" if self.restarting else "running"
+        if self.removing:
+            return "removing"
+        if self.dead:
+            return "dead"
+        return "exited" if self.started_at else "created"
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A container's place on one network, while it runs there; empty addresses otherwise."""
+
+    network: str  # the network's name
+    network_id: str = ""
+    endpoint_id: str = ""
+    address: str = ""
+    prefix_length: int = 0
+    gateway: str = ""
+    mac_address: str = ""
+    aliases: list[str] = field(default_factory=list)
+    wanted_address: str = ""
+    wanted_mac: str = ""
+
+    @property
+    def host_interface(self) -> str:
+        """The name of its link on the host; it follows from the endpoint, so that it can be
+        removed by a daemon that did not create it."""
+        return f"veth{self.endpoint_id[:7]}"
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.address)
+
+
+@dataclass(slots=True)
+class PublishedPort:
+    """A port of the container that the host answers for."""
+
+    protocol: str
+    container_port: int
+    host_ip: str
+    host_port: int
+
+
+@dataclass(slots=True)
+class MountPoint:
+    """A path of the container that is not part of its root file system."""
+
+    type: str  # "bind", "volume", "tmpfs"
+    destination: str
+    source: str = ""
+    name: str = ""
+    driver: str = ""
+    mode: str = ""
+    writable: bool = True
+    propagation: str = ""
+    options: list[str] = field(default_factory=list)
+
+
+class Run:
+    """One run of a container's process: from start until everything it held was given back."""
+
+    def __init__(self) -> None:
+        self.status: ExitStatus | None = None  # how the process ended
+        self.settled = asyncio.Event()  # exited, and its network and mounts are gone
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """One container. ``config`` and ``host_config`` are as the Engine API has them, complete."""
+
+    id: str
+    name: str
+    created_at: int
+    image_id: str
+    config: dict[str, Any]
+    host_config: dict[str, Any]
+    path: str
+    args: list[str]
+    home: Path
+    log_path: str = ""
+    state: State = field(default_factory=State)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    ports: list[PublishedPort] = field(default_factory=list)
+    mounts: list[MountPoint] = field(default_factory=list)
+    restart_count: int = 0
+    manually_stopped: bool = False
+    # It holds, or may hold, kernel resources: mounts, a namespace, an OCI container. Set before the
+    # first is taken, cleared after the last is given back.
+    holding: bool = False
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    run: Run | None = None
+    restart_timer: asyncio.TimerHandle | None = None
+    restart_delay: float = 0.0
+    keep: bool = (
+        False  # not to be removed or restarted at its next exit: `docker restart` is at work
+    )
+    # Clients that attached before the start, and whether they will send input.
+    attaching: list[tuple[asyncio.Future[Any], bool]] = field(default_factory=list)
+    exit_waiters: list[asyncio.Future[int]] = field(default_factory=list)
+    removal_waiters: list[asyncio.Future[int]] = field(default_factory=list)
+
+    # ---- where things are
+
+    @property
+    def layers(self) -> Path:
+        """Where its own layer is: ``upper`` and ``work`` of the overlay."""
+        return self.home / "overlay"
+
+    @property
+    def rootfs(self) -> Path:
+        """Where its root file system is mounted while it runs."""
+        return self.home / "rootfs"
+
+    def file(self, name: str) -> Path:
+        """Its ``hosts``, ``hostname`` or ``resolv.conf``."""
+        return self.home / name
+
+    # ---- short words for what is asked often
+
+    @property
+    def tty(self) -> bool:
+        return bool(self.config["Tty"])
+
+    @property
+    def labels(self) -> dict[str, str]:
+        labels: dict[str, str] = self.config["Labels"]
+        return labels
+
+    @property
+    def auto_remove(self) -> bool:
+        return bool(self.host_config["AutoRemove"])
+
+    @property
+    def network_mode(self) -> str:
+        return str(self.host_config["NetworkMode"])
+
+    @property
+    def display_name(self) -> str:
+        """The name as the API shows it, with its slash."""
+        return f"/{self.name}"
+
+    def event_attributes(self) -> dict[str, str]:
+        """What every event about it carries."""
+        return {**self.labels, "image": str(self.config["Image"]), "name": self.name}
+
+    # ---- on disk
+
+    def encode(self) -> bytes:
+        """The document to keep."""
+        document: dict[str, Any] = {"format": FORMAT}
+        for name in _PLAIN:
+            document[name] = getattr(self, name)
+        document["state"] = asdict(self.state)
+        document["endpoints"] = {name: asdict(e) for name, e in self.endpoints.items()}
+        document["ports"] = [asdict(port) for port in self.ports]
+        document["mounts"] = [asdict(mount) for mount in self.mounts]
+        return orjson.dumps(document)
+
+    @classmethod
+    def decode(cls, data: bytes, home: Path) -> Container:
+        """The container that ``encode`` wrote.
+
+        Raises:
+            ValueError: the document is not one of ours, or from a later version.
+        """
+        document = orjson.loads(data)
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"{home / 'container.json'} is not a container of format {FORMAT}")
+        return cls(
+            home=home,
+            state=_known(State, document["state"]),
+            endpoints={n: _known(Endpoint, e) for n, e in document["endpoints"].items()},
+            ports=[_known(PublishedPort, port) for port in document["ports"]],
+            mounts=[_known(MountPoint, mount) for mount in document["mounts"]],
+            **{name: document[name] for name in _PLAIN},
+        )
+
+
+_PLAIN = (
+    "id",
+    "name",
+    "created_at",
+    "image_id",
+    "config",
+    "host_config",
+    "path",
+    "args",
+    "log_path",
+    "restart_count",
+    "manually_stopped",
+    "holding",
+)
+
+
+_T = TypeVar("_T", bound="DataclassInstance")
+
+
+def _known(kind: type[_T], values: dict[str, Any]) -> _T:
+    names = {f.name for f in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in names})

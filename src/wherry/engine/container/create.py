@@ -1,0 +1,203 @@
+"""Creating a container: from the body of a create request to a directory that stands for it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.container import merge, names, options, rules
+from wherry.engine.container.container import Container, Endpoint
+from wherry.engine.container.mounts import mount_points
+from wherry.engine.container.spec import INIT_PROGRAM
+from wherry.engine.container.store import ContainerStore
+from wherry.engine.errors import BadParameter, EngineError, NotFound
+from wherry.engine.events import EventBus
+from wherry.engine.image.store import ImageStore
+
+# Joining a container by name means that container, whatever it is called later.
+_JOINING = ("NetworkMode", "IpcMode", "PidMode")
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """A decoded request; ``log_path`` overrides where the container's output is kept."""
+
+    config: dict[str, Any]
+    host_config: dict[str, Any]
+    endpoints: Mapping[str, Any] = field(default_factory=dict)
+    log_path: Path | None = None
+
+
+def decode(body: Any) -> CreateRequest:
+    """The request in the body of ``POST /containers/create``.
+
+    Raises:
+        BadParameter: it has not the form that the API says.
+    """
+    if not isinstance(body, dict):
+        raise BadParameter("invalid JSON: not an object")
+    if not body:
+        raise BadParameter("config cannot be empty in order to create a container")
+    networking = body.get("NetworkingConfig") or {}
+    endpoints = networking.get("EndpointsConfig") if isinstance(networking, dict) else None
+    if endpoints is not None and not isinstance(endpoints, dict):
+        raise BadParameter("invalid JSON: EndpointsConfig is not an object")
+    return CreateRequest(
+        config=options.decode(options.CONFIG, body, "CreateRequest"),
+        host_config=options.decode(
+            options.HOST_CONFIG, body.get("HostConfig"), "CreateRequest.HostConfig"
+        ),
+        endpoints=endpoints or {},
+    )
+
+
+def normalise(host: dict[str, Any]) -> None:
+    """Fill in, in place, what follows from other options, as dockerd does."""
+    if host["NetworkMode"] in ("", "default"):
+        host["NetworkMode"] = "bridge"
+    policy = host["RestartPolicy"]
+    host["RestartPolicy"] = {
+        "Name": policy.get("Name") or "no",
+        "MaximumRetryCount": policy.get("MaximumRetryCount") or 0,
+    }
+    logs = host["LogConfig"]
+    host["LogConfig"] = {
+        "Type": logs.get("Type") or "json-file",
+        "Config": logs.get("Config") or {},
+    }
+    if host["Memory"] and not host["MemorySwap"]:
+        host["MemorySwap"] = host["Memory"] * 2
+    host["IpcMode"] = host["IpcMode"] or "private"
+    host["CgroupnsMode"] = host["CgroupnsMode"] or "private"
+    host["ShmSize"] = host["ShmSize"] or 64 << 20
+    if host["PidsLimit"] is not None and host["PidsLimit"] <= 0:
+        host["PidsLimit"] = None
+    bindings = {}
+    for port, hosts in host["PortBindings"].items():
+        number, _, protocol = str(port).partition("/")
+        bindings[f"{number}/{protocol or 'tcp'}"] = hosts or [{"HostIp": "", "HostPort": ""}]
+    host["PortBindings"] = bindings
+
+
+class Creator:
+    """Makes containers in a store."""
+
+    def __init__(self, store: ContainerStore, images: ImageStore, events: EventBus) -> None:
+        self._store = store
+        self._images = images
+        self._events = events
+
+    def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
+        """Make a container called ``name``, or something pleasant; returns it and warnings.
+
+        When this returns it is on disk, power cut or not.
+
+        Raises:
+            BadParameter: the request makes no sense.
+            NotFound: there is no such image, or no such container to join.
+            Conflict: the name is taken.
+        """
+        host = request.host_config
+        normalise(host)
+        warnings = rules.check(request.config, host)
+        image = self._images.resolve(request.config["Image"])
+        image_config = image.config.get("config") or {}
+        config = merge.merge_image(request.config, image_config)
+        joined = self._resolve_joined(host)
+        mounts = mount_points(host)
+        if host.get("Init") and not INIT_PROGRAM.exists():
+            raise EngineError(f"--init needs {INIT_PROGRAM} on the host (Debian: catatonit)")
+        identifier = self._store.new_id()
+        self._set_hostname(config, host, identifier, joined)
+        program, args = merge.command(config)
+        name = self._take_name(name, identifier)
+        home = self._store.root / identifier
+        container = Container(
+            id=identifier,
+            name=name,
+            created_at=time.time_ns(),
+            image_id=image.id,
+            config=config,
+            host_config=host,
+            path=program,
+            args=args,
+            home=home,
+            log_path=self._log_path(request, home),
+            endpoints=_endpoints(request, host["NetworkMode"]),
+            mounts=mounts,
+        )
+        try:
+            home.mkdir(mode=0o710)
+            self._store.save(container)
+        except BaseException as error:
+            self._store.release_name(name, identifier)
+            shutil.rmtree(home, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise EngineError(f"cannot create the container: {error}") from error
+            raise
+        self._store.add(container)
+        self._events.publish("container", "create", identifier, container.event_attributes())
+        return container, warnings
+
+    def _take_name(self, name: str, identifier: str) -> str:
+        if not name:
+            return self._store.generate_name(identifier)
+        bare = names.check(name)
+        self._store.reserve_name(bare, identifier)
+        return bare
+
+    def _resolve_joined(self, host: dict[str, Any]) -> Container | None:
+        """Replace names by ids in ``container:`` modes; returns whose network is joined."""
+        network: Container | None = None
+        for field_name in _JOINING:
+            kind, separator, reference = str(host[field_name]).partition(":")
+            if kind != "container" or not separator:
+                continue
+            other = self._store.find(reference)
+            if other is None:
+                raise NotFound(f"No such container: {reference}")
+            host[field_name] = f"container:{other.id}"
+            if field_name == "NetworkMode":
+                network = other
+        return network
+
+    @staticmethod
+    def _set_hostname(
+        config: dict[str, Any], host: Mapping[str, Any], id: str, joined: Container | None
+    ) -> None:
+        if joined is not None:
+            config["Hostname"] = joined.config["Hostname"]
+            config["Domainname"] = joined.config["Domainname"]
+        elif not config["Hostname"]:
+            shares = "host" in (host["NetworkMode"], host["UTSMode"])
+            config["Hostname"] = socket.gethostname() if shares else id[:12]
+
+    @staticmethod
+    def _log_path(request: CreateRequest, home: Path) -> str:
+        if request.log_path is not None:
+            return str(request.log_path)
+        if request.host_config["LogConfig"]["Type"] == "none":
+            return ""
+        return str(home / f"{home.name}.log")
+
+
+def _endpoints(request: CreateRequest, mode: str) -> dict[str, Endpoint]:
+    if mode.startswith("container:"):
+        return {}
+    settings = request.endpoints.get(mode) or request.endpoints.get("default") or {}
+    wanted = (settings.get("IPAMConfig") or {}).get("IPv4Address") or ""
+    if wanted and mode in ("bridge", "host", "none"):
+        raise BadParameter("user specified IP address is supported on user defined networks only")
+    return {
+        mode: Endpoint(
+            mode,
+            aliases=list(settings.get("Aliases") or ()),
+            wanted_address=wanted,
+            wanted_mac=settings.get("MacAddress") or request.config.get("MacAddress") or "",
+        )
+    }

@@ -1,0 +1,216 @@
+"""``docker inspect`` and ``docker ps``: containers as the Engine API shows them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from wherry.engine.container.container import Container, Endpoint, MountPoint
+from wherry.engine.container.units import human_duration, timestamp
+from wherry.engine.network.ports import by_container_port, parse_port
+
+
+def inspect(
+    container: Container,
+    *,
+    driver_data: Mapping[str, str],
+    exec_ids: list[str] | None,
+    sizes: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """ContainerInspectResponse. ``sizes`` are bytes of its own layer and of everything."""
+    state = container.state
+    document: dict[str, Any] = {
+        "Id": container.id,
+        "Created": timestamp(container.created_at),
+        "Path": container.path,
+        "Args": container.args,
+        "State": {
+            "Status": state.status,
+            "Running": state.running,
+            "Paused": state.paused,
+            "Restarting": state.restarting,
+            "OOMKilled": state.oom_killed,
+            "Dead": state.dead,
+            "Pid": state.pid,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": timestamp(state.started_at),
+            "FinishedAt": timestamp(state.finished_at),
+        },
+        "Image": container.image_id,
+        "ResolvConfPath": str(container.file("resolv.conf")),
+        "HostnamePath": str(container.file("hostname")),
+        "HostsPath": str(container.file("hosts")),
+        "LogPath": container.log_path,
+        "Name": container.display_name,
+        "RestartCount": container.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": exec_ids,
+        "HostConfig": container.host_config,
+        "GraphDriver": {"Data": dict(driver_data), "Name": "overlay2"},
+    }
+    if sizes is not None:
+        document["SizeRw"], document["SizeRootFs"] = sizes
+    document["Mounts"] = [mount(point) for point in container.mounts if point.type != "tmpfs"]
+    document["Config"] = container.config
+    document["NetworkSettings"] = network_settings(container)
+    return document
+
+
+def mount(point: MountPoint) -> dict[str, Any]:
+    """MountPoint of the API."""
+    shown: dict[str, Any] = {"Type": point.type}
+    if point.name:
+        shown["Name"] = point.name
+    shown |= {"Source": point.source, "Destination": point.destination}
+    if point.driver:
+        shown["Driver"] = point.driver
+    return shown | {
+        "Mode": point.mode,
+        "RW": point.writable,
+        "Propagation": point.propagation,
+    }
+
+
+def endpoint(settings: Endpoint, *, names: list[str] | None = None) -> dict[str, Any]:
+    """EndpointSettings of the API."""
+    wanted = {"IPv4Address": settings.wanted_address} if settings.wanted_address else None
+    return {
+        "IPAMConfig": wanted,
+        "Links": None,
+        "Aliases": settings.aliases or None,
+        "MacAddress": settings.mac_address,
+        "DriverOpts": None,
+        "GwPriority": 0,
+        "NetworkID": settings.network_id,
+        "EndpointID": settings.endpoint_id if settings.network_id else "",
+        "Gateway": settings.gateway,
+        "IPAddress": settings.address,
+        "IPPrefixLen": settings.prefix_length,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": names,
+    }
+
+
+def network_settings(container: Container) -> dict[str, Any]:
+    """NetworkSettings of the API, with the old fields that speak of the default bridge alone."""
+    default = container.endpoints.get("bridge") or Endpoint("bridge")
+    holding = container.holding and container.state.running
+    return {
+        "Bridge": "",
+        "SandboxID": container.id if holding else "",
+        "SandboxKey": f"/var/run/docker/netns/{container.id[:12]}" if holding else "",
+        "Ports": ports(container),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": default.endpoint_id if default.connected else "",
+        "Gateway": default.gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": default.address,
+        "IPPrefixLen": default.prefix_length,
+        "IPv6Gateway": "",
+        "MacAddress": default.mac_address,
+        "Networks": {name: endpoint(e) for name, e in container.endpoints.items()},
+    }
+
+
+def ports(container: Container) -> dict[str, list[dict[str, str]] | None]:
+    """Exposed and published ports; none while nothing runs that could answer."""
+    if not container.state.running or not container.endpoints:
+        return {}
+    return by_container_port(container.config.get("ExposedPorts") or {}, container.ports)
+
+
+def summary(
+    container: Container,
+    image: str,
+    *,
+    size: tuple[int, int] | None = None,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """One entry of ``GET /containers/json``; ``image`` is what to call its image today."""
+    shown: dict[str, Any] = {
+        "Id": container.id,
+        "Names": [container.display_name],
+        "Image": image,
+        "ImageID": container.image_id,
+        "Command": command_line(container),
+        "Created": container.created_at // 1_000_000_000,
+        "Ports": _summary_ports(container),
+    }
+    if size is not None:
+        shown["SizeRw"], shown["SizeRootFs"] = size
+    shown |= {
+        "Labels": container.labels,
+        "State": container.state.status,
+        "Status": status_line(container, now),
+        "HostConfig": {"NetworkMode": container.network_mode},
+        "NetworkSettings": {
+            "Networks": {name: endpoint(e) for name, e in container.endpoints.items()}
+        },
+        "Mounts": [mount(point) for point in container.mounts if point.type != "tmpfs"],
+    }
+    if annotations := container.host_config.get("Annotations"):
+        shown["HostConfig"]["Annotations"] = annotations
+    return shown
+
+
+def command_line(container: Container) -> str:
+    """The command on one line; arguments with blanks are quoted."""
+    args = (f"'{arg}'" if " " in arg else arg for arg in container.args)
+    return " ".join([container.path, *args])
+
+
+def _summary_ports(container: Container) -> list[dict[str, Any]]:
+    if not container.state.running:
+        return []
+    shown: list[dict[str, Any]] = []
+    for key, bindings in ports(container).items():
+        number, protocol = parse_port(key)
+        for binding in bindings or [{}]:
+            port: dict[str, Any] = {"PrivatePort": number, "Type": protocol}
+            if binding:
+                port = {
+                    "IP": binding["HostIp"],
+                    "PrivatePort": number,
+                    "PublicPort": int(binding["HostPort"]),
+                    "Type": protocol,
+                }
+            shown.append(port)
+    return shown
+
+
+def status_line(container: Container, now: float | None = None) -> str:
+    """The STATUS column of ``docker ps``."""
+    state = container.state
+    moment = time.time() if now is None else now
+
+    def ago(nanoseconds: int) -> str:
+        return human_duration(moment - nanoseconds / 1e9)
+
+    match state.status:
+        case "paused":
+            return f"Up {ago(state.started_at)} (Paused)"
+        case "restarting":
+            return f"Restarting ({state.exit_code}) {ago(state.finished_at)} ago"
+        case "running":
+            return f"Up {ago(state.started_at)}"
+        case "removing":
+            return "Removal In Progress"
+        case "dead":
+            return "Dead"
+        case "created":
+            return "Created"
+        case _:
+            return f"Exited ({state.exit_code}) {ago(state.finished_at)} ago"

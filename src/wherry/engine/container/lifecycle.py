@@ -1,0 +1,492 @@
+"""From created to running to exited to removed: the transitions, and what each leaves on disk.
+
+A container that starts takes a mount, a place on its networks and a process from the runtime;
+``holding`` is on disk before the first of them is taken and until the last is given back. So a
+daemon that was killed in between knows what to look for (see ``recovery``), and ``give_back`` may
+be repeated at any time.
+
+``container.lock`` is held by who starts, removes, renames or changes a container. A process ends
+when it likes, so its end needs no lock: it is noted at once, and ``run.settled`` tells when
+everything has been given back. What follows a start or a removal waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.container import confined, identity, namespaces, restart, signals, users
+from wherry.engine.container.container import Container, Run
+from wherry.engine.container.failure import start_error
+from wherry.engine.container.spec import container_spec
+from wherry.engine.container.store import ContainerStore
+from wherry.engine.errors import BadParameter, Conflict, EngineError, NotModified
+from wherry.engine.events import EventBus
+from wherry.engine.image.store import ImageStore
+from wherry.engine.network.networks import Networks
+from wherry.runtime.rootfs import mount_overlay, unmount
+from wherry.runtime.service import Runtime
+from wherry.runtime.types import ExitStatus, RuntimeFailure
+
+log = logging.getLogger(__name__)
+
+DEFAULT_STOP_SIGNAL = "SIGTERM"
+DEFAULT_STOP_TIMEOUT = 10
+# A process that SIGKILL does not end within this time is stuck in the kernel.
+KILL_TIMEOUT = 10.0
+EXIT_UNKNOWN = 128
+EXIT_LOST = 255  # it ended while nobody looked, and left no exit code
+
+
+class Lifecycle:
+    """Moves containers from state to state."""
+
+    def __init__(
+        self,
+        store: ContainerStore,
+        images: ImageStore,
+        networks: Networks,
+        events: EventBus,
+        runtime: Runtime,
+    ) -> None:
+        self.store = store
+        self.images = images
+        self.networks = networks
+        self.events = events
+        self.runtime = runtime
+        self.on_settled: Callable[[Container], None] = lambda container: None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._attendants: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    # ---- background work
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``work`` beside the caller; ``close`` waits for it."""
+        return self._keep(asyncio.create_task(work), self._tasks)
+
+    def attend(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``work``, which may last as long as a container does; ``close`` cancels it."""
+        return self._keep(asyncio.create_task(work), self._attendants)
+
+    def _keep(self, task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[Any]:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(self._report)
+        return task
+
+    @staticmethod
+    def _report(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("in the background: %s", error, exc_info=error)
+
+    async def close(self) -> None:
+        """Let what is under way come to its end; start nothing more."""
+        self._closing = True
+        for container in self.store.all():
+            if container.restart_timer:
+                container.restart_timer.cancel()
+        for attendant in self._attendants:
+            attendant.cancel()
+        while tasks := self._tasks | self._attendants:
+            await asyncio.wait(tasks)
+
+    def publish(
+        self, container: Container, action: str, attributes: dict[str, str] | None = None
+    ) -> None:
+        """Tell of ``action`` with the container's usual attributes."""
+        shown = container.event_attributes() | (attributes or {})
+        self.events.publish("container", action, container.id, shown)
+
+    # ---- start
+
+    async def start(self, container: Container) -> None:
+        """Start it at a user's request.
+
+        Raises:
+            NotModified: it runs already.
+            Conflict: it is paused, or being removed.
+            EngineError: it could not be started; the container says why as well.
+        """
+        async with container.lock:
+            self._check_startable(container)
+            container.manually_stopped = False
+            container.restart_count = 0
+            container.restart_delay = 0.0
+            await self.start_locked(container)
+
+    def _check_startable(self, container: Container) -> None:
+        state = container.state
+        if state.removing or state.dead:
+            raise Conflict("container is marked for removal and cannot be started")
+        if state.paused:
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if state.running:
+            raise NotModified("Container is already started")
+
+    async def start_locked(self, container: Container) -> None:
+        """Start it; the caller holds the lock and has judged the state."""
+        if container.run is not None:
+            await container.run.settled.wait()
+        run = container.run = Run()
+        container.holding = True
+        state = container.state
+        state.error = ""
+        try:
+            self.store.save(container, durable=False)
+            pid = await self._make(container)
+            started_at = time.time_ns()
+            await self.runtime.start(container.id)
+        except (RuntimeFailure, EngineError, OSError) as error:
+            raise await self._start_failed(container, run, error) from error
+        state.running, state.restarting, state.oom_killed = True, False, False
+        state.pid, state.exit_code = pid, 0
+        state.started_at, state.finished_at = started_at, 0
+        self.store.save(container, durable=False)
+        self.publish(container, "start")
+        if run.status is not None:
+            self._note_end(container, run, run.status)
+
+    async def _make(self, container: Container) -> int:
+        """Everything short of letting the process run; returns its pid."""
+        layers = self.images.layers(self.images.by_id(container.image_id))
+        joined = namespaces.joined(container, self.store, self.networks.namespace)
+        owner = namespaces.network_owner(container, self.store)
+        files, network = await asyncio.gather(
+            asyncio.to_thread(self._prepare_files, container, layers),
+            self.networks.connect(container),
+            return_exceptions=True,
+        )
+        for result in (files, network):
+            if isinstance(result, BaseException):
+                raise result
+        account = users.resolve(
+            container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
+        )
+        if directory := container.config["WorkingDir"]:
+            self._make_working_directory(container.rootfs, directory)
+        if owner is container:
+            identity.write(container, self.networks.gateway(container))
+        spec = container_spec(container, account, joined, identity=owner.home)
+        log_path = Path(container.log_path) if container.log_path else None
+        pid = await self.runtime.create(spec, log_path=log_path)
+        for waiting, stdin in tuple(container.attaching):
+            if not waiting.done():
+                waiting.set_result(await self.runtime.attach(container.id, stdin=stdin))
+        return pid
+
+    def _prepare_files(self, container: Container, layers: Sequence[Path]) -> None:
+        for directory in (container.layers / "upper", container.layers / "work", container.rootfs):
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        unmount(container.rootfs)  # a failed clean-up may have left it
+        mount_overlay(
+            layers, container.layers / "upper", container.layers / "work", container.rootfs
+        )
+        namespaces.mount_shared_memory(container)
+        for point in container.mounts:
+            # A directory of the host that is missing is made, as `docker run -v` does.
+            if point.type == "bind" and not Path(point.source).exists():
+                Path(point.source).mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def _make_working_directory(rootfs: Path, directory: str) -> None:
+        try:
+            confined.make_directories(rootfs, directory)
+        except NotADirectoryError:
+            raise BadParameter(
+                f"failed to create working directory {directory}: not a directory"
+            ) from None
+        except OSError as error:
+            raise EngineError(f"failed to create working directory {directory}: {error}") from None
+
+    async def _start_failed(self, container: Container, run: Run, error: Exception) -> EngineError:
+        """Undo a start; returns what to tell the client."""
+        match error:
+            case RuntimeFailure():
+                answer, code = start_error(error), error.exit_code
+            case EngineError():
+                answer, code = error, EXIT_UNKNOWN
+            case _:
+                answer, code = EngineError(str(error)), EXIT_UNKNOWN
+        state = container.state
+        state.running = state.restarting = False
+        state.pid, state.exit_code, state.error = 0, code, answer.message
+        for waiting, _ in tuple(container.attaching):
+            if not waiting.done():
+                waiting.set_result(None)
+        await self.give_back(container)
+        self.store.save(container)
+        run.settled.set()
+        wake(container.exit_waiters, code)
+        self.publish(container, "die", {"exitCode": str(code)})
+        if container.auto_remove:
+            self.spawn(self.remove(container, force=True))
+        return answer
+
+    # ---- end
+
+    def exited(self, status: ExitStatus) -> None:
+        """The runtime tells that a container's process has ended."""
+        container = self.store.find(status.id)
+        if container is None or container.run is None:
+            return
+        container.run.status = status
+        if container.state.running and not container.state.restarting:
+            self._note_end(container, container.run, status)
+
+    def _note_end(self, container: Container, run: Run, status: ExitStatus) -> None:
+        state = container.state
+        again = (
+            not container.keep
+            and not self._closing
+            and restart.wanted(
+                container.host_config["RestartPolicy"],
+                exit_code=status.exit_code,
+                stopped_by_user=container.manually_stopped,
+                restarts=container.restart_count,
+            )
+        )
+        state.running = state.restarting = again
+        state.paused, state.pid = False, 0
+        state.exit_code, state.oom_killed = status.exit_code, status.oom_killed
+        state.finished_at = status.finished_at
+        # On disk before the runtime forgets how it ended.
+        self.store.save(container, durable=False)
+        remove = container.auto_remove and not container.keep
+        self.spawn(self._settle(container, run, again=again, remove=remove))
+
+    async def _settle(self, container: Container, run: Run, *, again: bool, remove: bool) -> None:
+        """After the end: give everything back, tell everyone, and see what comes next."""
+        state = container.state
+        await self.give_back(container)
+        run.settled.set()
+        if state.oom_killed:
+            self.publish(container, "oom")
+        lasted = max(0, state.finished_at - state.started_at)
+        self.publish(
+            container,
+            "die",
+            {"exitCode": str(state.exit_code), "execDuration": str(lasted // 1_000_000_000)},
+        )
+        self.on_settled(container)
+        wake(container.exit_waiters, state.exit_code)
+        if again and state.restarting:
+            self.schedule_restart(container, lasted / 1e9)
+        elif remove and not state.removing:
+            await self.remove(container, force=True)
+
+    async def give_back(self, container: Container) -> None:
+        """Return what a run took from the kernel. May be repeated; problems are logged.
+
+        ``holding`` stays set where something could not be returned.
+        """
+        complete = True
+        results = await asyncio.gather(
+            self.runtime.delete(container.id),
+            self.networks.disconnect(container),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, Exception):
+                complete = False
+                log.error("cleaning up after %s: %s", container.id[:12], result, exc_info=result)
+        try:
+            await asyncio.to_thread(self._unmount, container)
+        except OSError as error:
+            complete = False
+            log.error("cleaning up after %s: %s", container.id[:12], error)
+        container.holding = not complete
+        if container.home.exists():
+            self.store.save(container, durable=False)
+
+    @staticmethod
+    def _unmount(container: Container) -> None:
+        unmount(container.rootfs)
+        namespaces.unmount_shared_memory(container)
+
+    # ---- restart policy
+
+    def schedule_restart(self, container: Container, ran_for: float) -> None:
+        """Start it again after the back-off."""
+        container.restart_delay = restart.next_delay(container.restart_delay, ran_for)
+        loop = asyncio.get_running_loop()
+        container.restart_timer = loop.call_later(
+            container.restart_delay, lambda: self.spawn(self._restart_now(container))
+        )
+
+    async def _restart_now(self, container: Container) -> None:
+        async with container.lock:
+            container.restart_timer = None
+            if not container.state.restarting or container.state.removing or self._closing:
+                return
+            container.restart_count += 1
+            try:
+                await self.start_locked(container)
+            except EngineError as error:
+                log.warning("restarting %s: %s", container.id[:12], error.message)
+
+    async def _give_up_restart(self, container: Container) -> bool:
+        """Stop waiting for the next start; False where there is none to wait for (any more)."""
+        if not container.state.restarting:
+            return False
+        async with container.lock:
+            return self._cancel_restart(container)
+
+    def _cancel_restart(self, container: Container) -> bool:
+        """As ``_give_up_restart``, for a caller who holds the lock: no start is under way."""
+        if not container.state.restarting:
+            return False
+        if container.restart_timer:
+            container.restart_timer.cancel()
+            container.restart_timer = None
+        container.state.running = container.state.restarting = False
+        self.store.save(container)
+        return True
+
+    # ---- stop and kill
+
+    async def stop(
+        self, container: Container, *, timeout: int | None = None, signal: str = ""
+    ) -> None:
+        """Its stop signal, then SIGKILL after ``timeout`` seconds (negative: never).
+
+        Raises:
+            NotModified: it does not run.
+        """
+        if not container.state.running:
+            raise NotModified("Container is already stopped")
+        container.manually_stopped = True
+        if await self._give_up_restart(container):
+            return
+        number = signals.parse(signal or container.config.get("StopSignal") or DEFAULT_STOP_SIGNAL)
+        if timeout is None:
+            given = container.config.get("StopTimeout")
+            timeout = DEFAULT_STOP_TIMEOUT if given is None else given
+        self.store.save(container)
+        await self._signal(container, number)
+        if not await self._settled(container, None if timeout < 0 else float(timeout)):
+            await self._kill_hard(container)
+        self.publish(container, "stop")
+
+    async def kill(self, container: Container, signal: int) -> None:
+        """Send ``signal``; after SIGKILL, wait for the end.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        if not container.state.running:
+            raise Conflict(f"container {container.id} is not running")
+        container.manually_stopped = True
+        if await self._give_up_restart(container):
+            return
+        self.store.save(container)
+        if signal == signals.KILL:
+            await self._kill_hard(container)
+        else:
+            await self._signal(container, signal)
+
+    async def _signal(self, container: Container, signal: int) -> None:
+        if container.run is None or container.run.status is not None:
+            return  # it has just ended
+        try:
+            await self.runtime.kill(container.id, signal)
+        except RuntimeFailure as failure:
+            if container.state.running and container.run.status is None:
+                raise EngineError(failure.message) from failure
+            return
+        self.publish(container, "kill", {"signal": str(signal)})
+        if container.state.paused:
+            # A frozen process receives nothing, not even SIGKILL on cgroup v1.
+            container.state.paused = False
+            await self.runtime.resume(container.id)
+
+    async def _kill_hard(self, container: Container) -> None:
+        await self._signal(container, signals.KILL)
+        if not await self._settled(container, KILL_TIMEOUT):
+            raise EngineError("tried to kill container, but did not receive an exit event")
+
+    async def _settled(self, container: Container, timeout: float | None) -> bool:
+        """Wait until its current run is over; whether it was within ``timeout`` seconds."""
+        if container.run is None:
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                await container.run.settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def restart(
+        self, container: Container, *, timeout: int | None = None, signal: str = ""
+    ) -> None:
+        """Stop it where it runs, and start it."""
+        if container.state.running:
+            container.keep = True  # its end is none that a policy or --rm should act on
+            try:
+                await self.stop(container, timeout=timeout, signal=signal)
+            except NotModified:
+                log.debug("%s ended by itself before its restart", container.id[:12])
+            finally:
+                container.keep = False
+        await self.start(container)
+        self.publish(container, "restart")
+
+    # ---- remove
+
+    async def remove(self, container: Container, *, force: bool = False) -> None:
+        """Remove it and all its files; with ``force``, kill it first.
+
+        Raises:
+            Conflict: it runs and ``force`` is not given, or its removal is under way.
+        """
+        state = container.state
+        if state.removing:
+            raise Conflict(f"removal of container {container.id} is already in progress")
+        state.removing = True
+        try:
+            async with container.lock:
+                if state.running and force:
+                    container.manually_stopped = True
+                    if not self._cancel_restart(container):
+                        await self._kill_hard(container)
+                self._check_removable(container)
+                await self._settled(container, None)
+                if self.store.find(container.id) is container:
+                    await self._destroy(container)
+        finally:
+            state.removing = False
+
+    def _check_removable(self, container: Container) -> None:
+        state = container.state
+        if not state.running:
+            return
+        prefix = f'cannot remove container "{container.display_name}": container is '
+        if state.paused:
+            raise Conflict(prefix + "paused and must be unpaused first")
+        raise Conflict(
+            prefix + f"{state.status}: stop the container before removing or force remove"
+        )
+
+    async def _destroy(self, container: Container) -> None:
+        if container.holding:
+            await self.give_back(container)
+        container.state.dead = True
+        self.store.save(container, durable=False)
+        await asyncio.to_thread(shutil.rmtree, container.home)
+        self.store.discard(container)
+        await self.images.release(container.image_id)
+        self.publish(container, "destroy")
+        wake(container.exit_waiters, container.state.exit_code)
+        wake(container.removal_waiters, container.state.exit_code)
+
+
+def wake(waiters: list[asyncio.Future[int]], result: int) -> None:
+    """Give every waiter the result."""
+    for waiter in tuple(waiters):
+        if not waiter.done():
+            waiter.set_result(result)

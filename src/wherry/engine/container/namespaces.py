@@ -1,0 +1,104 @@
+"""Which namespaces a container joins, and the shared memory that goes with a shared IPC one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from wherry.engine.container.container import Container
+from wherry.engine.container.spec import Joined
+from wherry.engine.container.store import ContainerStore
+from wherry.engine.errors import Conflict, EngineError
+from wherry.host import syscalls
+from wherry.runtime.rootfs import unmount
+
+PREFIX = "container:"
+
+
+def network_owner(container: Container, store: ContainerStore) -> Container:
+    """The container whose network, hosts and resolv.conf ``container`` uses; mostly itself."""
+    while container.network_mode.startswith(PREFIX):
+        container = store.get(container.network_mode.removeprefix(PREFIX))
+    return container
+
+
+def joined(
+    container: Container, store: ContainerStore, network_namespace: Callable[[str], Path]
+) -> Joined:
+    """The namespaces of ``container``; ``network_namespace`` tells where one by id is.
+
+    Raises:
+        NotFound: a container to be joined is gone.
+        Conflict: it does not run.
+        EngineError: it keeps its IPC namespace to itself.
+    """
+    host = container.host_config
+    owner = network_owner(container, store)
+    if owner is not container and not owner.state.running:
+        raise Conflict(f"cannot join network of a non running container: {owner.id}")
+    network = "host" if owner.network_mode == "host" else str(network_namespace(owner.id))
+    ipc, shm = _ipc(container, host["IpcMode"], store)
+    return Joined(
+        network=network,
+        own_network=owner is container and network != "host",
+        pid=_process_namespace(host["PidMode"], "pid", "PID", store),
+        ipc=ipc,
+        uts="host" if host["UTSMode"] == "host" else None,
+        shm=shm,
+    )
+
+
+def _process_namespace(mode: str, kind: str, label: str, store: ContainerStore) -> str | None:
+    if mode == "host":
+        return "host"
+    if not mode.startswith(PREFIX):
+        return None
+    other = store.get(mode.removeprefix(PREFIX))
+    if not other.state.running or not other.state.pid:
+        raise Conflict(f"cannot join {label} of a non running container: {other.id}")
+    return f"/proc/{other.state.pid}/ns/{kind}"
+
+
+def _ipc(container: Container, mode: str, store: ContainerStore) -> tuple[str | None, Path | None]:
+    if mode == "shareable":
+        return None, shared_memory(container)
+    namespace = _process_namespace(mode, "ipc", "IPC", store)
+    if namespace in (None, "host"):
+        return namespace, None
+    other = store.get(mode.removeprefix(PREFIX))
+    if other.host_config["IpcMode"] == "host":
+        return "host", None
+    if other.host_config["IpcMode"] != "shareable":
+        raise EngineError(
+            f"cannot join IPC of {other.id}: non-shareable IPC "
+            "(hint: use IpcMode:shareable for the donor container)"
+        )
+    return namespace, shared_memory(other)
+
+
+def shared_memory(container: Container) -> Path:
+    """What a container with a shareable IPC namespace, and those who join it, see as /dev/shm."""
+    return container.home / "shm"
+
+
+def mount_shared_memory(container: Container) -> None:
+    """Make it, where the container has one."""
+    if container.host_config["IpcMode"] != "shareable":
+        return
+    target = shared_memory(container)
+    target.mkdir(mode=0o700, exist_ok=True)
+    unmount(target)
+    syscalls.mount(
+        "shm",
+        str(target),
+        "tmpfs",
+        syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC,
+        f"mode=1777,size={container.host_config['ShmSize']}",
+    )
+
+
+def unmount_shared_memory(container: Container) -> None:
+    """Give it back; nothing happens without one."""
+    if (target := shared_memory(container)).exists():
+        unmount(target)
+        target.rmdir()

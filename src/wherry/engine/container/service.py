@@ -1,0 +1,452 @@
+"""Containers as the two doors of the engine use them: the Engine API, and CRI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.container import filters as selection
+from wherry.engine.container import inspect, logs, names, options, processes, recovery, rules
+from wherry.engine.container.container import Container
+from wherry.engine.container.create import CreateRequest, Creator
+from wherry.engine.container.execs import Execs
+from wherry.engine.container.follow import FileWatch
+from wherry.engine.container.lifecycle import Lifecycle
+from wherry.engine.container.spec import limits
+from wherry.engine.container.store import ContainerStore
+from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
+from wherry.engine.events import EventBus
+from wherry.engine.filters import Filters
+from wherry.engine.image.store import ImageStore
+from wherry.engine.network.networks import Networks
+from wherry.runtime.service import Runtime
+from wherry.runtime.streams import ContainerStream
+from wherry.runtime.types import RuntimeFailure
+
+CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+class Containers:
+    """All containers of one engine.
+
+    A ``reference`` is an id, a name, or an unambiguous beginning of an id; what is not found
+    raises NotFound.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        images: ImageStore,
+        networks: Networks,
+        events: EventBus,
+        runtime: Runtime,
+    ) -> None:
+        self.store = ContainerStore(root)
+        self.images = images
+        self.networks = networks
+        self.events = events
+        self.runtime = runtime
+        self.lifecycle = Lifecycle(self.store, images, networks, events, runtime)
+        self.execs = Execs(self.lifecycle)
+        self._creator = Creator(self.store, images, events)
+
+    async def open(self) -> None:
+        """Read the containers and take up what runs."""
+        await recovery.recover(self.lifecycle)
+
+    async def close(self) -> None:
+        """Let what is under way end; the containers go on."""
+        await self.lifecycle.close()
+
+    def get(self, reference: str) -> Container:
+        """One container."""
+        return self.store.get(reference)
+
+    def using_image(self, image_id: str) -> list[str]:
+        """The ids of the containers made from an image."""
+        return [c.id for c in self.store.all() if c.image_id == image_id]
+
+    # ---- life
+
+    def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
+        """See ``Creator.create``."""
+        return self._creator.create(request, name)
+
+    async def start(self, reference: str) -> None:
+        """See ``Lifecycle.start``."""
+        await self.lifecycle.start(self.get(reference))
+
+    async def stop(self, reference: str, *, timeout: int | None = None, signal: str = "") -> None:
+        """See ``Lifecycle.stop``."""
+        container = self.get(reference)
+        try:
+            await self.lifecycle.stop(container, timeout=timeout, signal=signal)
+        except (BadParameter, NotModified):
+            raise
+        except EngineError as error:
+            raise type(error)(f"cannot stop container: {reference}: {error.message}") from error
+
+    async def restart(
+        self, reference: str, *, timeout: int | None = None, signal: str = ""
+    ) -> None:
+        """See ``Lifecycle.restart``."""
+        container = self.get(reference)
+        try:
+            await self.lifecycle.restart(container, timeout=timeout, signal=signal)
+        except EngineError as error:
+            raise type(error)(f"Cannot restart container {reference}: {error.message}") from error
+
+    async def kill(self, reference: str, signal: int) -> None:
+        """See ``Lifecycle.kill``."""
+        container = self.get(reference)
+        try:
+            await self.lifecycle.kill(container, signal)
+        except EngineError as error:
+            raise type(error)(f"cannot kill container: {reference}: {error.message}") from error
+
+    async def remove(self, reference: str, *, force: bool = False) -> None:
+        """See ``Lifecycle.remove``."""
+        await self.lifecycle.remove(self.get(reference), force=force)
+
+    async def pause(self, reference: str) -> None:
+        """Freeze its processes.
+
+        Raises:
+            Conflict: it does not run, or is frozen already.
+        """
+        container = self.get(reference)
+        async with container.lock:
+            state = container.state
+            if not state.running:
+                raise Conflict(f"container {container.id} is not running")
+            if state.paused:
+                raise Conflict(f"Container {container.id} is already paused")
+            if state.restarting:
+                raise _restarting(container)
+            await self._runtime(self.runtime.pause(container.id), "pause", container)
+            state.paused = True
+            self.store.save(container, durable=False)
+            self.lifecycle.publish(container, "pause")
+
+    async def unpause(self, reference: str) -> None:
+        """Let its processes go on.
+
+        Raises:
+            Conflict: it is not frozen.
+        """
+        container = self.get(reference)
+        async with container.lock:
+            if not container.state.paused:
+                raise Conflict(f"Container {container.id} is not paused")
+            await self._runtime(self.runtime.resume(container.id), "unpause", container)
+            container.state.paused = False
+            self.store.save(container, durable=False)
+            self.lifecycle.publish(container, "unpause")
+
+    @staticmethod
+    async def _runtime(call: Any, verb: str, container: Container) -> None:
+        try:
+            await call
+        except RuntimeFailure as failure:
+            raise EngineError(
+                f"cannot {verb} container {container.id}: {failure.message}"
+            ) from failure
+
+    async def rename(self, reference: str, name: str) -> None:
+        """Call it ``name``.
+
+        Raises:
+            BadParameter: that is no name, or the one it has.
+            Conflict: another container has it.
+        """
+        if not reference or not name:
+            raise BadParameter("Neither old nor new names may be empty")
+        container = self.get(reference)
+        async with container.lock:
+            if container.state.removing or container.state.dead:
+                raise NotFound(f"No such container: {reference}")
+            bare = names.check(name)
+            if bare == container.name:
+                raise BadParameter("Renaming a container with the same name as its current name")
+            try:
+                self.store.reserve_name(bare, container.id)
+            except Conflict as error:
+                raise Conflict(f"Error when allocating new name: {error.message}") from None
+            former, container.name = container.name, bare
+            try:
+                self.store.save(container)
+            except OSError:
+                container.name = former
+                self.store.release_name(bare, container.id)
+                raise
+            self.store.release_name(former, container.id)
+            self.lifecycle.publish(container, "rename", {"oldName": f"/{former}"})
+
+    async def update(self, reference: str, body: Any) -> list[str]:
+        """Change limits and the restart policy; what the body does not name stays.
+
+        Returns warnings.
+
+        Raises:
+            BadParameter: the limits make no sense, or contradict those it has.
+            Conflict: it is being removed.
+        """
+        container = self.get(reference)
+        given = options.decode(options.RESOURCES, body, "UpdateConfig", complete=False)
+        # The client sends every field; a zero stands for one that the user left out.
+        changes = {name: value for name, value in given.items() if value not in (0, "", None, [])}
+        policy = (body or {}).get("RestartPolicy") if isinstance(body, dict) else None
+        async with container.lock:
+            if container.state.removing or container.state.dead:
+                raise Conflict(
+                    f"Cannot update container {container.id}: "
+                    'Container is marked for removal and cannot be "update".'
+                )
+            host = container.host_config | changes
+            if policy and policy.get("Name"):
+                host["RestartPolicy"] = {
+                    "Name": policy["Name"],
+                    "MaximumRetryCount": policy.get("MaximumRetryCount") or 0,
+                }
+                rules.check_restart(host["RestartPolicy"], auto_remove=container.auto_remove)
+            warnings = rules.check_resources(host)
+            if container.state.running and not container.state.restarting and changes:
+                await self._runtime(
+                    self.runtime.update(container.id, limits(host)), "update", container
+                )
+            container.host_config = host
+            self.store.save(container)
+        self.lifecycle.publish(container, "update")
+        return warnings
+
+    async def prune(self, filters: Filters) -> tuple[list[str], int]:
+        """Remove those that do not run; returns their ids and the bytes that became free."""
+        removed, freed = [], 0
+        for container in selection.prunable(self.store.all(), filters, time.time()):
+            size = await asyncio.to_thread(directory_size, container.layers / "upper")
+            try:
+                await self.lifecycle.remove(container)
+            except (Conflict, NotFound):
+                continue  # someone has just started or removed it
+            removed.append(container.id)
+            freed += size
+        return removed, freed
+
+    # ---- looking
+
+    def list(self, filters: Filters, *, all_: bool = False, limit: int = 0) -> list[Container]:
+        """Those that ``docker ps`` shows."""
+        return selection.select(
+            self.store.all(),
+            filters,
+            all_=all_,
+            limit=limit,
+            find=self.get,
+            image_ids=self._image_ids,
+        )
+
+    def _image_ids(self, reference: str) -> set[str]:
+        """The images that have ``reference`` among their layers' history: it and its children."""
+        try:
+            base = self.images.resolve(reference)
+        except EngineError:
+            return set()
+        chain = base.chain
+        return {
+            image.id
+            for image in self.images.list()
+            if image.id == base.id or (chain and image.chain[: len(chain)] == chain)
+        }
+
+    def image_name(self, container: Container) -> str:
+        """What ``docker ps`` calls its image: the name it was made by, or the image's id today."""
+        name = str(container.config["Image"])
+        try:
+            if self.images.resolve(name).id == container.image_id:
+                return name
+        except EngineError:
+            pass  # the name is gone; the image is not
+        return container.image_id
+
+    async def inspect(self, reference: str, *, size: bool = False) -> dict[str, Any]:
+        """ContainerInspectResponse of the API."""
+        container = self.get(reference)
+        sizes = await self.sizes(container) if size else None
+        try:
+            lower = self.images.layers(self.images.by_id(container.image_id))
+        except NotFound:
+            lower = ()
+        return inspect.inspect(
+            container,
+            driver_data={
+                "ID": container.id,
+                "LowerDir": ":".join(map(str, lower)),
+                "MergedDir": str(container.rootfs),
+                "UpperDir": str(container.layers / "upper"),
+                "WorkDir": str(container.layers / "work"),
+            },
+            exec_ids=self.execs.of(container),
+            sizes=sizes,
+        )
+
+    async def sizes(self, container: Container) -> tuple[int, int]:
+        """Bytes of its own layer, and of that with its image."""
+        own = await asyncio.to_thread(directory_size, container.layers / "upper")
+        try:
+            image = self.images.by_id(container.image_id).size
+        except NotFound:
+            image = 0
+        return own, own + image
+
+    async def top(self, reference: str, ps_options: str) -> dict[str, Any]:
+        """Its processes as the host's ps shows them.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        container = self.get(reference)
+        if not container.state.running:
+            raise Conflict(f"container {container.id} is not running")
+        if container.state.restarting:
+            raise _restarting(container)
+        try:
+            pids = await self.runtime.processes(container.id)
+        except RuntimeFailure as failure:
+            raise Conflict(f"container {container.id} is not running") from failure
+        return await processes.list_processes(pids, ps_options)
+
+    async def logs(self, container: Container, query: logs.LogQuery) -> AsyncIterator[bytes]:
+        """What it wrote, framed unless it has a terminal.
+
+        Following ends when the container does.
+        """
+        path = Path(container.log_path)
+        run = container.run
+        if not (query.follow and container.state.running and run is not None):
+            async for data in logs.read(path, query, raw=container.tty):
+                yield data
+            return
+        ended = asyncio.ensure_future(run.settled.wait())
+        deadline = None
+        if query.until:
+            remaining = query.until / 1e9 - time.time()
+            deadline = asyncio.get_running_loop().call_later(max(0, remaining), ended.cancel)
+        try:
+            with FileWatch(path) as watch:
+                async for data in logs.read(
+                    path, query, raw=container.tty, changed=lambda: watch.changed(ended)
+                ):
+                    yield data
+        finally:
+            if deadline:
+                deadline.cancel()
+            ended.cancel()
+
+    # ---- streams and waiting
+
+    def attach(
+        self, container: Container, *, stdin: bool
+    ) -> asyncio.Future[ContainerStream | None]:
+        """Its live streams; of one that does not run yet, as soon as it does.
+
+        From this call on nothing that it writes is missed. The result is None where its start
+        failed, or where it has just ended.
+
+        Raises:
+            Conflict: it is paused, or waits for its restart.
+        """
+        state = container.state
+        if state.paused:
+            raise Conflict(
+                f"container {container.id} is paused, unpause the container before attach"
+            )
+        if state.restarting:
+            raise _restarting(container)
+        self.lifecycle.publish(container, "attach")
+        if state.running:
+            return asyncio.ensure_future(self._attach_running(container, stdin))
+        waiting: asyncio.Future[ContainerStream | None]
+        waiting = asyncio.get_running_loop().create_future()
+        entry = (waiting, stdin)
+        container.attaching.append(entry)
+        waiting.add_done_callback(lambda _: _discard(container.attaching, entry))
+        return waiting
+
+    async def _attach_running(self, container: Container, stdin: bool) -> ContainerStream | None:
+        try:
+            return await self.runtime.attach(container.id, stdin=stdin)
+        except RuntimeFailure:
+            return None
+
+    def wait(self, container: Container, condition: str) -> asyncio.Future[int]:
+        """A future of the exit code, when ``condition`` holds; at once where it does already.
+
+        Raises:
+            BadParameter: there is no such condition.
+        """
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        match condition:
+            case "" | "not-running":
+                waiters = container.exit_waiters
+                settled = container.run is None or container.run.settled.is_set()
+                if not container.state.running and settled:
+                    waiter.set_result(container.state.exit_code)
+                    return waiter
+            case "next-exit":
+                waiters = container.exit_waiters
+            case "removed":
+                waiters = container.removal_waiters
+            case _:
+                raise BadParameter(f'invalid condition: "{condition}"')
+        waiters.append(waiter)
+        waiter.add_done_callback(lambda _: _discard(waiters, waiter))
+        return waiter
+
+    async def resize(self, reference: str, width: int, height: int) -> None:
+        """Give its terminal a size.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        container = self.get(reference)
+        if not container.state.running or container.state.restarting:
+            raise Conflict(f"container {container.id} is not running")
+        try:
+            stream = await self.runtime.attach(container.id, stdin=False)
+        except RuntimeFailure as failure:
+            raise Conflict(f"container {container.id} is not running") from failure
+        try:
+            await stream.resize(width, height)
+        finally:
+            await stream.close()
+        self.lifecycle.publish(container, "resize", {"height": str(height), "width": str(width)})
+
+
+def _restarting(container: Container) -> Conflict:
+    return Conflict(f"Container {container.id} is restarting, wait until the container is running")
+
+
+def _discard(entries: list[Any], entry: Any) -> None:
+    if entry in entries:
+        entries.remove(entry)
+
+
+def directory_size(root: Path) -> int:
+    """Bytes of all regular files below ``root``, hard links counted once."""
+    total, seen = 0, set()
+    for directory, _, names_ in os.walk(root):
+        for name in names_:
+            try:
+                status = os.lstat(os.path.join(directory, name))  # noqa: PTH118  many files
+            except FileNotFoundError:
+                continue
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
+    return total

@@ -1,0 +1,231 @@
+"""The engine: one object that holds the parts, opens them in order, and serves their API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import shutil
+import uuid
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wherry.engine.container.service import Containers
+from wherry.engine.errors import EngineError
+from wherry.engine.events import EventBus
+from wherry.engine.image.store import ImageStore
+from wherry.engine.network.networks import Networks
+from wherry.host.files import make_private, write_atomic
+from wherry.host.process import run
+from wherry.net import links, namespaces, routes
+from wherry.net.firewall import Firewall
+from wherry.net.nft import Nftables
+from wherry.runtime.rootfs import mounts_below, unmount
+from wherry.runtime.service import Runtime
+from wherry.runtime.types import ExitStatus
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+# Programs whose versions `docker version` shows, in the order of preference of the runtimes.
+_COMPONENTS = ("crun", "runc", "conmon", "catatonit")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What makes an engine unlike another on the same machine.
+
+    ``data_dir`` outlives a reboot, ``run_dir`` does not. ``subnet`` is the range of the default
+    bridge; ``pod_cidr`` that of all pods of the cluster, empty without one.
+    """
+
+    data_dir: Path
+    run_dir: Path
+    name: str
+    bridge: str
+    subnet: str
+    pod_bridge: str
+    pod_cidr: str
+    cgroup_root: str
+    nft_table: str
+
+    @property
+    def containers_dir(self) -> Path:
+        return self.data_dir / "containers"
+
+    @property
+    def namespaces_dir(self) -> Path:
+        return self.run_dir / "netns"
+
+
+class Engine:
+    """A container engine. ``open`` it, ``serve`` its API, ``close`` it; containers go on."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.id = ""
+        self.events = EventBus()
+        self.images = ImageStore(config.data_dir / "images", notify=self._image_event)
+        self.runtime = _runtime(config, self._exited)
+        self.networks = Networks(
+            root=config.data_dir / "network",
+            namespaces_root=config.namespaces_dir,
+            bridge=config.bridge,
+            subnet=config.subnet,
+            pod_bridge=config.pod_bridge,
+            pod_range=config.pod_cidr,
+            firewall=Firewall(Nftables(), config.nft_table),
+            events=self.events,
+        )
+        self.containers = Containers(
+            config.containers_dir, self.images, self.networks, self.events, self.runtime
+        )
+        self._server: Any = None
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._versions: dict[str, str] | None = None
+
+    def _image_event(self, action: str, image: str, attributes: Mapping[str, str]) -> None:
+        self.events.publish("image", action, image, attributes)
+
+    def _exited(self, status: ExitStatus) -> None:
+        self.containers.lifecycle.exited(status)
+
+    async def open(self) -> None:
+        """Take up images, networks and containers as they were left, whatever ended the former
+        daemon.
+
+        Raises:
+            EngineError: something it cannot work without is missing.
+        """
+        config = self.config
+        make_private(config.data_dir)
+        config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.id = _identity(config.data_dir / "engine-id")
+        self.images.in_use = self.containers.using_image
+        self.images.is_running = self._is_running
+        await asyncio.gather(self.images.open(), self.networks.open(), self.runtime.open())
+        await self.containers.open()
+
+    def _is_running(self, container_id: str) -> bool:
+        container = self.containers.store.find(container_id)
+        return container is not None and container.state.running
+
+    async def serve(self, socket: Path) -> None:
+        """Serve the Engine API on a unix socket."""
+        from wherry.engine.api.server import Server
+
+        self._server = Server(self)
+        await self._server.listen(socket)
+
+    async def close(self) -> None:
+        """Finish what is under way and let go; containers go on running."""
+        if self._server is not None:
+            await self._server.close()
+        while self._calls:
+            await asyncio.wait(self._calls)
+        await self.containers.close()
+        await self.networks.close()
+        await self.runtime.close()
+
+    def in_flight(self, call: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run a call that must come to its end even when its client leaves."""
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return task
+
+    async def component_versions(self) -> Mapping[str, str]:
+        """The versions of the programs that containers are run with, by name."""
+        if self._versions is None:
+            present = [name for name in _COMPONENTS if shutil.which(name)]
+            results = await asyncio.gather(*(run([name, "--version"]) for name in present))
+            self._versions = {}
+            for name, result in zip(present, results, strict=True):
+                found = re.search(rb"\d+\.\d[\w.+~-]*", result.stdout + result.stderr)
+                self._versions[name] = found[0].decode() if found else ""
+        return self._versions
+
+    def filesystem(self) -> str:
+        """What kind of file system the data directory is on, as ``docker info`` calls it."""
+        best, kind = "", "unknown"
+        data = str(self.config.data_dir)
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, target, name, *_ = line.split()
+            inside = data == target or data.startswith(target.rstrip("/") + "/")
+            if inside and len(target) >= len(best):
+                best, kind = target, name
+        return "extfs" if kind.startswith("ext") else kind
+
+
+def _runtime(config: EngineConfig, on_exit: Any) -> Runtime:
+    return Runtime(
+        state_dir=config.data_dir / "runtime",
+        run_dir=config.run_dir / "runtime",
+        cgroup_root=config.cgroup_root,
+        on_exit=on_exit,
+    )
+
+
+def _identity(path: Path) -> str:
+    """The engine's id, made at its first start."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        identity = str(uuid.uuid4())
+        write_atomic(path, identity.encode())
+        return identity
+
+
+async def stop_all(config: EngineConfig, grace: float) -> None:
+    """With no daemon running: end every container, SIGKILL after ``grace`` seconds.
+
+    The containers stay; the next daemon finds how they ended.
+    """
+    if not config.run_dir.exists() and not config.data_dir.exists():
+        return
+    await _runtime(config, lambda status: None).destroy_all(grace)
+    await asyncio.to_thread(_release_kernel, config)
+
+
+def _release_kernel(config: EngineConfig) -> None:
+    for root in (config.containers_dir, config.run_dir):
+        for point in mounts_below(root):
+            if not point.is_relative_to(config.namespaces_dir):
+                unmount(point)
+    if config.namespaces_dir.exists():
+        for path in config.namespaces_dir.iterdir():
+            namespaces.delete(path)
+
+
+async def purge_all(config: EngineConfig) -> None:
+    """After ``stop_all``: remove bridges, routes and rules. Files are left to the caller.
+
+    Nothing happens where nothing is left.
+    """
+    await Firewall(Nftables(), config.nft_table).teardown()
+    for bridge in (config.bridge, config.pod_bridge):
+        await asyncio.to_thread(links.remove_link, bridge)
+    for cidr in filter(None, (config.subnet, config.pod_cidr)):
+        await asyncio.to_thread(routes.unblock, cidr)
+
+
+def slot_config(data_dir: Path, run_dir: Path, slot: int, name: str) -> EngineConfig:
+    """The configuration of an engine that runs alone, for development and tests.
+
+    ``slot`` (0 to 13) gives the names and ranges that an instance of that slot would have.
+    """
+    if not 0 <= slot < 14:
+        raise EngineError(f"slot {slot} is not between 0 and 13")
+    return EngineConfig(
+        data_dir=data_dir,
+        run_dir=run_dir,
+        name=name,
+        bridge=f"wherry{slot}",
+        subnet=f"172.{17 + slot}.0.0/16",
+        pod_bridge=f"wherry{slot}p",
+        pod_cidr=f"10.{244 - slot}.0.0/16",
+        cgroup_root=f"/wherry{slot}",
+        nft_table=f"wherry{slot}",
+    )
