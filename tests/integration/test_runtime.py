@@ -324,6 +324,8 @@ async def test_exec_on_a_terminal(bench: Bench) -> None:
 
 
 async def test_exec_does_not_wait_for_what_stays_in_the_background(bench: Bench) -> None:
+    if bench.program == "runc":
+        pytest.skip("runc copies the streams itself and waits for their end")
     id = await bench.create("sleep", "1000")
     await bench.runtime.start(id)
     spec = ProcessSpec(("sh", "-c", "sleep 1000 & echo done"), (PATH,))

@@ -75,8 +75,10 @@ async def execute(
         else:
             starter = _RuncStarter(runtime, id, descriptors, directory)
         try:
-            if process["terminal"]:
+            if process["terminal"] and runtime.is_crun:
                 return await _with_terminal(starter, process, directory, rootfs)
+            if process["terminal"]:
+                return await _with_relayed_terminal(starter, process, rootfs)
             return await _with_pipes(starter, process, stdin, rootfs)
         finally:
             starter.clean()
@@ -232,6 +234,20 @@ async def _with_terminal(
         if not pid:
             raise await _refuse(child, complaint, process, rootfs)
         master = console.receive()
+    return ExecProcess(child, pid, outputs={master: 1}, stdin=master, terminal=True)
+
+
+async def _with_relayed_terminal(
+    starter: _Starter, process: Mapping[str, Any], rootfs: Path
+) -> ExecProcess:
+    """runc hands a terminal over only to those who do not wait for it; it relays to one of ours."""
+    descriptors = starter.descriptors
+    master, slave = map(descriptors.keep, os.openpty())
+    child = starter.start(process, stdin=slave, stdout=slave, stderr=slave)
+    pid, complaint = await _started(starter, child)
+    if not pid:
+        raise await _refuse(child, complaint, process, rootfs)
+    os.set_blocking(descriptors.take(master), False)
     return ExecProcess(child, pid, outputs={master: 1}, stdin=master, terminal=True)
 
 

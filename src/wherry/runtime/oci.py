@@ -108,6 +108,8 @@ def failure(text: str, command: Sequence[str], rootfs: Path | None = None) -> Ru
     reason = _message(text)
     name = command[0] if command else ""
     if match := _RUNC.search(reason):
+        if _is_directory(name, rootfs):
+            return _classify(f"exec: {match['name']}: is a directory")
         return _classify(f"exec: {match['name']}: {match['reason']}")
     if match := _NOT_FOUND.search(reason):
         return _not_found(match["name"] or name, rootfs)

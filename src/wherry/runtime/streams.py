@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import socket
 import struct
 import termios
@@ -314,6 +315,8 @@ class ExecProcess:
             size = struct.pack("HHHH", height, width, 0, 0)
             with contextlib.suppress(OSError):
                 fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)
+            # A runtime that relays to a terminal of its own is not told by the kernel.
+            self._child.kill(signal.SIGWINCH)
 
     async def wait(self) -> int:
         """The exit code, 128 + n for signal n."""
