@@ -179,7 +179,7 @@ def _pair_cluster_ips(spec: Object, before: Object) -> None:
     """``clusterIP`` is the first of ``clusterIPs``; who changes only the one means both."""
     if before.get("clusterIP") and not spec.get("clusterIP"):
         spec.pop("clusterIPs", None)
-    elif spec.get("clusterIP") != before.get("clusterIP"):
+    elif spec.get("clusterIP") and spec["clusterIP"] != before.get("clusterIP"):
         listed = spec.get("clusterIPs") or []
         if listed == (before.get("clusterIPs") or []):
             spec["clusterIPs"] = [spec["clusterIP"], *listed[1:]]
