@@ -88,6 +88,7 @@ def serving(namespace: Path | None, port: int, kind: socket.SocketKind) -> Itera
     """Answers every client with the address it came from."""
     with namespaces.enter(namespace) if namespace else contextlib.nullcontext():
         server = socket.socket(socket.AF_INET, kind)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind(("0.0.0.0", port))
     stop = threading.Event()
     server.settimeout(0.2)

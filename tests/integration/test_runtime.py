@@ -34,6 +34,8 @@ pytestmark = [
 
 APPLETS = ("sh", "true", "cat", "sleep", "echo", "ls", "id", "wc", "stty", "dd", "test", "ps")
 PATH = "PATH=/bin"
+# A new size reaches a terminal beside what is typed, not behind it.
+UNTIL_SIZE = 'while [ "$(stty size 2>/dev/null)" != "30 100" ]; do sleep 0.01; done'
 
 
 @pytest.fixture(scope="session")
@@ -274,14 +276,16 @@ async def test_a_client_that_does_not_read_does_not_hide_the_end(bench: Bench) -
 
 
 async def test_a_terminal_has_a_size_and_echoes(bench: Bench) -> None:
-    id = await bench.create("sh", "-c", "read x; stty size", terminal=True, stdin_open=True)
+    id = await bench.create(
+        "sh", "-c", f"read x; {UNTIL_SIZE}; stty size", terminal=True, stdin_open=True
+    )
     stream = await bench.runtime.attach(id)
     await bench.runtime.start(id)
-    await stream.resize(132, 43)
+    await stream.resize(100, 30)
     await stream.write(b"go\n")
     output = (await everything(stream))[1]
     assert b"go\r\n" in output
-    assert b"43 132\r\n" in output
+    assert b"30 100\r\n" in output
 
 
 async def test_exec_runs_beside_it(bench: Bench) -> None:
@@ -314,7 +318,8 @@ async def test_exec_has_input_and_its_end(bench: Bench) -> None:
 async def test_exec_on_a_terminal(bench: Bench) -> None:
     id = await bench.create("sleep", "1000")
     await bench.runtime.start(id)
-    spec = ProcessSpec(("sh", "-c", "read x; stty size; test -t 1"), (PATH,), terminal=True)
+    command = f"read x; {UNTIL_SIZE}; stty size; test -t 1"
+    spec = ProcessSpec(("sh", "-c", command), (PATH,), terminal=True)
     process = await bench.runtime.exec(id, spec, stdin=True)
     await process.resize(100, 30)
     await process.write(b"go\n")

@@ -148,7 +148,8 @@ class Runtime:
                 their_sync.fileno(), their_start.fileno(), os.environ.get("PATH", os.defpath)
             )
             passed = (their_sync.fileno(), their_start.fileno())
-            child = Child(command, pass_fds=passed, env=environment)
+            # It leaves the mark of an out-of-memory kill in its working directory.
+            child = Child(command, pass_fds=passed, env=environment, cwd=directory)
             their_sync.close()
             their_start.close()
             try:
