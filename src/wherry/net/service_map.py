@@ -24,11 +24,16 @@ unreachable route (``net.routes``), so that no packet for a service leaves by th
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from wherry.net import netlink
+from wherry.net.netlink import Connection, attribute
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 COUNTERS = 16  # chains (each with a counter of its own) per number of endpoints, at most
@@ -39,6 +44,8 @@ FIRST_NUMBER = MARKS + 0x800000
 
 _SERVICE_KEY = "ip daddr . meta l4proto . th dport"
 _NODE_KEY = "meta l4proto . th dport"
+_ROUTE_METRIC = 1024
+_RTA_PREFSRC = 7
 _LOOPBACK = 1  # the interface that the kernel numbers first in every network namespace
 _TRANSPORT = "meta l4proto { tcp, udp, sctp }"
 
@@ -329,22 +336,37 @@ async def remove_table(runner: Runner, table: str) -> None:
 def add_service_route(service_cidr: str, source: str) -> None:
     """Let this machine's own connections to the range come as far as the rules (blocking).
 
-    ``source`` is one of the machine's addresses, the one endpoints will see and answer.
-    """
-    from pyroute2 import IPRoute
+    ``source`` is one of the machine's addresses, the one that endpoints will see and answer.
 
-    with IPRoute() as route:
-        route.route("replace", dst=service_cidr, oif=_LOOPBACK, prefsrc=source, priority=1024)
+    Raises:
+        OSError: the kernel refuses (EINVAL: ``source`` is no address of this machine).
+    """
+    with Connection() as connection:
+        body = _service_route(service_cidr, source)
+        connection.change(netlink.RTM_NEWROUTE, body, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE)
 
 
 def remove_service_route(service_cidr: str) -> None:
-    """Take that route away (blocking); no error where there is none."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
+    """Take that route away (blocking); no error where there is none.
 
-    with IPRoute() as route:
+    Raises:
+        OSError: the kernel refuses.
+    """
+    with Connection() as connection:
         try:
-            route.route("del", dst=service_cidr, oif=_LOOPBACK, priority=1024)
-        except NetlinkError as error:
-            if error.code != 3:  # ESRCH: no such route
+            connection.change(netlink.RTM_DELROUTE, _service_route(service_cidr))
+        except OSError as error:
+            if error.errno != errno.ESRCH:
                 raise
+
+
+def _service_route(service_cidr: str, source: str = "") -> bytes:
+    network = ipaddress.IPv4Network(service_cidr)
+    parts = [
+        attribute(netlink.RTA_DST, network.network_address.packed),
+        attribute(netlink.RTA_PRIORITY, _ROUTE_METRIC),
+        attribute(netlink.RTA_OIF, _LOOPBACK),
+    ]
+    if source:
+        parts.append(attribute(_RTA_PREFSRC, ipaddress.IPv4Address(source).packed))
+    return netlink.route(*parts, prefix_length=network.prefixlen)

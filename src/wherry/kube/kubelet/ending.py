@@ -1,0 +1,192 @@
+"""End a pod: hooks, polite signal, grace, final signal; then its network, volumes, records.
+
+https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination. It may begin
+anew at any step after a kill of the kubelet: every step bears that it was done before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wherry.engine.cri.types import ContainerStatus, CRIError
+from wherry.kube.api import meta
+from wherry.kube.client.backoff import Backoff
+from wherry.kube.kubelet import containers, pods
+from wherry.kube.kubelet.actions import Kill
+from wherry.kube.kubelet.hooks import Target
+from wherry.kube.kubelet.parts import Parts
+from wherry.kube.kubelet.view import PodRuntime
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+MINIMUM_GRACE = 2.0  # seconds that are left for the polite signal after a long preStop hook
+ORPHAN_GRACE = 1  # for pods that the API no longer knows
+
+
+async def kill_container(
+    parts: Parts, pod: Object | None, runtime: PodRuntime, kill: Kill, grace: float
+) -> None:
+    """Run the preStop hook, then stop the container, ``grace`` seconds in all.
+
+    Raises:
+        CRIError: the runtime could not stop it.
+    """
+    status = parts.view.container(kill.id)
+    if status is None:
+        return
+    if pod is not None:
+        container = pods.find_container(pod, kill.name) or {"name": kill.name}
+        parts.tell_of(pod, container, "Normal", "Killing", kill.message)
+    begun = time.monotonic()
+    hook = _pre_stop(pod, status)
+    if hook is not None and grace > 0:
+        await _run_hook(parts, pod, runtime, status, hook, grace)
+        grace = max(grace - (time.monotonic() - begun), MINIMUM_GRACE)
+    await parts.runtime.stop_container(kill.id, grace)
+    await parts.view.refresh_container(kill.id)
+
+
+def _pre_stop(pod: Object | None, status: ContainerStatus) -> Object | None:
+    """The hook from the pod's spec, or from the container's record where the pod has gone."""
+    container = pods.find_container(pod, status.metadata.name) if pod is not None else None
+    if container is not None:
+        hook: Object | None = (container.get("lifecycle") or {}).get("preStop")
+        return hook
+    text = status.annotations.get(pods.PRE_STOP)
+    recorded: Object | None = json.loads(text) if text else None
+    return recorded
+
+
+async def _run_hook(
+    parts: Parts,
+    pod: Object | None,
+    runtime: PodRuntime,
+    status: ContainerStatus,
+    hook: Object,
+    grace: float,
+) -> None:
+    ports = json.loads(status.annotations.get(pods.PORTS) or "[]")
+    target = Target(status.id, (runtime.ips or (parts.config.node_ip,))[0], ports)
+    try:
+        async with asyncio.timeout(grace):
+            answer = await parts.asker.ask(hook, target, grace)
+    except TimeoutError:
+        log.info("preStop hook of %s did not complete in %g seconds", status.metadata.name, grace)
+        return
+    if not answer.ok and pod is not None:
+        container = {"name": status.metadata.name}
+        parts.tell_of(pod, container, "Warning", "FailedPreStopHook", "PreStopHook failed")
+
+
+class Ending:
+    """The end of one pod; ``pod`` gives it as the API has it (None: not any more).
+
+    ``publish`` tells the last status and returns it.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        uid: str,
+        pod: Callable[[], Object | None],
+        publish: Callable[[], Object | None],
+    ) -> None:
+        self._parts = parts
+        self._uid = uid
+        self._pod = pod
+        self._publish = publish
+        first = pod()
+        self._grace: float = ORPHAN_GRACE if first is None else pods.grace_period(first)
+        self._hurrying: set[asyncio.Task[None]] = set()
+
+    def shorten(self, grace: float) -> None:
+        """Less time is given now (``kubectl delete --now`` on a pod that already ends)."""
+        if grace >= self._grace:
+            return
+        self._grace = grace
+        for container in self._parts.view.pod(self._uid).running():
+            task = asyncio.create_task(self._hurry(container.id, grace))
+            self._hurrying.add(task)
+            task.add_done_callback(self._hurrying.discard)
+
+    async def _hurry(self, id_: str, grace: float) -> None:
+        try:
+            await self._parts.runtime.stop_container(id_, grace)
+        except CRIError as error:
+            log.warning("cannot stop container %s sooner: %s", id_, error)
+
+    async def run(self, kills: Mapping[str, asyncio.Task[None]]) -> None:
+        """Do it all; ``kills`` are under way already. Goes on trying where something resists."""
+        await self._until_done(lambda: self._stop_all(kills))
+        pod, status = self._pod(), self._publish()
+        await self._until_done(lambda: self._parts.volumes.remove(self._uid))
+        if pod is not None and meta.is_deleting(pod) and status is not None:
+            # The records go while the API is told: they hold nothing that others wait for.
+            telling = self._parts.statuses.finish(pod, status)
+            await asyncio.gather(telling, self._until_done(self._remove_records))
+        else:
+            self._parts.statuses.forget(self._uid)
+            await self._until_done(self._remove_records)
+        await asyncio.to_thread(self._remove_logs, pod)
+
+    async def _until_done(self, step: Callable[[], Any]) -> None:
+        backoff = Backoff(0.5, 30)
+        while True:
+            try:
+                await step()
+                return
+            except (CRIError, OSError) as error:
+                log.warning("pod %s cannot be ended yet: %s", self._uid, error)
+                await asyncio.sleep(backoff.next())
+
+    async def _stop_all(self, kills: Mapping[str, asyncio.Task[None]]) -> None:
+        parts = self._parts
+        runtime = parts.view.pod(self._uid)
+        pod = self._pod()
+        running = [c for c in runtime.running() if c.id not in kills]
+        sidecars = {c["name"] for c in pods.init_containers(pod)} if pod is not None else set()
+        main = [c for c in running if c.metadata.name not in sidecars]
+        beside = [c for c in running if c.metadata.name in sidecars]
+        begun = time.monotonic()
+        await asyncio.gather(
+            *kills.values(), *(self._stop(pod, runtime, c, self._grace) for c in main)
+        )
+        for container in reversed(beside):  # sidecars end after what they served, in reverse order
+            left = max(self._grace - (time.monotonic() - begun), MINIMUM_GRACE)
+            await self._stop(pod, runtime, container, min(left, self._grace))
+        for sandbox in runtime.sandboxes:
+            await parts.runtime.stop_pod_sandbox(sandbox.id)
+            await parts.view.refresh_sandbox(sandbox.id)
+        await parts.view.refresh(self._uid)
+
+    async def _stop(
+        self, pod: Object | None, runtime: PodRuntime, container: ContainerStatus, grace: float
+    ) -> None:
+        name = container.metadata.name
+        kill = Kill(container.id, name, f"Stopping container {name}")
+        await kill_container(self._parts, pod, runtime, kill, grace)
+
+    async def _remove_records(self) -> None:
+        parts = self._parts
+        for sandbox in parts.view.pod(self._uid).sandboxes:
+            await parts.runtime.remove_pod_sandbox(sandbox.id)
+        for container in (await parts.view.refresh(self._uid)).containers:
+            await parts.runtime.remove_container(container.id)
+        await parts.view.refresh(self._uid)
+
+    def _remove_logs(self, pod: Object | None) -> None:
+        parts = self._parts
+        if pod is not None:
+            shutil.rmtree(containers.log_directory(parts.config.pod_logs, pod), ignore_errors=True)
+            return
+        if parts.config.pod_logs.is_dir():
+            for entry in parts.config.pod_logs.iterdir():
+                if entry.name.endswith(f"_{self._uid}"):
+                    shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""See that a container's image is there, as its pull policy says.
+
+Follows pkg/kubelet/images/image_manager.go and
+https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from wherry.engine.cri.types import ContainerRuntime, CRIError, Image
+from wherry.kube.api import meta
+from wherry.kube.kubelet.backoff import Backoff
+
+Object = dict[str, Any]
+Tell = Callable[[str, str, str], None]
+"""Records an event: type, reason, message."""
+
+_REFERENCE = re.compile(
+    r"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z0-9+.-]+:[0-9a-fA-F]{32,})?"
+)
+
+
+class ImageError(Exception):
+    """The image is not there; ``reason`` is the container's waiting reason.
+
+    ``retry_after`` seconds from now it is worth another try; None: only when the pod changes.
+    """
+
+    def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """An image that is there, and whom it says to run as."""
+
+    id: str
+    user: str
+
+
+def default_policy(image: str) -> str:
+    """Always for ``:latest`` or no tag, else IfNotPresent."""
+    if "@" in image:
+        return "IfNotPresent"
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return "Always" if tag in ("", "latest") else "IfNotPresent"
+
+
+class ImagePuller:
+    """Finds and fetches images; pulls of one image at the same time are one pull."""
+
+    def __init__(self, runtime: ContainerRuntime) -> None:
+        self._runtime = runtime
+        self._backoff = Backoff()
+        self._failures: dict[str, tuple[float, str, str]] = {}
+        self._pulls: dict[str, asyncio.Task[str]] = {}
+
+    async def ensure(self, pod: Object, container: Object, tell: Tell) -> Present:
+        """The image of ``container``, fetched if its policy wants that.
+
+        Raises:
+            ImageError: it cannot be had now.
+        """
+        image = container.get("image") or ""
+        if not _REFERENCE.fullmatch(image) and not re.fullmatch(r"(sha256:)?[0-9a-f]{64}", image):
+            message = (
+                f'Failed to apply default image tag "{image}": couldn\'t parse image name '
+                f'"{image}": invalid reference format'
+            )
+            tell("Warning", "InspectFailed", message)
+            raise ImageError("InvalidImageName", message)
+        policy = container.get("imagePullPolicy") or default_policy(image)
+        try:
+            found = await self._runtime.image_status(image)
+        except CRIError as error:
+            message = f'Failed to inspect image "{image}": {error}'
+            tell("Warning", "InspectFailed", message)
+            raise ImageError("ImageInspectError", message, 10.0) from error
+        if found is not None and policy != "Always":
+            tell(
+                "Normal",
+                "Pulled",
+                f'Container image "{image}" already present on machine '
+                "and can be accessed by the pod",
+            )
+            return Present(found.id, found.user)
+        if policy == "Never":
+            message = f'Container image "{image}" is not present with pull policy of Never'
+            tell("Warning", "ErrImageNeverPull", message)
+            raise ImageError("ErrImageNeverPull", message, 10.0)
+        return await self._pull(pod, image, tell)
+
+    async def _pull(self, pod: Object, image: str, tell: Tell) -> Present:
+        key = f"{meta.uid(pod)}/{image}"
+        now = time.monotonic()
+        if key in self._failures:
+            failed_at, why, registry_reason = self._failures[key]
+            remaining = self._backoff.remaining(key, failed_at, now)
+            if remaining > 0:
+                message = f'Back-off pulling image "{image}"'
+                tell("Normal", "BackOff", message)
+                raise ImageError(
+                    "ImagePullBackOff", f"{message}: {registry_reason}: {why}", remaining
+                )
+        tell("Normal", "Pulling", f'Pulling image "{image}"')
+        begun = time.monotonic()
+        try:
+            id_ = await self._pull_once(image)
+            found = await self._runtime.image_status(id_) or Image(id_)
+        except CRIError as error:
+            reason = error.reason or "ErrImagePull"
+            tell("Warning", "Failed", f'Failed to pull image "{image}": {error.message}')
+            now = time.monotonic()
+            self._failures[key] = (now, error.message, reason)
+            self._backoff.next(key, now, now)
+            raise ImageError(reason, error.message, self._backoff.delay(key)) from error
+        self._failures.pop(key, None)
+        self._backoff.reset(key)
+        took = f"{(time.monotonic() - begun) * 1000:.0f}ms"
+        tell(
+            "Normal",
+            "Pulled",
+            f'Successfully pulled image "{image}" in {took} ({took} including waiting). '
+            f"Image size: {found.size} bytes.",
+        )
+        return Present(found.id, found.user)
+
+    async def _pull_once(self, image: str) -> str:
+        task = self._pulls.get(image)
+        if task is None:
+            task = asyncio.create_task(self._runtime.pull_image(image), name=f"pull {image}")
+            self._pulls[image] = task
+            task.add_done_callback(lambda _: self._pulls.pop(image, None))
+        return await asyncio.shield(task)
+
+    def release(self, pod: Object) -> None:
+        """Forget the failures of a pod that has gone."""
+        prefix = f"{meta.uid(pod)}/"
+        for key in [k for k in self._failures if k.startswith(prefix)]:
+            del self._failures[key]
+            self._backoff.reset(key)

@@ -1,0 +1,392 @@
+"""This machine as a Node: what to say of it (pure), and the tasks that say it.
+
+Follows pkg/kubelet/nodestatus/setters.go and pkg/kubelet/kubelet_node_status.go. The Lease is the
+heartbeat (every 10 s); the Node itself is written when something changed, at the least every 5
+minutes. https://kubernetes.io/docs/reference/node/node-status/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.cri.types import ContainerRuntime, CRIError, Image
+from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import LEASES, NODES
+from wherry.kube.client.backoff import Backoff
+from wherry.kube.client.client import STRATEGIC_MERGE_PATCH, Client
+from wherry.kube.client.recorder import EventRecorder
+from wherry.kube.kubelet.machine import Machine, Pressure, read_pressure
+from wherry.kube.kubelet.parts import KubeletConfig
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_SECONDS = 40
+LEASE_PERIOD = LEASE_SECONDS / 4
+STATUS_PERIOD = 300.0
+PRESSURE_PERIOD = 10.0
+MAX_IMAGES = 50
+
+# Thresholds of upstream's eviction manager, at which a node says that it is under pressure.
+MEMORY_AVAILABLE = 100 << 20
+DISK_AVAILABLE = 0.10
+INODES_AVAILABLE = 0.05
+PIDS_AVAILABLE = 1000
+
+
+# what to say
+
+
+def capacity(machine: Machine, max_pods: int) -> dict[str, str]:
+    """Everything the machine has; all of it may be given to pods."""
+    result = {
+        "cpu": str(machine.cpus),
+        "ephemeral-storage": f"{machine.disk // 1024}Ki",
+        "memory": f"{machine.memory // 1024}Ki",
+        "pods": str(max_pods),
+    }
+    for size, amount in machine.huge_pages.items():
+        result[f"hugepages-{size}"] = f"{amount // (1 << 20)}Mi" if amount else "0"
+    return dict(sorted(result.items()))
+
+
+def allocatable(machine: Machine, max_pods: int) -> dict[str, str]:
+    """What pods may be given: huge pages are no ordinary memory, a tenth of the disk stays free."""
+    result = capacity(machine, max_pods)
+    memory = machine.memory - sum(machine.huge_pages.values())
+    result["memory"] = f"{memory // 1024}Ki"
+    result["ephemeral-storage"] = str(machine.disk * 9 // 10)
+    return result
+
+
+def node_object(config: KubeletConfig, machine: Machine) -> Object:
+    """The Node to register, without its status."""
+    labels = {
+        "beta.kubernetes.io/arch": machine.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine.architecture,
+        "kubernetes.io/hostname": config.node_name,
+        "kubernetes.io/os": "linux",
+        **config.labels,
+    }
+    return {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {"name": config.node_name, "labels": labels},
+        "spec": {},
+    }
+
+
+def conditions(pressure: Pressure, not_ready: str, old: Sequence[Object], now: str) -> list[Object]:
+    """The four conditions; ``not_ready`` says why the node is not Ready (empty: it is)."""
+    memory = pressure.memory_available < MEMORY_AVAILABLE
+    disk = pressure.disk_available < DISK_AVAILABLE or pressure.inodes_available < INODES_AVAILABLE
+    pids = pressure.pids_available < PIDS_AVAILABLE
+    made = [
+        _pressure_condition("MemoryPressure", memory, "Memory", "memory available"),
+        _pressure_condition("DiskPressure", disk, "Disk", "disk pressure"),
+        _pressure_condition("PIDPressure", pids, "PID", "PID available"),
+        {
+            "type": "Ready",
+            "status": "False" if not_ready else "True",
+            "reason": "KubeletNotReady" if not_ready else "KubeletReady",
+            "message": not_ready or "kubelet is posting ready status",
+        },
+    ]
+    before = {c["type"]: c for c in old}
+    for condition in made:
+        former = before.get(condition["type"])
+        same = former is not None and former.get("status") == condition["status"]
+        condition["lastHeartbeatTime"] = now
+        condition["lastTransitionTime"] = (
+            former.get("lastTransitionTime") or now if same and former is not None else now
+        )
+    return made
+
+
+def _pressure_condition(type_: str, under: bool, noun: str, what: str) -> Object:
+    if noun == "Disk":
+        good, bad = "KubeletHasNoDiskPressure", "KubeletHasDiskPressure"
+        good_text, bad_text = "kubelet has no disk pressure", "kubelet has disk pressure"
+    else:
+        good, bad = f"KubeletHasSufficient{noun}", f"KubeletHasInsufficient{noun}"
+        good_text, bad_text = f"kubelet has sufficient {what}", f"kubelet has insufficient {what}"
+    return {
+        "type": type_,
+        "status": "True" if under else "False",
+        "reason": bad if under else good,
+        "message": bad_text if under else good_text,
+    }
+
+
+def node_status(
+    config: KubeletConfig,
+    machine: Machine,
+    *,
+    runtime_version: str,
+    kubelet_version: str,
+    images: Sequence[Image],
+    conditions: list[Object],
+) -> Object:
+    """The Node's status."""
+    listed = sorted(images, key=lambda image: image.size, reverse=True)[:MAX_IMAGES]
+    return {
+        "addresses": [
+            {"type": "InternalIP", "address": config.node_ip},
+            {"type": "Hostname", "address": config.node_name},
+        ],
+        "allocatable": allocatable(machine, config.max_pods),
+        "capacity": capacity(machine, config.max_pods),
+        "conditions": conditions,
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
+        "images": [
+            {"names": [*image.repo_digests, *image.repo_tags], "sizeBytes": image.size}
+            for image in listed
+            if image.repo_tags or image.repo_digests
+        ],
+        "nodeInfo": {
+            "architecture": machine.architecture,
+            "bootID": machine.boot_id,
+            "containerRuntimeVersion": runtime_version,
+            "kernelVersion": machine.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": kubelet_version,
+            "machineID": machine.machine_id,
+            "operatingSystem": "linux",
+            "osImage": machine.os_image,
+            "swap": {"capacity": machine.swap},
+            "systemUUID": machine.machine_id,
+        },
+    }
+
+
+def is_news(old: Object, new: Object) -> bool:
+    """Whether ``new`` differs from ``old`` in more than heartbeats."""
+
+    def bare(status: Object) -> Object:
+        stripped = [
+            {k: v for k, v in c.items() if k != "lastHeartbeatTime"}
+            for c in status.get("conditions") or ()
+        ]
+        return {**status, "conditions": stripped}
+
+    merged = {**old, **new}
+    return bare(old) != bare(merged)
+
+
+def lease_object(config: KubeletConfig, node_uid: str, now: str) -> Object:
+    """The Lease whose renewal says that the node lives."""
+    return {
+        "kind": "Lease",
+        "apiVersion": "coordination.k8s.io/v1",
+        "metadata": {
+            "name": config.node_name,
+            "namespace": LEASE_NAMESPACE,
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": config.node_name, "uid": node_uid}
+            ],
+        },
+        "spec": {
+            "holderIdentity": config.node_name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": now,
+        },
+    }
+
+
+# saying it
+
+
+class NodeAgent:
+    """Registers the node and keeps its status and its Lease alive."""
+
+    def __init__(
+        self,
+        config: KubeletConfig,
+        client: Client,
+        runtime: ContainerRuntime,
+        recorder: EventRecorder,
+        machine: Machine,
+        *,
+        kubelet_version: str,
+        on_pod_cidr: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._runtime = runtime
+        self._recorder = recorder
+        self._machine = machine
+        self._kubelet_version = kubelet_version
+        self._on_pod_cidr = on_pod_cidr
+        self._runtime_version = ""
+        self._not_ready = "container runtime network not ready: NetworkReady=false"
+        self._changed = asyncio.Event()
+        self._node: Object = {}
+        self._lease: Object | None = None
+        self._told = datetime.min.replace(tzinfo=UTC)
+
+    @property
+    def node(self) -> Object:
+        """The Node as the API last answered it."""
+        return self._node
+
+    def set_ready(self, not_ready: str = "") -> None:
+        """The node is Ready from now on, or not, with the reason."""
+        if self._not_ready != not_ready:
+            self._not_ready = not_ready
+            self._changed.set()
+
+    def something_changed(self) -> None:
+        """Images, for one: look whether the status must be written."""
+        self._changed.set()
+
+    async def register(self) -> None:
+        """Create the Node, or adjust the one that is there; tries until the API answers."""
+        version = await self._runtime.version()
+        self._runtime_version = f"{version['runtime_name']}://{version['runtime_version']}"
+        backoff = Backoff(0.05, 5)
+        while True:
+            try:
+                await self._register()
+                return
+            except (StatusError, ConnectionError, TimeoutError) as error:
+                log.info("the node is not registered yet: %s", error)
+                await asyncio.sleep(backoff.next())
+
+    async def _register(self) -> None:
+        wanted = node_object(self._config, self._machine)
+        wanted["status"] = await self._status({})
+        try:
+            self._node = await self._client.create(NODES, wanted)
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            self._node = await self._client.get(NODES, self._config.node_name)
+            labels = wanted["metadata"]["labels"]
+            if any(meta.labels(self._node).get(k) != v for k, v in labels.items()):
+                self._node = await self._client.patch(
+                    NODES,
+                    self._config.node_name,
+                    {"metadata": {"labels": labels}},
+                    content_type=STRATEGIC_MERGE_PATCH,
+                )
+        self._take_pod_cidr(self._node)
+
+    def observe(self, node: Object) -> None:
+        """The Node as a watch shows it."""
+        self._take_pod_cidr(node)
+
+    def _take_pod_cidr(self, node: Object) -> None:
+        cidr = (node.get("spec") or {}).get("podCIDR")
+        if cidr:
+            self._on_pod_cidr(cidr)
+
+    async def keep_status(self) -> None:
+        """Write the Node's status when it has news, until cancelled."""
+        backoff = Backoff(0.1, 10)
+        while True:
+            try:
+                await self.write_status()
+                backoff.reset()
+                wait = PRESSURE_PERIOD
+            except (StatusError, ConnectionError, TimeoutError, CRIError) as error:
+                log.warning("the node's status was not written: %s", error)
+                wait = backoff.next()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def write_status(self) -> None:
+        """Write the Node's status if it has news, or the last one is five minutes old."""
+        self._changed.clear()
+        old = self._node.get("status") or {}
+        status = await self._status(old)
+        now = datetime.now(UTC)
+        due = now - self._told >= timedelta(seconds=STATUS_PERIOD)
+        if not due and not is_news(old, status):
+            return
+        was_ready = _is_ready(old)
+        # Conditions and addresses are merged by their types.
+        self._node = await self._client.patch(
+            NODES,
+            self._config.node_name,
+            {"status": status},
+            content_type=STRATEGIC_MERGE_PATCH,
+            subresource="status",
+        )
+        self._told = now
+        self._take_pod_cidr(self._node)
+        if _is_ready(status) != was_ready:
+            reason = "NodeReady" if _is_ready(status) else "NodeNotReady"
+            self.tell(reason, f"Node {self._config.node_name} status is now: {reason}")
+
+    def tell(self, reason: str, message: str) -> None:
+        """Record an event of the node."""
+        involved = {"kind": "Node", "name": self._config.node_name, "uid": self._config.node_name}
+        self._recorder.event_on(involved, "Normal", reason, message)
+
+    async def _status(self, old: Mapping[str, Any]) -> Object:
+        pressure = read_pressure(self._disk())
+        return node_status(
+            self._config,
+            self._machine,
+            runtime_version=self._runtime_version,
+            kubelet_version=self._kubelet_version,
+            images=await self._runtime.list_images(),
+            conditions=conditions(
+                pressure, self._not_ready, old.get("conditions") or (), meta.now()
+            ),
+        )
+
+    def _disk(self) -> Path:
+        return self._config.root_dir
+
+    async def keep_lease(self) -> None:
+        """Renew the Lease every ten seconds, until cancelled."""
+        backoff = Backoff(0.2, 7)
+        while True:
+            try:
+                await self._renew()
+                backoff.reset()
+                wait = LEASE_PERIOD
+            except (StatusError, ConnectionError, TimeoutError) as error:
+                log.warning("the node's lease was not renewed: %s", error)
+                self._lease = None
+                wait = backoff.next()
+            await asyncio.sleep(wait)
+
+    async def _renew(self) -> None:
+        now = meta.now_micro()
+        if self._lease is None:
+            try:
+                found = await self._client.get(LEASES, self._config.node_name, LEASE_NAMESPACE)
+            except StatusError as error:
+                if error.code != 404:
+                    raise
+                wanted = lease_object(self._config, meta.uid(self._node), now)
+                self._lease = await self._client.create(LEASES, wanted)
+                return
+            self._lease = found
+        spec = {
+            **(self._lease.get("spec") or {}),
+            "holderIdentity": self._config.node_name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": now,
+        }
+        self._lease = await self._client.update(LEASES, {**self._lease, "spec": spec})
+
+
+def _is_ready(status: Object) -> bool:
+    return any(
+        c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ()
+    )

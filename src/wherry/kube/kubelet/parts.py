@@ -1,0 +1,91 @@
+"""What the worker of a pod needs of the kubelet, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.cri.types import ContainerRuntime
+from wherry.kube.api.resources import PODS
+from wherry.kube.client.recorder import EventRecorder
+from wherry.kube.kubelet import pods
+from wherry.kube.kubelet.hooks import Asker
+from wherry.kube.kubelet.images import ImagePuller
+from wherry.kube.kubelet.objects import ObjectCache
+from wherry.kube.kubelet.probes import Probes
+from wherry.kube.kubelet.status_manager import StatusManager
+from wherry.kube.kubelet.tokens import Tokens
+from wherry.kube.kubelet.view import RuntimeView
+from wherry.kube.kubelet.volumes.manager import Volumes
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletConfig:
+    """All that a kubelet is told; it guesses nothing.
+
+    Attributes:
+        node_name: the name of the Node object.
+        node_ip: the address of this node that pods and the API server reach.
+        root_dir: where volumes and other state of pods lie.
+        pod_logs: where logs of containers lie, laid out like ``/var/log/pods``.
+        port: of the HTTPS server.
+        tls_cert, tls_key: of that server.
+        client_ca: who signed the certificates of its clients.
+        allowed_client: the common name of the one client it obeys (the API server).
+        cluster_dns: resolvers of the cluster; none: pods use the node's own.
+        max_pods: capacity of the node.
+        container_logs: where to link logs by pod and container name (``/var/log/containers``).
+        labels: further labels of the node.
+    """
+
+    node_name: str
+    node_ip: str
+    root_dir: Path
+    pod_logs: Path
+    port: int
+    tls_cert: Path
+    tls_key: Path
+    client_ca: Path
+    allowed_client: str
+    cluster_dns: Sequence[str] = ()
+    cluster_domain: str = "cluster.local"
+    max_pods: int = 110
+    container_logs: Path | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The duties, each with its one module."""
+
+    config: KubeletConfig
+    runtime: ContainerRuntime
+    view: RuntimeView
+    volumes: Volumes
+    objects: ObjectCache
+    tokens: Tokens
+    images: ImagePuller
+    asker: Asker
+    probes: Probes
+    statuses: StatusManager
+    recorder: EventRecorder
+    services: Callable[[], list[Object]]
+    services_synced: Callable[[], Any]  # an awaitable: the services are known
+    allocatable: dict[str, str]
+    memory_capacity: int
+    host_searches: Sequence[str] = ()
+
+    def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
+        """Record an event of a pod."""
+        self.recorder.event(PODS, pod, type_, reason, message)
+
+    def tell_of(
+        self, pod: Object, container: Object, type_: str, reason: str, message: str
+    ) -> None:
+        """Record an event of one container of a pod."""
+        path = pods.field_path(pod, container)
+        self.recorder.event(PODS, pod, type_, reason, message, field_path=path)

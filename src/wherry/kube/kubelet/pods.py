@@ -1,0 +1,106 @@
+"""Small readers of a Pod, and the labels by which its containers are known again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from wherry.kube.api import meta
+
+Object = dict[str, Any]
+
+# Labels and annotations on sandboxes and containers; a kubelet that starts anew reads its own past
+# from them. Names as in k8s.io/kubelet/pkg/types and pkg/kubelet/kuberuntime/labels.go.
+POD_NAME: Final = "io.kubernetes.pod.name"
+POD_NAMESPACE: Final = "io.kubernetes.pod.namespace"
+POD_UID: Final = "io.kubernetes.pod.uid"
+CONTAINER_NAME: Final = "io.kubernetes.container.name"
+CONTAINER_HASH: Final = "io.kubernetes.container.hash"
+RESTART_COUNT: Final = "io.kubernetes.container.restartCount"
+MESSAGE_PATH: Final = "io.kubernetes.container.terminationMessagePath"
+MESSAGE_POLICY: Final = "io.kubernetes.container.terminationMessagePolicy"
+GRACE_PERIOD: Final = "io.kubernetes.pod.terminationGracePeriod"
+PRE_STOP: Final = "io.kubernetes.container.preStopHandler"
+PORTS: Final = "io.kubernetes.container.ports"
+
+DEFAULT_GRACE = 30
+
+
+def describe(pod: Object) -> str:
+    """``name_namespace(uid)``, as upstream's messages name a pod."""
+    return f"{meta.name(pod)}_{meta.namespace(pod)}({meta.uid(pod)})"
+
+
+def containers(pod: Object) -> list[Object]:
+    """The app containers."""
+    return list(pod["spec"].get("containers") or ())
+
+
+def init_containers(pod: Object) -> list[Object]:
+    """The init containers, sidecars among them, in order."""
+    return list(pod["spec"].get("initContainers") or ())
+
+
+def ephemeral_containers(pod: Object) -> list[Object]:
+    """The containers that ``kubectl debug`` added."""
+    return list(pod["spec"].get("ephemeralContainers") or ())
+
+
+def all_containers(pod: Object) -> Iterator[Object]:
+    """Init, app and ephemeral containers."""
+    yield from init_containers(pod)
+    yield from containers(pod)
+    yield from ephemeral_containers(pod)
+
+
+def find_container(pod: Object, name: str) -> Object | None:
+    """The container of that name, whatever its kind."""
+    return next((c for c in all_containers(pod) if c["name"] == name), None)
+
+
+def field_path(pod: Object, container: Object) -> str:
+    """Which part of the pod a container is, as events say it: ``spec.containers{web}``."""
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        if any(c["name"] == container["name"] for c in pod["spec"].get(kind) or ()):
+            return f"spec.{kind}{{{container['name']}}}"
+    return ""
+
+
+def restart_policy(pod: Object) -> str:
+    """Always, OnFailure or Never."""
+    return pod["spec"].get("restartPolicy") or "Always"
+
+
+def container_restart_policy(pod: Object, container: Object) -> str:
+    """The container's own policy, else its pod's."""
+    return container.get("restartPolicy") or restart_policy(pod)
+
+
+def is_sidecar(container: Object) -> bool:
+    """Whether an init container goes on running beside the app containers."""
+    return container.get("restartPolicy") == "Always"
+
+
+def is_host_network(pod: Object) -> bool:
+    """Whether the pod shares the node's network."""
+    return bool(pod["spec"].get("hostNetwork"))
+
+
+def grace_period(pod: Object) -> int:
+    """Seconds between the polite and the final signal."""
+    asked = meta.metadata(pod).get("deletionGracePeriodSeconds")
+    if asked is None:
+        asked = pod["spec"].get("terminationGracePeriodSeconds")
+    return DEFAULT_GRACE if asked is None else int(asked)
+
+
+def container_hash(container: Object) -> str:
+    """Changes when the container must be made anew: what of a running pod's spec may change."""
+    text = f"{container['name']}\0{container.get('image', '')}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def is_finished(pod: Object) -> bool:
+    """Whether the API already says that the pod has ended for good."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

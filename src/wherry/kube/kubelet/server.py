@@ -1,0 +1,461 @@
+"""The kubelet's HTTPS server: logs, exec, attach, port-forward, and what is known of the pods.
+
+Only the API server may come in: a client certificate of the cluster's authority is demanded, and
+its common name must be the one that the configuration allows. Everything else is refused (401
+without a certificate, 403 with another name). Paths as in pkg/kubelet/server/server.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from wherry.engine.cri.types import (
+    ContainerRuntime,
+    ContainerState,
+    ContainerStatus,
+    CRIError,
+    ProcessStream,
+)
+from wherry.host.hijack import HijackedStream, hijack
+from wherry.kube.api import meta
+from wherry.kube.kubelet import pods
+from wherry.kube.kubelet.logs import LogOptions, read_log
+from wherry.kube.kubelet.parts import KubeletConfig
+from wherry.kube.kubelet.streaming.channels import ClientGone
+from wherry.kube.kubelet.streaming.command import couple
+from wherry.kube.kubelet.streaming.port_forward import serve_spdy, serve_websocket
+from wherry.kube.kubelet.streaming.spdy import Connection, SpdyChannels
+from wherry.kube.kubelet.streaming.websocket import (
+    MAX_MESSAGE,
+    WebSocketChannels,
+    WebSocketTunnel,
+)
+from wherry.kube.kubelet.view import RuntimeView
+from wherry.wire.remotecommand import (
+    PORT_FORWARD_CHANNELS,
+    PORT_FORWARD_PROTOCOL,
+    PORT_FORWARD_TUNNEL,
+    SPDY_PROTOCOLS,
+    WEBSOCKET_PROTOCOLS,
+    ProtocolError,
+    StreamOptions,
+    Unsupported,
+    negotiate,
+)
+
+Object = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+VERSION_HEADER = "X-Stream-Protocol-Version"
+ACCEPTED_HEADER = "X-Accepted-Stream-Protocol-Versions"
+
+
+class PodSource(Protocol):
+    """The pods of this node."""
+
+    def list_pods(self) -> Iterable[Object]:
+        """All of them, with their statuses."""
+
+    def find_pod(self, namespace: str, name: str) -> Object | None:
+        """One of them."""
+
+    def container_end(self, pod_uid: str, container_id: str) -> asyncio.Event:
+        """Set when the container has ended."""
+
+
+class Server:
+    """Listens on the kubelet's port."""
+
+    def __init__(
+        self,
+        config: KubeletConfig,
+        runtime: ContainerRuntime,
+        view: RuntimeView,
+        source: PodSource,
+        *,
+        metrics: Handler,
+        summary: Handler,
+    ) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._view = view
+        self._source = source
+        self._runner: web.AppRunner | None = None
+        place = "/{namespace}/{pod}"
+        self._routes: tuple[tuple[str, str, Handler], ...] = (
+            ("GET", "/healthz", self._healthz),
+            ("GET", "/pods", self._pods),
+            ("GET", "/runningpods/", self._running_pods),
+            ("GET", "/metrics/resource", metrics),
+            ("GET", "/stats/summary", summary),
+            ("GET", f"/containerLogs{place}/{{container}}", self._logs),
+            ("*", f"/exec{place}/{{container}}", self._exec),
+            ("*", f"/exec{place}/{{uid}}/{{container}}", self._exec),
+            ("*", f"/attach{place}/{{container}}", self._attach),
+            ("*", f"/attach{place}/{{uid}}/{{container}}", self._attach),
+            ("*", f"/portForward{place}", self._port_forward),
+            ("*", f"/portForward{place}/{{uid}}", self._port_forward),
+        )
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        app = web.Application(middlewares=[self._guard], client_max_size=1 << 20)
+        for method, path, handler in self._routes:
+            app.router.add_route(method, path, handler)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        context = ssl.create_default_context(
+            ssl.Purpose.CLIENT_AUTH, cafile=str(self._config.client_ca)
+        )
+        context.load_cert_chain(self._config.tls_cert, self._config.tls_key)
+        # A client without a certificate is told so in HTTP's words.
+        context.verify_mode = ssl.CERT_OPTIONAL
+        site = web.TCPSite(
+            self._runner, port=self._config.port, ssl_context=context, shutdown_timeout=1
+        )
+        await site.start()
+
+    async def stop(self) -> None:
+        """Close the port and the connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        certificate = (
+            request.transport.get_extra_info("peercert") if request.transport is not None else None
+        )
+        if not certificate:
+            return web.Response(status=401, text="Unauthorized")
+        name = _common_name(certificate)
+        if name != self._config.allowed_client:
+            text = (
+                f"Forbidden (user={name}, verb={_verb(request)}, resource=nodes, "
+                f"subresource(s)=[{_subresource(request.path)}])\n"
+            )
+            return web.Response(status=403, text=text)
+        try:
+            return await handler(request)
+        except CRIError as error:
+            return web.Response(status=500, text=error.message)
+        except (ProtocolError, ValueError) as error:
+            return web.Response(status=400, text=str(error))
+
+    # plain answers
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _pods(self, _request: web.Request) -> web.Response:
+        return _pod_list(self._source.list_pods())
+
+    async def _running_pods(self, _request: web.Request) -> web.Response:
+        running = {
+            c.labels.get(pods.POD_UID)
+            for c in self._view.containers()
+            if c.state is ContainerState.RUNNING
+        }
+        return _pod_list(p for p in self._source.list_pods() if meta.uid(p) in running)
+
+    # logs
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        pod = self._pod(request)
+        name = request.match_info["container"]
+        options = log_options(request.query)
+        status = self._log_owner(pod, name, options.previous)
+        path = status.log_path
+        if path is None or not path.exists():
+            why = f'failed to try resolving symlinks in path "{path}": no such file or directory'
+            return web.Response(status=500, text=why)
+        ended = self._source.container_end(meta.uid(pod), status.id)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+
+        def is_running() -> bool:
+            now = self._view.container(status.id)
+            return now is not None and now.state is ContainerState.RUNNING
+
+        with contextlib.suppress(ConnectionError):
+            async for piece in read_log(Path(path), options, is_running, ended):
+                await response.write(piece)
+            await response.write_eof()
+        return response
+
+    def _log_owner(self, pod: Object, name: str, previous: bool) -> ContainerStatus:
+        """The incarnation whose log is meant.
+
+        Raises:
+            HTTPBadRequest: there is none (yet).
+        """
+        if pods.find_container(pod, name) is None:
+            text = f'container "{name}" in pod "{meta.name(pod)}" is not available'
+            raise web.HTTPBadRequest(text=text)
+        incarnations = self._view.pod(meta.uid(pod)).named(name)
+        if previous:
+            ended = [c for c in incarnations if c.state is ContainerState.EXITED]
+            if incarnations and incarnations[0].state is ContainerState.EXITED:
+                # While it waits to be restarted, the last one that ended is the previous one.
+                return incarnations[0]
+            if not ended:
+                raise web.HTTPBadRequest(
+                    text=f'previous terminated container "{name}" in pod '
+                    f'"{meta.name(pod)}" not found'
+                )
+            return ended[0]
+        started = [c for c in incarnations if c.started_at]
+        if started:
+            return started[0]
+        waiting = _waiting_reason(pod, name)
+        raise web.HTTPBadRequest(
+            text=f'container "{name}" in pod "{meta.name(pod)}" is waiting to start: {waiting}'
+        )
+
+    # streams
+
+    def _pod(self, request: web.Request) -> Object:
+        namespace, name = request.match_info["namespace"], request.match_info["pod"]
+        pod = self._source.find_pod(namespace, name)
+        uid = request.match_info.get("uid")
+        if pod is None or (uid and uid != meta.uid(pod)):
+            raise web.HTTPNotFound(text=f'pod "{name}" not found')
+        return pod
+
+    def _running(self, pod: Object, name: str) -> ContainerStatus:
+        status = self._view.pod(meta.uid(pod)).latest(name)
+        if status is None or status.state is not ContainerState.RUNNING:
+            raise web.HTTPNotFound(
+                text=f'container not found ("{name}")'
+                if status is None
+                else f"container {name} is not running"
+            )
+        return status
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        command = request.query.getall("command", [])
+        if not command:
+            raise ProtocolError("you must specify at least one command for the container")
+        status = self._running(self._pod(request), request.match_info["container"])
+        options = StreamOptions.from_query(request.query)
+        return await self._serve_command(
+            request,
+            options,
+            lambda: self._runtime.exec(status.id, command, tty=options.tty, stdin=options.stdin),
+            command,
+        )
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        pod = self._pod(request)
+        status = self._running(pod, request.match_info["container"])
+        asked = StreamOptions.from_query(request.query)
+        container = pods.find_container(pod, request.match_info["container"]) or {}
+        tty = bool(container.get("tty"))
+        options = StreamOptions(asked.stdin, asked.stdout, asked.stderr and not tty, asked.tty)
+        return await self._serve_command(
+            request, options, lambda: self._runtime.attach(status.id, stdin=options.stdin), None
+        )
+
+    async def _serve_command(
+        self,
+        request: web.Request,
+        options: StreamOptions,
+        start: Callable[[], Awaitable[ProcessStream]],
+        command: list[str] | None,
+    ) -> web.StreamResponse:
+        if _is_websocket(request):
+            return await self._command_by_websocket(request, options, start, command)
+        try:
+            protocol = negotiate(request.headers.getall(VERSION_HEADER, []), SPDY_PROTOCOLS)
+        except Unsupported as error:
+            return _unsupported(error)
+        taken = hijack(request, _switch(request, protocol))
+        connection = Connection(taken)
+        try:
+            channels = await SpdyChannels.open(connection, protocol, options)
+            await _run(start, channels, options, command)
+        except (ClientGone, TimeoutError):
+            pass
+        finally:
+            await connection.close()
+        return taken.response
+
+    async def _command_by_websocket(
+        self,
+        request: web.Request,
+        options: StreamOptions,
+        start: Callable[[], Awaitable[ProcessStream]],
+        command: list[str] | None,
+    ) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            protocols=WEBSOCKET_PROTOCOLS, max_msg_size=MAX_MESSAGE, compress=False, timeout=2
+        )
+        await socket.prepare(request)
+        channels = WebSocketChannels(socket, socket.ws_protocol or "", options)
+        try:
+            await channels.open()
+            await _run(start, channels, options, command)
+        except ClientGone:
+            pass
+        finally:
+            await channels.close()
+            await socket.close()
+        return socket
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        pod = self._pod(request)
+        sandbox = self._view.pod(meta.uid(pod)).ready_sandbox
+        if sandbox is None:
+            raise web.HTTPNotFound(text=f'pod "{meta.name(pod)}" is not running')
+        described = f"{sandbox.id}, uid {meta.uid(pod)}"
+
+        async def dial(port: int) -> int:
+            return await self._runtime.port_forward(sandbox.id, port)
+
+        if not _is_websocket(request):
+            offered = request.headers.getall(VERSION_HEADER, [])
+            try:
+                protocol = negotiate(offered, (PORT_FORWARD_PROTOCOL,))
+            except Unsupported as error:
+                return _unsupported(error)
+            taken: HijackedStream = hijack(request, _switch(request, protocol))
+            await serve_spdy(Connection(taken), dial, described)
+            return taken.response
+        socket = web.WebSocketResponse(
+            protocols=(PORT_FORWARD_TUNNEL, *PORT_FORWARD_CHANNELS),
+            max_msg_size=MAX_MESSAGE,
+            compress=False,
+            timeout=2,
+        )
+        await socket.prepare(request)
+        if socket.ws_protocol == PORT_FORWARD_TUNNEL:
+            await serve_spdy(Connection(WebSocketTunnel(socket)), dial, described)
+        else:
+            ports = [int(p) for v in request.query.getall("port", []) for p in v.split(",")]
+            await serve_websocket(socket, socket.ws_protocol or "", ports, dial, described)
+        return socket
+
+
+async def _run(
+    start: Callable[[], Awaitable[ProcessStream]],
+    channels: SpdyChannels | WebSocketChannels,
+    options: StreamOptions,
+    command: list[str] | None,
+) -> None:
+    from wherry.wire.remotecommand import failure
+
+    try:
+        process = await start()
+    except CRIError as error:
+        await channels.finish(failure(error.message))
+        return
+    await couple(process, channels, options, command=command)
+
+
+def log_options(query: Any) -> LogOptions:
+    """The options of a log request.
+
+    Raises:
+        ValueError: one of them is malformed.
+    """
+
+    def flag(name: str) -> bool:
+        return query.get(name, "").lower() in ("1", "true", "t")
+
+    def number(name: str) -> int | None:
+        text = query.get(name)
+        return int(text) if text else None
+
+    since = None
+    if query.get("sinceTime"):
+        since = meta.parse_time(query["sinceTime"])
+    elif query.get("sinceSeconds"):
+        since = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
+    return LogOptions(
+        follow=flag("follow"),
+        previous=flag("previous"),
+        timestamps=flag("timestamps"),
+        since=since,
+        tail=number("tailLines"),
+        limit=number("limitBytes"),
+    )
+
+
+def _pod_list(items: Iterable[Object]) -> web.Response:
+    import orjson
+
+    body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(items)}
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+def _waiting_reason(pod: Object, name: str) -> str:
+    status = pod.get("status") or {}
+    for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        for told in status.get(kind) or ():
+            if told["name"] == name:
+                waiting = (told.get("state") or {}).get("waiting") or {}
+                return str(waiting.get("reason") or "ContainerCreating")
+    return "ContainerCreating"
+
+
+def _is_websocket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def _switch(request: web.Request, protocol: str) -> bytes:
+    """The answer that turns the connection into SPDY.
+
+    Raises:
+        ProtocolError: the client did not ask for that.
+    """
+    if (
+        "upgrade" not in request.headers.get("Connection", "").lower()
+        or request.headers.get("Upgrade", "").lower() != "spdy/3.1"
+    ):
+        raise ProtocolError(
+            "unable to upgrade: missing upgrade headers in request: "
+            f"{dict(request.headers.items())!r}"
+        )
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: SPDY/3.1", "Connection: Upgrade"]
+    if protocol:
+        lines.append(f"{VERSION_HEADER}: {protocol}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _unsupported(error: Unsupported) -> web.Response:
+    known = (*SPDY_PROTOCOLS, PORT_FORWARD_PROTOCOL)
+    response = web.Response(status=403, text=str(error))
+    for protocol in known:
+        response.headers.add(ACCEPTED_HEADER, protocol)
+    return response
+
+
+def _common_name(certificate: Any) -> str:
+    for part in certificate.get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return ""
+
+
+def _verb(request: web.Request) -> str:
+    return {"POST": "create", "PUT": "update", "DELETE": "delete"}.get(request.method, "get")
+
+
+def _subresource(path: str) -> str:
+    for prefix, name in (("/stats", "stats"), ("/metrics", "metrics"), ("/logs", "log")):
+        if path.startswith(prefix):
+            return name
+    return "proxy"

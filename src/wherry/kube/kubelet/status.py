@@ -1,0 +1,409 @@
+"""What to tell of a pod: phase, conditions and container states, from what runs. No I/O.
+
+Follows generateAPIPodStatus of pkg/kubelet/kubelet_pods.go and pkg/kubelet/status/generate.go, and
+https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from wherry.engine.cri.types import ContainerState, ContainerStatus
+from wherry.kube.api import meta
+from wherry.kube.kubelet import pods
+from wherry.kube.kubelet.resources import qos_class
+from wherry.kube.kubelet.view import PodRuntime
+
+Object = dict[str, Any]
+
+LOST = "The container could not be located when the pod was terminated"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the kubelet knows besides what the runtime says."""
+
+    host_ips: Sequence[str] = ()
+    ready: Collection[str] = ()  # ids of containers that pass their readiness probe or have none
+    started: Collection[str] = ()  # likewise for the startup probe
+    waiting: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name: reason, message
+    ended: bool = False  # nothing of the pod will be started any more
+    reason: str = ""  # of the pod as a whole: Evicted, DeadlineExceeded
+    message: str = ""
+
+
+def pod_status(pod: Object, runtime: PodRuntime, findings: Findings, now: str) -> Object:
+    """The pod's ``status``; ``now`` (RFC 3339) is the time of what changed.
+
+    What the API already has in ``pod`` is the memory: times of transitions, the start time, and
+    the last state of containers that the runtime has forgotten.
+    """
+    old = pod.get("status") or {}
+    init = _statuses(pod, "initContainers", "initContainerStatuses", runtime, findings)
+    app = _statuses(pod, "containers", "containerStatuses", runtime, findings)
+    app.sort(key=_name)
+    ephemeral = _statuses(
+        pod, "ephemeralContainers", "ephemeralContainerStatuses", runtime, findings
+    )
+    phase = _phase(pod, init, app, findings)
+    if pods.is_finished(pod):
+        phase = old["phase"]
+    status: Object = {
+        "phase": phase,
+        "startTime": old.get("startTime") or now,
+        "qosClass": old.get("qosClass") or qos_class(pod),
+    }
+    generation = meta.generation(pod)
+    if generation:
+        status["observedGeneration"] = generation
+    for key, value in (("reason", findings.reason), ("message", findings.message)):
+        text = value or (old.get(key) if phase == "Failed" else "")
+        if text:
+            status[key] = text
+    if findings.host_ips:
+        status["hostIP"] = findings.host_ips[0]
+        status["hostIPs"] = [{"ip": ip} for ip in findings.host_ips]
+    ips = _pod_ips(pod, runtime, findings, old)
+    if ips:
+        status["podIP"] = ips[0]
+        status["podIPs"] = [{"ip": ip} for ip in ips]
+    if init:
+        status["initContainerStatuses"] = init
+    status["containerStatuses"] = app
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = ephemeral
+    status["conditions"] = _conditions(pod, runtime, phase, init, app, now)
+    return status
+
+
+def _name(status: Object) -> str:
+    return str(status["name"])
+
+
+def _pod_ips(pod: Object, runtime: PodRuntime, findings: Findings, old: Object) -> Sequence[str]:
+    if pods.is_host_network(pod):
+        return findings.host_ips if runtime.sandboxes or old.get("podIP") else ()
+    return runtime.ips or [entry["ip"] for entry in old.get("podIPs") or ()]
+
+
+# containers
+
+
+def _statuses(
+    pod: Object, kind: str, old_kind: str, runtime: PodRuntime, findings: Findings
+) -> list[Object]:
+    old = {s["name"]: s for s in (pod.get("status") or {}).get(old_kind) or ()}
+    return [
+        _container_status(pod, container, kind, runtime, findings, old.get(container["name"]))
+        for container in pod["spec"].get(kind) or ()
+    ]
+
+
+def _container_status(
+    pod: Object,
+    container: Object,
+    kind: str,
+    runtime: PodRuntime,
+    findings: Findings,
+    old: Object | None,
+) -> Object:
+    name = container["name"]
+    incarnations = runtime.named(name)
+    status: Object = {
+        "name": name,
+        "state": {},
+        "lastState": {},
+        "ready": False,
+        "restartCount": 0,
+        "image": container.get("image", ""),
+        "imageID": "",
+    }
+    if incarnations:
+        newest = incarnations[0]
+        status["state"] = _state(newest, runtime)
+        status["restartCount"] = newest.metadata.attempt
+        status["image"] = newest.image or container.get("image", "")
+        status["imageID"] = _image_id(newest.image_ref)
+        status["containerID"] = f"docker://{newest.id}"
+        exited = [c for c in incarnations[1:] if c.state is ContainerState.EXITED]
+        if exited:
+            status["lastState"] = _state(exited[0], runtime)
+        elif old is not None:
+            status["lastState"] = _remembered_last_state(old, newest)
+        running = newest.state is ContainerState.RUNNING
+        started = running and newest.id in findings.started
+        status["started"] = started
+        if kind == "initContainers" and not pods.is_sidecar(container):
+            status["ready"] = newest.state is ContainerState.EXITED and newest.exit_code == 0
+        else:
+            status["ready"] = started and newest.id in findings.ready
+    else:
+        _from_memory(pod, status, old, findings)
+    waiting = findings.waiting.get(name)
+    if waiting is not None and "running" not in status["state"]:
+        if "terminated" in status["state"]:
+            status["lastState"] = status["state"]
+        reason, message = waiting
+        status["state"] = {
+            "waiting": {"reason": reason, **({"message": message} if message else {})}
+        }
+    _add_resources(container, status)
+    return status
+
+
+def _state(container: ContainerStatus, runtime: PodRuntime) -> Object:
+    if container.state is ContainerState.RUNNING:
+        return {"running": {"startedAt": _time(container.started_at)}}
+    if container.state is ContainerState.CREATED:
+        return {"waiting": {"reason": "ContainerCreating"}}
+    reason = container.reason or ("Completed" if container.exit_code == 0 else "Error")
+    message = runtime.messages.get(container.id) or container.message
+    terminated: Object = {"exitCode": container.exit_code, "reason": reason}
+    if message:
+        terminated["message"] = message
+    if container.started_at:
+        terminated["startedAt"] = _time(container.started_at)
+    if container.finished_at:
+        terminated["finishedAt"] = _time(container.finished_at)
+    terminated["containerID"] = f"docker://{container.id}"
+    return {"terminated": terminated}
+
+
+def _remembered_last_state(old: Object, newest: ContainerStatus) -> Object:
+    """The end of the incarnation before, where the runtime no longer has it."""
+    if old.get("containerID") == f"docker://{newest.id}":
+        return dict(old.get("lastState") or {})
+    terminated = (old.get("state") or {}).get("terminated")
+    return {"terminated": terminated} if terminated else dict(old.get("lastState") or {})
+
+
+def _from_memory(pod: Object, status: Object, old: Object | None, findings: Findings) -> None:
+    """The state of a container that the runtime does not know (yet, or any more)."""
+    old_state = (old or {}).get("state") or {}
+    if old is not None and "terminated" in old_state:
+        for key in ("state", "lastState", "restartCount", "image", "imageID", "containerID"):
+            if key in old:
+                status[key] = old[key]
+        status["ready"] = bool(old.get("ready")) and old_state["terminated"].get("exitCode") == 0
+        return
+    if old is not None and "running" in old_state:
+        lost = {
+            "terminated": {
+                "exitCode": 137,
+                "reason": "ContainerStatusUnknown",
+                "message": LOST,
+                "containerID": old.get("containerID", ""),
+            }
+        }
+        for key in ("restartCount", "image", "imageID", "containerID"):
+            if key in old:
+                status[key] = old[key]
+        if findings.ended:
+            status["state"] = lost
+            return
+        status["lastState"] = lost
+    reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
+    status["state"] = {"waiting": {"reason": reason}}
+    status["started"] = False
+
+
+def _add_resources(container: Object, status: Object) -> None:
+    resources = container.get("resources") or {}
+    if resources.get("requests"):
+        status["allocatedResources"] = resources["requests"]
+    if resources:
+        status["resources"] = resources
+    mounts = []
+    for mount in container.get("volumeMounts") or ():
+        told = {"name": mount["name"], "mountPath": mount["mountPath"]}
+        if mount.get("readOnly"):
+            told["readOnly"] = True
+            told["recursiveReadOnly"] = mount.get("recursiveReadOnly") or "Disabled"
+        mounts.append(told)
+    if mounts:
+        status["volumeMounts"] = mounts
+
+
+def _image_id(reference: str) -> str:
+    if not reference:
+        return ""
+    return reference if reference.startswith("docker") else f"docker://{reference}"
+
+
+def _time(nanoseconds: int) -> str:
+    return meta.format_time(datetime.fromtimestamp(nanoseconds // 10**9, UTC))
+
+
+# the pod
+
+
+def _phase(pod: Object, init: list[Object], app: list[Object], findings: Findings) -> str:
+    if findings.reason:
+        return "Failed"
+    never = pods.restart_policy(pod) == "Never"
+    by_name = {c["name"]: c for c in pods.init_containers(pod)}
+    pending = False
+    for status in init:
+        terminated = status["state"].get("terminated")
+        last = status["lastState"].get("terminated")
+        sidecar = pods.is_sidecar(by_name[status["name"]])
+        if sidecar:
+            pending = pending or not status.get("started")
+        elif terminated:
+            if terminated["exitCode"] != 0:
+                if never:
+                    return "Failed"
+                pending = True
+        elif not (last and last["exitCode"] == 0):
+            pending = True
+    running = waiting = stopped = succeeded = 0
+    for status in app:
+        state = status["state"]
+        if "running" in state:
+            running += 1
+        elif "terminated" in state:
+            stopped += 1
+            succeeded += state["terminated"]["exitCode"] == 0
+        elif status["lastState"].get("terminated"):
+            stopped += 1
+        else:
+            waiting += 1
+    if pending and not running and not stopped:
+        if findings.ended:
+            return "Failed"
+        return "Pending"
+    if waiting:
+        return "Failed" if findings.ended else "Pending"
+    if running:
+        return "Running"
+    if findings.ended:
+        return "Succeeded" if stopped == succeeded else "Failed"
+    policy = pods.restart_policy(pod)
+    if policy == "Always":
+        return "Running"
+    if stopped == succeeded:
+        return "Succeeded"
+    return "Failed" if policy == "Never" else "Running"
+
+
+def _conditions(
+    pod: Object,
+    runtime: PodRuntime,
+    phase: str,
+    init: list[Object],
+    app: list[Object],
+    now: str,
+) -> list[Object]:
+    has_network = runtime.ready_sandbox is not None and (
+        pods.is_host_network(pod) or bool(runtime.ips)
+    )
+    containers_ready = _containers_ready(init, app, pod, phase)
+    made = [
+        _condition("PodReadyToStartContainers", has_network),
+        _initialized(pod, init, phase),
+        _ready(pod, containers_ready),
+        {**containers_ready, "type": "ContainersReady"},
+        _condition("PodScheduled", True),
+    ]
+    old = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or ()}
+    generation = meta.generation(pod)
+    for condition in made:
+        before = old.pop(condition["type"], None)
+        unchanged = before is not None and before["status"] == condition["status"]
+        condition["lastTransitionTime"] = (
+            (before or {}).get("lastTransitionTime") or now if unchanged else now
+        )
+        if generation:
+            condition["observedGeneration"] = generation
+    # Conditions of others (readiness gates, DisruptionTarget) stay as they are.
+    return made + list(old.values())
+
+
+def _condition(type_: str, value: bool, reason: str = "", message: str = "") -> Object:
+    condition: Object = {"type": type_, "status": "True" if value else "False"}
+    if reason:
+        condition["reason"] = reason
+    if message:
+        condition["message"] = message
+    return condition
+
+
+def _initialized(pod: Object, init: list[Object], phase: str) -> Object:
+    if phase == "Succeeded":
+        return _condition("Initialized", True, "PodCompleted")
+    by_name = {c["name"]: c for c in pods.init_containers(pod)}
+    incomplete = [
+        s["name"]
+        for s in init
+        if not (s.get("started") if pods.is_sidecar(by_name[s["name"]]) else s["ready"])
+    ]
+    if not incomplete:
+        return _condition("Initialized", True)
+    return _condition(
+        "Initialized",
+        False,
+        "ContainersNotInitialized",
+        f"containers with incomplete status: [{' '.join(incomplete)}]",
+    )
+
+
+def _containers_ready(init: list[Object], app: list[Object], pod: Object, phase: str) -> Object:
+    if phase == "Succeeded":
+        return _condition("ContainersReady", False, "PodCompleted")
+    if phase == "Failed":
+        return _condition("ContainersReady", False, "PodFailed")
+    sidecars = {c["name"] for c in pods.init_containers(pod) if pods.is_sidecar(c)}
+    members = [s for s in init if s["name"] in sidecars] + app
+    unready = [s["name"] for s in members if not s["ready"]]
+    if not unready:
+        return _condition("ContainersReady", True)
+    return _condition(
+        "ContainersReady",
+        False,
+        "ContainersNotReady",
+        f"containers with unready status: [{' '.join(unready)}]",
+    )
+
+
+def _ready(pod: Object, containers_ready: Object) -> Object:
+    condition = {**containers_ready, "type": "Ready"}
+    if condition["status"] != "True":
+        return condition
+    present = {c["type"]: c["status"] for c in (pod.get("status") or {}).get("conditions") or ()}
+    missing, false = [], []
+    for gate in pod["spec"].get("readinessGates") or ():
+        kind = gate["conditionType"]
+        if kind not in present:
+            missing.append(
+                f'corresponding condition of pod readiness gate "{kind}" does not exist.'
+            )
+        elif present[kind] != "True":
+            false.append(
+                f'the status of pod readiness gate "{kind}" is not "True", but {present[kind]}'
+            )
+    if missing or false:
+        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(missing + false))
+    return condition
+
+
+def status_changes(old: Object, new: Object) -> Object:
+    """The fields of ``new`` that differ from ``old``; None for those that are gone.
+
+    As a strategic merge patch: conditions are merged by type, container states replaced whole.
+    """
+    changes: Object = {}
+    for key, value in new.items():
+        if key == "conditions":
+            before = {c["type"]: c for c in old.get("conditions") or ()}
+            changed = [c for c in value if before.get(c["type"]) != c]
+            if changed:
+                changes[key] = changed
+        elif old.get(key) != value:
+            changes[key] = value
+    for key in ("reason", "message"):
+        if key in old and key not in new:
+            changes[key] = None
+    return changes

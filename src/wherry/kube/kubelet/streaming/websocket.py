@@ -1,0 +1,147 @@
+"""Remote commands and port-forwards over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from wherry.kube.kubelet.streaming.channels import ClientGone
+from wherry.wire.remotecommand import (
+    CLOSE_SIGNAL,
+    Channel,
+    ProtocolError,
+    ResizeReader,
+    StreamOptions,
+    decode_message,
+    encode_end,
+    encode_message,
+    protocol_version,
+)
+
+MAX_MESSAGE = 16 << 20
+_QUEUE = 32  # messages of input that wait for the command
+
+
+class WebSocketChannels:
+    """The channels of one command as numbered messages."""
+
+    def __init__(
+        self, socket: web.WebSocketResponse, protocol: str, options: StreamOptions
+    ) -> None:
+        self._socket = socket
+        self._protocol = protocol
+        self._version = protocol_version(protocol)
+        self._options = options
+        self._input: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE)
+        self._sizes: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+        self._gone = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+
+    async def open(self) -> None:
+        """Tell the client that the streams are there, as it expects."""
+        first = Channel.ERROR
+        if self._options.stdout:
+            first = Channel.STDOUT
+        elif self._options.stderr:
+            first = Channel.STDERR
+        await self._send(first, b"")
+
+    async def stdin(self) -> AsyncIterator[bytes]:
+        """See ``Channels``."""
+        while (data := await self._input.get()) is not None:
+            yield data
+
+    async def sizes(self) -> AsyncIterator[tuple[int, int]]:
+        """See ``Channels``."""
+        while (size := await self._sizes.get()) is not None:
+            yield size
+
+    async def wait_gone(self) -> None:
+        """See ``Channels``."""
+        await self._gone.wait()
+
+    async def write(self, channel: Channel, data: bytes) -> None:
+        """See ``Channels``."""
+        await self._send(channel, data)
+
+    async def finish(self, status: Mapping[str, Any]) -> None:
+        """See ``Channels``."""
+        end = encode_end(self._version, status)
+        if end:
+            await self._send(Channel.ERROR, end)
+        await self._socket.close()
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _send(self, channel: Channel, data: bytes) -> None:
+        message = encode_message(self._protocol, channel, data)
+        try:
+            if isinstance(message, str):
+                await self._socket.send_str(message)
+            else:
+                await self._socket.send_bytes(message)
+        except (ConnectionError, RuntimeError) as error:
+            raise ClientGone from error
+
+    async def _read(self) -> None:
+        resize = ResizeReader()
+        try:
+            async for message in self._socket:
+                if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                    break
+                channel, data = decode_message(self._protocol, message.data)
+                if channel == CLOSE_SIGNAL:
+                    if data[:1] == bytes((Channel.STDIN,)):
+                        await self._input.put(None)
+                elif channel == Channel.STDIN:
+                    if data:
+                        await self._input.put(data)
+                elif channel == Channel.RESIZE:
+                    for size in resize.feed(data):
+                        self._sizes.put_nowait(size)
+        except ProtocolError:
+            await self._socket.close()
+        finally:
+            self._gone.set()
+            self._sizes.put_nowait(None)
+            if self._input.full():
+                self._input.get_nowait()
+            self._input.put_nowait(None)
+
+
+class WebSocketTunnel:
+    """A WebSocket as a plain stream of bytes: SPDY goes through it, for port-forward."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+
+    async def read(self) -> bytes:
+        """Bytes from the client, ``b""`` when it has closed."""
+        while True:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.BINARY:
+                if message.data:
+                    return bytes(message.data)
+                continue
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send to the client.
+
+        Raises:
+            ConnectionError: it has gone.
+        """
+        try:
+            await self._socket.send_bytes(data)
+        except RuntimeError as error:
+            raise ConnectionResetError("the WebSocket is closed") from error
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._socket.close()

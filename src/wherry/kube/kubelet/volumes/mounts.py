@@ -1,0 +1,60 @@
+"""What of volumes needs the kernel: memory file systems, bind mounts, and their removal."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from wherry.host import syscalls
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def mount_tmpfs(target: Path, *, size: int = 0, mode: int = 0o777) -> None:
+    """Mount a memory file system of at most ``size`` bytes (0: half of the memory)."""
+    options = f"mode={mode:o}" + (f",size={size}" if size else "")
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("tmpfs", str(target), "tmpfs", flags, options)
+
+
+def bind(source: str, target: Path) -> None:
+    """Show ``source`` at ``target``."""
+    syscalls.mount(source, str(target), "none", syscalls.MS_BIND)
+
+
+def mounts_below(root: Path) -> list[Path]:
+    """Mount points at or below ``root``, deepest first."""
+    prefix = str(root)
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        place = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), line.split(" ")[4])
+        if place == prefix or place.startswith(prefix + "/"):
+            found.append(Path(place))
+    return found[::-1]
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted at ``path`` itself."""
+    return path in mounts_below(path)
+
+
+def unmount(path: Path) -> None:
+    """Unmount what is mounted at or below ``path``, busy or not; no error where nothing is."""
+    for place in mounts_below(path):
+        syscalls.umount(str(place), syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+
+
+def remove_tree(root: Path) -> None:
+    """Unmount all below ``root``, then delete it; nothing on the other side of a mount is touched.
+
+    Raises:
+        OSError: something could not be unmounted; nothing was deleted then.
+    """
+    if not root.exists():
+        return
+    unmount(root)
+    left = mounts_below(root)
+    if left:
+        raise OSError(f"still mounted: {left[0]}")
+    shutil.rmtree(root)

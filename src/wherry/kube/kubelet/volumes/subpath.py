@@ -1,0 +1,101 @@
+"""Reach a path within a volume without ever leaving the volume.
+
+What lies in a volume is the pod's to write, so a path that the pod's manifest names there may by
+now be a symbolic link to anywhere. The kernel resolves it (openat2(2) with RESOLVE_BENEATH, Linux
+5.6), and what it found is held open and mounted by that handle: no second look-up that could go
+elsewhere. (Upstream's CVE-2017-1002101 and CVE-2021-25741 tell why.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from wherry.kube.kubelet.volumes import mounts
+
+_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
+
+
+class SubPathError(Exception):
+    """The path leads out of the volume, or cannot be made."""
+
+
+@cache
+def _library() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _open_beneath(directory: int, path: str, flags: int) -> int:
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    descriptor: int = _library().syscall(
+        _OPENAT2, directory, os.fsencode(path), how, ctypes.c_size_t(len(how))
+    )
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return descriptor
+
+
+def open_subpath(volume: Path, path: str) -> int:
+    """A handle (O_PATH) to ``path`` in ``volume``; missing directories are made, mode 0750.
+
+    Raises:
+        SubPathError: it leads out of the volume, or something is in the way.
+    """
+    parts = [part for part in PurePosixPath(path).parts if part not in ("/", ".")]
+    if ".." in parts:
+        raise SubPathError(f"subPath {path!r} must not contain '..'")
+    root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        whole = "/".join(parts) or "."
+        try:
+            return _open_beneath(root, whole, os.O_PATH)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+        for count in range(1, len(parts) + 1):
+            _make_directory(root, parts[:count])
+        return _open_beneath(root, whole, os.O_PATH)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise SubPathError(f"subPath {path!r} leads out of its volume") from error
+        raise SubPathError(f"subPath {path!r}: {error.strerror}") from error
+    finally:
+        os.close(root)
+
+
+def _make_directory(root: int, parts: list[str]) -> None:
+    parent = _open_beneath(root, "/".join(parts[:-1]) or ".", os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.mkdir(parts[-1], 0o750, dir_fd=parent)
+    except FileExistsError:
+        return
+    finally:
+        os.close(parent)
+
+
+def mount_subpath(volume: Path, path: str, target: Path) -> None:
+    """Show ``path`` of ``volume`` at ``target`` (made as a directory or a file, as it fits).
+
+    Raises:
+        SubPathError: see ``open_subpath``.
+    """
+    handle = open_subpath(volume, path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        # From the container's last incarnation; the path may lead elsewhere by now.
+        mounts.unmount(target)
+        if Path(f"/proc/self/fd/{handle}").is_dir():
+            target.mkdir(exist_ok=True, mode=0o750)
+        else:
+            target.touch(mode=0o640)
+        mounts.bind(f"/proc/self/fd/{handle}", target)
+    finally:
+        os.close(handle)

@@ -1,0 +1,427 @@
+"""The life of one pod on this node: one task, woken by changes of the pod or of what runs.
+
+Each round looks at the pod and at its containers, tells the status, and carries out what
+``actions`` decides. A pod that is being deleted, or that is no longer in the API, is ended
+(``ending``), and the worker with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wherry.engine.cri.types import ContainerState, CRIError, PodSandboxConfig, PodSandboxState
+from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
+from wherry.kube.client.backoff import Backoff
+from wherry.kube.kubelet import containers, pods
+from wherry.kube.kubelet.actions import Actions, Health, Kill, compute_pod_actions
+from wherry.kube.kubelet.ending import Ending, kill_container
+from wherry.kube.kubelet.environment import ConfigError
+from wherry.kube.kubelet.parts import Parts
+from wherry.kube.kubelet.starter import Starter, StartFailed
+from wherry.kube.kubelet.status import Findings, pod_status
+from wherry.kube.kubelet.view import PodRuntime
+from wherry.kube.kubelet.volumes import sources
+from wherry.kube.kubelet.volumes.manager import VolumeError, wanted_tokens
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+Result = TypeVar("Result")
+
+DEADLINE = "Pod was active on the node longer than the specified deadline"
+SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
+RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
+
+
+class _Interrupted(Exception):
+    """What was waited for no longer matters: the pod is to end."""
+
+
+class PodWorker:
+    """Keeps one pod as it should be until it is gone.
+
+    ``on_gone`` is called with the uid when nothing is left of it.
+    """
+
+    def __init__(self, uid: str, parts: Parts, on_gone: Callable[[str], None]) -> None:
+        self.uid = uid
+        self.pod: Object | None = None
+        self._parts = parts
+        self._on_gone = on_gone
+        self._starter = Starter(parts, self._unless_leaving)
+        self._ending: Ending | None = None
+        self._wake = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._volumes_due = True
+        self._places: dict[str, Path] = {}
+        self._waiting: dict[str, tuple[str, str]] = {}
+        self._kills: dict[str, asyncio.Task[None]] = {}
+        self._restarting: set[str] = set()
+        self._failure: tuple[str, str] | None = None  # of the pod as a whole
+        self._finished = False
+        self._retry = Backoff(RETRY_FIRST, RETRY_LONGEST)
+        self._timer: asyncio.TimerHandle | None = None
+        self._task = asyncio.create_task(self._run(), name=f"pod {uid}")
+
+    # what others tell it
+
+    def update(self, pod: Object) -> None:
+        """The pod as the API has it now."""
+        changed = self.pod is None or meta.generation(self.pod) != meta.generation(pod)
+        metadata_changed = self.pod is None or (
+            meta.labels(self.pod) != meta.labels(pod)
+            or meta.annotations(self.pod) != meta.annotations(pod)
+        )
+        self._volumes_due = self._volumes_due or changed or metadata_changed
+        self.pod = pod
+        if meta.is_deleting(pod):
+            self.leave()
+        self.wake()
+
+    def leave(self) -> None:
+        """End the pod: it is being deleted, or is not in the API (any more)."""
+        self._leave.set()
+        if self._ending is not None and self.pod is not None:
+            self._ending.shorten(pods.grace_period(self.pod))
+        self.wake()
+
+    def wake(self) -> None:
+        """Something may have changed: look again."""
+        self._wake.set()
+
+    def objects_changed(self) -> None:
+        """A ConfigMap or Secret that the pod uses has changed."""
+        self._volumes_due = True
+        self.wake()
+
+    async def stop(self) -> None:
+        """Let go of the pod; what runs goes on running."""
+        tasks = [self._task, *self._kills.values()]
+        for task in tasks:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # the task
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                if self._leave.is_set():
+                    await self._end()
+                    return
+                await self._sync()
+            except _Interrupted:
+                self._wake.set()
+            except (CRIError, StatusError, ConnectionError, OSError) as error:
+                log.warning("pod %s: %s", self._described(), error)
+                self._wake_after(self._retry.next())
+            except Exception:
+                # A fault of ours in one pod's round must not end its life, nor the others'.
+                log.exception("pod %s", self._described())
+                self._wake_after(self._retry.next())
+
+    def _described(self) -> str:
+        return self.uid if self.pod is None else pods.describe(self.pod)
+
+    def _wake_after(self, delay: float) -> None:
+        """Look again in ``delay`` seconds, or sooner if that was promised already."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay
+        if self._timer is not None and not self._timer.cancelled():
+            if loop.time() < self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self.wake)
+
+    async def _unless_leaving(self, work: Awaitable[Result]) -> Result:
+        """Wait for ``work``, but give it up when the pod is to end."""
+        task = asyncio.ensure_future(work)
+        leaving = asyncio.create_task(self._leave.wait())
+        try:
+            await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _Interrupted
+        finally:
+            leaving.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _sync(self) -> None:
+        pod = self.pod
+        if pod is None:
+            return
+        runtime = self._parts.view.pod(self.uid)
+        self._track(pod, runtime)
+        if self._finished or pods.is_finished(pod):
+            await self._settle(pod, runtime)
+            return
+        if self._deadline_passed(pod):
+            self._failure = ("DeadlineExceeded", DEADLINE)
+            self._parts.tell(pod, "Normal", "DeadlineExceeded", DEADLINE)
+            await self._finish(pod, runtime)
+            return
+        status = self._status(pod, runtime)
+        if status["phase"] in ("Succeeded", "Failed"):
+            await self._finish(pod, runtime)
+            return
+        if self._volumes_due and runtime.ready_sandbox is not None and self._parts_dynamic(pod):
+            await self._prepare_volumes(pod, runtime)
+        health = Health(self._parts.probes.started, self._parts.probes.unhealthy)
+        actions = compute_pod_actions(pod, runtime, health, restarting=self._restarting)
+        # What is about to be started is worth a moment's wait: one write may tell of both.
+        self._tell_status(pod, status, urgent=not actions.start)
+        await self._carry_out(pod, runtime, actions)
+
+    def _parts_dynamic(self, pod: Object) -> bool:
+        return self._parts.volumes.needs_refresh(pod) or bool(sources.references(pod))
+
+    def _track(self, pod: Object, runtime: PodRuntime) -> None:
+        """Begin or end probing, as containers run or not."""
+        ip = self._parts.config.node_ip if pods.is_host_network(pod) else (runtime.ips or ("",))[0]
+        for status in runtime.containers:
+            if status.state is ContainerState.RUNNING:
+                container = pods.find_container(pod, status.metadata.name)
+                if container is not None:
+                    self._parts.probes.track(pod, container, status, ip)
+            else:
+                self._parts.probes.forget(status.id)
+
+    def _status(self, pod: Object, runtime: PodRuntime, *, ended: bool = False) -> Object:
+        reason, message = self._failure or ("", "")
+        findings = Findings(
+            host_ips=(self._parts.config.node_ip,),
+            ready=self._parts.probes.ready,
+            started=self._parts.probes.started,
+            waiting=self._waiting,
+            ended=ended,
+            reason=reason,
+            message=message,
+        )
+        newest = self._parts.statuses.newest(pod)
+        return pod_status({**pod, "status": newest.get("status")}, runtime, findings, meta.now())
+
+    def _tell_status(self, pod: Object, status: Object, *, urgent: bool) -> None:
+        news = status["phase"] != "Pending" or bool(self._waiting)
+        self._parts.statuses.set(pod, status, urgent=urgent and news)
+
+    def _publish(self, pod: Object, *, ended: bool = False) -> Object:
+        """Have the status written as it is now; returns it."""
+        status = self._status(pod, self._parts.view.pod(self.uid), ended=ended)
+        self._tell_status(pod, status, urgent=True)
+        return status
+
+    # doing
+
+    async def _carry_out(self, pod: Object, runtime: PodRuntime, actions: Actions) -> None:
+        for kill in actions.kill:
+            self._begin_kill(pod, runtime, kill)
+        if actions.finish:
+            await self._finish(pod, runtime)
+            return
+        sandbox = None
+        if actions.create_sandbox:
+            runtime, sandbox = await self._new_sandbox(pod, runtime, actions.attempt)
+        elif actions.start and not await self._prepare_volumes(pod, runtime):
+            return
+        if runtime.ready_sandbox is None:
+            return
+        if actions.start:
+            config = sandbox or self._sandbox_config(pod, runtime.ready_sandbox.metadata.attempt)
+            for name in actions.start:
+                container = pods.find_container(pod, name)
+                if container is not None:
+                    await self._start(pod, container, config)
+            self._retry.reset()
+            self._track(pod, self._parts.view.pod(self.uid))
+            self._publish(pod)
+            # What a start leads to (the next init container) is decided in a new round.
+            self.wake()
+
+    async def _start(self, pod: Object, container: Object, config: PodSandboxConfig) -> None:
+        name = container["name"]
+        runtime = self._parts.view.pod(self.uid)
+        sandbox = runtime.ready_sandbox
+        if sandbox is None:
+            return
+        newest = self._parts.statuses.newest(pod)
+        remembered = {**pod, "status": newest.get("status")}
+        try:
+            await self._starter.start(
+                remembered, container, sandbox.id, config, self._places, runtime
+            )
+        except StartFailed as failure:
+            self._waiting[name] = (failure.reason, failure.message)
+            if failure.retry_after is not None:
+                self._wake_after(failure.retry_after)
+            return
+        self._waiting.pop(name, None)
+        self._restarting -= {c.id for c in runtime.named(name)}
+
+    async def _new_sandbox(
+        self, pod: Object, runtime: PodRuntime, attempt: int
+    ) -> tuple[PodRuntime, PodSandboxConfig]:
+        """Replace or make the sandbox; the volumes must be there before."""
+        parts = self._parts
+        if runtime.sandboxes:
+            parts.tell(pod, "Normal", "SandboxChanged", SANDBOX_CHANGED)
+            if self._kills:
+                await asyncio.gather(*self._kills.values(), return_exceptions=True)
+            for old in runtime.sandboxes:
+                await parts.runtime.remove_pod_sandbox(old.id)
+            runtime = await parts.view.refresh(self.uid)
+        if not await self._prepare_volumes(pod, runtime):
+            return runtime, self._sandbox_config(pod, attempt)
+        config = self._sandbox_config(pod, attempt)
+        config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        try:
+            id_ = await parts.runtime.run_pod_sandbox(config)
+        except CRIError as error:
+            text = f"Failed to create pod sandbox: {error.message}"
+            parts.tell(pod, "Warning", "FailedCreatePodSandBox", text)
+            self._wake_after(self._retry.next())
+            return runtime, config
+        await parts.view.refresh_sandbox(id_)
+        runtime = parts.view.pod(self.uid)
+        # Files made before the pod had its address may tell of it.
+        self._volumes_due = parts.volumes.needs_refresh(pod)
+        if self._volumes_due:
+            await self._prepare_volumes(pod, runtime)
+        return runtime, config
+
+    def _sandbox_config(self, pod: Object, attempt: int) -> PodSandboxConfig:
+        config = self._parts.config
+        dns = containers.dns_config(
+            pod, config.cluster_dns, config.cluster_domain, self._parts.host_searches
+        )
+        return containers.sandbox_config(
+            pod, attempt, node_name=config.node_name, logs=config.pod_logs, dns=dns
+        )
+
+    async def _prepare_volumes(self, pod: Object, runtime: PodRuntime) -> bool:
+        """Make the pod's volumes if they are due; whether they are there."""
+        if not self._volumes_due:
+            return True
+        parts = self._parts
+        namespace = meta.namespace(pod)
+        used = {(kind, namespace, name) for kind, name in sources.references(pod)}
+        await self._unless_leaving(parts.objects.use(self.uid, used))
+        self._volumes_due = False
+        try:
+            tokens = {}
+            for source in wanted_tokens(pod):
+                tokens[_token_key(source)] = await parts.tokens.get(pod, source)
+            self._places = await parts.volumes.prepare(
+                pod,
+                self._starter.facts(pod, runtime),
+                lambda kind, name: parts.objects.data(kind, namespace, name),
+                lambda source: tokens[_token_key(source)],
+            )
+        except (VolumeError, ConfigError, StatusError) as error:
+            parts.tell(pod, "Warning", "FailedMount", str(error))
+            self._volumes_due = True
+            self._wake_after(self._retry.next())
+            return False
+        renewal = parts.tokens.next_renewal(self.uid)
+        if renewal is not None:
+            self._renew_at(renewal)
+        return True
+
+    def _renew_at(self, moment: float) -> None:
+        delay = max(1.0, moment - datetime.now(UTC).timestamp())
+        asyncio.get_running_loop().call_later(delay, self.objects_changed)
+
+    def _begin_kill(self, pod: Object, runtime: PodRuntime, kill: Kill) -> None:
+        """Stop a container beside everything else; its end wakes the worker."""
+        if kill.id in self._kills:
+            return
+        probe = self._parts.probes.unhealthy.get(kill.id, "")
+        container = pods.find_container(pod, kill.name) or {}
+        grace = self._parts.probes.grace_period(container, probe, pods.grace_period(pod))
+        if kill.restart:
+            self._restarting.add(kill.id)
+
+        async def stop() -> None:
+            try:
+                await kill_container(self._parts, pod, runtime, kill, grace)
+            except CRIError as error:
+                log.warning("%s: cannot stop container %s: %s", self._described(), kill.name, error)
+                self._wake_after(self._retry.next())
+            finally:
+                self._kills.pop(kill.id, None)
+                self.wake()
+
+        self._kills[kill.id] = asyncio.create_task(stop(), name=f"kill {kill.name}")
+
+    # the ends
+
+    def _deadline_passed(self, pod: Object) -> bool:
+        seconds = pod["spec"].get("activeDeadlineSeconds")
+        started = (self._parts.statuses.newest(pod).get("status") or {}).get("startTime")
+        if seconds is None or not started:
+            return False
+        left = meta.parse_time(started) + timedelta(seconds=int(seconds)) - datetime.now(UTC)
+        if left.total_seconds() > 0:
+            self._wake_after(left.total_seconds())
+            return False
+        return True
+
+    async def _finish(self, pod: Object, runtime: PodRuntime) -> None:
+        """Nothing of the pod runs any more, or shall: stop what is left, keep the records."""
+        self._finished = True
+        await self._settle(pod, runtime)
+
+    async def _settle(self, pod: Object, runtime: PodRuntime) -> None:
+        """Stop what a finished pod still has running, and tell how it ended."""
+        for container in runtime.running():
+            name = container.metadata.name
+            kill = Kill(container.id, name, f"Stopping container {name}")
+            self._begin_kill(pod, runtime, kill)
+        if runtime.running() or self._kills:
+            return
+        for sandbox in runtime.sandboxes:
+            if sandbox.state is PodSandboxState.READY:
+                await self._parts.runtime.stop_pod_sandbox(sandbox.id)
+                await self._parts.view.refresh_sandbox(sandbox.id)
+        self._publish(pod, ended=True)
+        self._release()
+        await self._parts.volumes.remove(self.uid)
+
+    def _release(self) -> None:
+        self._parts.probes.forget_pod(self.uid)
+        self._parts.objects.release(self.uid)
+        self._parts.tokens.release(self.uid)
+
+    async def _end(self) -> None:
+        """The pod leaves this node."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._parts.probes.stop_restarts(self.uid)
+        if self._ending is None:
+            self._ending = Ending(self._parts, self.uid, lambda: self.pod, self._publish_last)
+        await self._ending.run(self._kills)
+        self._release()
+        if self.pod is not None:
+            self._parts.images.release(self.pod)
+        self._on_gone(self.uid)
+
+    def _publish_last(self) -> Object | None:
+        """The last status of a pod that is still in the API."""
+        if self.pod is None:
+            return None
+        return self._publish(self.pod, ended=True)
+
+
+def _token_key(source: Object) -> tuple[str, str]:
+    return source.get("audience") or "", str(source.get("expirationSeconds") or "")
