@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import metadata
 from wherry.kube.api.kinds.durations import age
+from wherry.kube.api.kinds.equality import equal
 from wherry.kube.api.resources import Resource
 
 Object = dict[str, Any]
@@ -119,7 +120,7 @@ class Kind:
 
     def changes_generation(self, new: Object, old: Object) -> bool:
         """Whether the update is one that ``metadata.generation`` counts."""
-        return bool(new.get("spec") != old.get("spec"))
+        return not equal(new.get("spec"), old.get("spec"))
 
     def _keep_system_metadata(self, new: Object, old: Object) -> None:
         meta, before = new["metadata"], old["metadata"]
@@ -171,9 +172,8 @@ class Kind:
     # Deleting -----------------------------------------------------------------------------------
 
     def deletion_grace(self, o: Object, options: Object) -> int | None:
-        """Seconds the object stays, marked as being deleted; None: it goes at once.
-
-        ``options`` is the request's DeleteOptions. Only pods are deleted gracefully.
+        """Seconds the object stays, marked as being deleted; 0: it goes at once; None: the kind
+        knows no grace. ``options`` is the request's DeleteOptions. Only pods have a grace.
         """
         return None
 

@@ -5,7 +5,9 @@ Upstream: k8s.io/apimachinery/pkg/util/duration, HumanDuration.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
+
+from wherry.kube.api.meta import parse_time
 
 UNKNOWN = "<unknown>"
 
@@ -45,12 +47,6 @@ def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
 
 
-def parse(timestamp: str) -> datetime:
-    """An RFC 3339 time, with or without a fraction. ValueError if it is none."""
-    moment = datetime.fromisoformat(timestamp)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def age(timestamp: str | None, now: datetime) -> str:
     """How long ago that was, or ``<unknown>``."""
-    return human((now - parse(timestamp)).total_seconds()) if timestamp else UNKNOWN
+    return human((now - parse_time(timestamp)).total_seconds()) if timestamp else UNKNOWN

@@ -11,7 +11,6 @@ from typing import Any
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import fields, pod_changes, pod_status, pod_table
 from wherry.kube.api.kinds.base import Kind, Object
-from wherry.kube.api.kinds.equality import equal
 from wherry.kube.api.kinds.podspec import containers, resources, scheduling
 from wherry.kube.api.kinds.podspec import spec as rules
 from wherry.kube.api.kinds.podspec.defaults import default_pod
@@ -58,9 +57,6 @@ class Pod(Kind):
                 }
             ]
         return status
-
-    def changes_generation(self, new: Object, old: Object) -> bool:
-        return not equal(new.get("spec"), old.get("spec"))
 
     def prepare_status_update(self, new: Object, old: Object) -> None:
         super().prepare_status_update(new, old)

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column
-from wherry.kube.api.kinds.durations import age, human, parse
+from wherry.kube.api.kinds.durations import age, human
 from wherry.kube.api.kinds.label_selectors import NONE
 from wherry.kube.api.kinds.podspec.resources import is_sidecar
+from wherry.kube.api.meta import parse_time
 
 Object = Mapping[str, Any]
 
@@ -39,8 +40,8 @@ class _Restarts:
     def add(self, status: Object) -> None:
         self.count += status.get("restartCount", 0)
         ended = ((status.get("lastState") or {}).get("terminated") or {}).get("finishedAt")
-        if ended and (self.last is None or self.last < parse(ended)):
-            self.last = parse(ended)
+        if ended and (self.last is None or self.last < parse_time(ended)):
+            self.last = parse_time(ended)
 
     def text(self, now: datetime) -> str:
         if not self.count or self.last is None:

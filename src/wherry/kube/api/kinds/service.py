@@ -1,7 +1,7 @@
 """Services.
 
-Upstream: pkg/registry/core/service/{strategy,storage/storage}.go. Addresses and node ports are
-allocated by the API server between the prepare step and validation.
+Addresses and ports on the nodes that are still missing here are allocated by the API server when
+it stores the service. Upstream: pkg/registry/core/service/{strategy,storage/storage}.go.
 """
 
 from __future__ import annotations

@@ -275,9 +275,7 @@ def _check_policies(spec: Spec, kind: str, faults: Faults) -> None:
                 "is 'Local'"
             )
             faults.append(fields.invalid(path, number, why))
-    elif not number:
-        faults.append(fields.required(path))
-    else:
+    elif number:  # none yet: one is allocated
         checks.port_number(number, path, faults)
     path, internal = "spec.internalTrafficPolicy", spec.get("internalTrafficPolicy")
     checks.one_of(internal, _POLICIES, path, faults, needed=needs_cluster_ip(spec))

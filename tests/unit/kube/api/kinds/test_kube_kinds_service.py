@@ -242,3 +242,11 @@ def test_only_a_load_balancer_has_ingress_points(api: Any, with_: Any) -> None:
     new, faults = api.update_status(old, lambda o: o.update(status=points))
     assert faults == []
     assert new["status"]["loadBalancer"]["ingress"] == [{"ip": "192.0.2.1", "ipMode": "VIP"}]
+
+
+def test_a_health_check_port_may_still_be_missing(api: Any, with_: Any) -> None:
+    changes = {"spec.type": "LoadBalancer", "spec.externalTrafficPolicy": "Local"}
+    assert api.faults(with_(SERVICE, **changes)) == []
+    assert api.faults(with_(SERVICE, **changes, **{"spec.healthCheckNodePort": 70000})) == [
+        "spec.healthCheckNodePort: Invalid value: 70000: must be between 1 and 65535, inclusive"
+    ]

@@ -257,3 +257,13 @@ def test_scale_is_a_view_of_replicas_and_selector(api: Any, with_: Any) -> None:
     ]
     rc = api.create(RC)
     assert api.kind_of(rc).scale(rc)["status"]["selector"] == "app=web"
+
+
+def test_what_says_nothing_new_is_no_new_generation(api: Any) -> None:
+    def change(o: Any) -> None:
+        o["spec"]["paused"] = False
+        o["spec"]["template"]["spec"]["hostNetwork"] = False
+
+    new, faults = api.update(api.create(DEPLOYMENT), change)
+    assert faults == []
+    assert new["metadata"]["generation"] == 1
