@@ -10,12 +10,23 @@ written.
 
 from __future__ import annotations
 
+import asyncio
+
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.dispatch import handler
 from wherry.kube.apiserver.request import APIRequest, Query, RequestInfo, User
+
+
+_READS = frozenset(("get", "list", "watch"))
+
+
+def _seen(task: asyncio.Future[Answer]) -> None:
+    """A failure nobody waits for any more is no error of ours."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Chain:
@@ -31,8 +42,16 @@ class Chain:
         self.authorizer.check(user, info)
 
     async def answer(self, request: APIRequest) -> Answer:
-        """What an authorised request for a resource is answered with. Raises StatusError."""
-        return await handler(request)(self._backend, request)
+        """What an authorised request for a resource is answered with. Raises StatusError.
+
+        A write goes on to its end even if the caller is cancelled: the client has sent it.
+        """
+        answering = handler(request)(self._backend, request)
+        if request.info.verb in _READS:
+            return await answering
+        task = asyncio.ensure_future(answering)
+        task.add_done_callback(_seen)
+        return await asyncio.shield(task)
 
     def document(self, info: RequestInfo, query: Query, headers: dict[str, str]) -> Answer:
         """What an authorised request for any other path is answered with. Raises StatusError."""

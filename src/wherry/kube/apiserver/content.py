@@ -33,8 +33,8 @@ def media_type(body: Body) -> str:
     return body.content_type.split(";", 1)[0].strip().lower() or JSON
 
 
-def read_value(body: Body, kind: str) -> tuple[Any, list[str]]:
-    """The JSON value a JSON or YAML body holds, and complaints about its form.
+def read_value(body: Body, kind: str, schema: str) -> tuple[Any, list[str]]:
+    """The JSON value a body holds, and complaints about its form. ``schema``: what it should be.
 
     Raises:
         StatusError: 400, 415.
@@ -46,7 +46,11 @@ def read_value(body: Body, kind: str) -> tuple[Any, list[str]]:
             return parse_json(body.data, kind)
         case "application/yaml" | "application/x-yaml":
             return parse_yaml(body.data, kind)
-    raise unsupported_media_type((JSON, YAML))
+        case "application/vnd.kubernetes.protobuf":
+            from wherry.kube.apiserver import protobuf
+
+            return protobuf.read(body.data, schema), []
+    raise unsupported_media_type((JSON, YAML, "application/vnd.kubernetes.protobuf"))
 
 
 def read_object(request: APIRequest, resource: Resource, validation: str) -> Object:
@@ -55,7 +59,7 @@ def read_object(request: APIRequest, resource: Resource, validation: str) -> Obj
     Raises:
         StatusError: 400 or 415; also where ``validation`` is Strict and a field is unknown.
     """
-    value, complaints = read_value(request.body, resource.kind)
+    value, complaints = read_value(request.body, resource.kind, resource.schema)
     decoded = decode(resource, value)
     return _judged(request, resource.kind, resource.api_version, validation, decoded, complaints)
 
@@ -64,7 +68,7 @@ def read_kind(
     request: APIRequest, schema: str, api_version: str, kind: str, validation: str
 ) -> Object:
     """As `read_object`, for what has no resource of its own: Scale, Binding, Eviction."""
-    value, complaints = read_value(request.body, kind)
+    value, complaints = read_value(request.body, kind, schema)
     decoded = decode_kind(schema, api_version, kind, value)
     return _judged(request, kind, api_version, validation, decoded, complaints)
 

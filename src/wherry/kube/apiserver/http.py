@@ -118,13 +118,11 @@ class Front:
                 return await self._streams.handle(request, info, query)
             form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
             if info.verb in _READ_VERBS:
-                asked = APIRequest(info, user, query, Body(), agent)
-                answer = await self._chain.answer(asked)
+                body = Body()
             else:
                 body = Body(headers.get("Content-Type", ""), await _read(request))
-                asked = APIRequest(info, user, query, body, agent)
-                # A client that hangs up has sent its write all the same.
-                answer = await asyncio.shield(self._chain.answer(asked))
+            asked = APIRequest(info, user, query, body, agent)
+            answer = await self._chain.answer(asked)
             return await self._write(request, answer, form, query, asked.warnings)
         except StatusError as error:
             return _failure(error, form)

@@ -5,7 +5,6 @@ Objects are passed as they are, never encoded or decoded: what comes back is sha
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -66,8 +65,4 @@ class LocalTransport:
         if not info.is_resource:
             return self._chain.document(info, query, {})
         request = APIRequest(info, self._user, query, body, self._user.name.rpartition(":")[2])
-        answering = self._chain.answer(request)
-        if info.verb in ("get", "list", "watch"):
-            return await answering
-        # A component that is cancelled has sent its write all the same.
-        return await asyncio.shield(answering)
+        return await self._chain.answer(request)

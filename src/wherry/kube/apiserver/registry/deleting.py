@@ -35,6 +35,7 @@ from wherry.kube.apiserver.registry.updating import held
 from wherry.kube.apiserver.request import APIRequest
 
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _RETURNED = (PODS, SERVICES, SERVICE_ACCOUNTS)  # these come back where others are a Status
 _AT_ONCE = 64  # deletions of a collection under way together: they share commits
 
@@ -72,7 +73,7 @@ async def delete_collection(backend: Backend, request: APIRequest) -> Collection
 def _options(request: APIRequest) -> DeleteOptions:
     value = None
     if not request.body.empty:
-        value, _ = read_value(request.body, "DeleteOptions")
+        value, _ = read_value(request.body, "DeleteOptions", _DELETE_OPTIONS)
     return parse_delete_options(value, request.query)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+
+from typing import Any
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import Resource
@@ -20,7 +22,7 @@ from wherry.kube.apiserver.registry import (
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.request import APIRequest
 
-Handler = Callable[[Backend, APIRequest], Awaitable[Answer]]
+Handler = Callable[[Backend, APIRequest], Coroutine[Any, Any, Answer]]
 
 
 async def _get(backend: Backend, request: APIRequest) -> Answer:
