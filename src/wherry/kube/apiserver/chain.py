@@ -19,7 +19,6 @@ from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.dispatch import handler
 from wherry.kube.apiserver.request import APIRequest, Query, RequestInfo, User
 
-
 _READS = frozenset(("get", "list", "watch"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
