@@ -1,0 +1,307 @@
+"""The OpenAPI documents: what every kind looks like, with its prose, and what can be done with it.
+
+A document is made when it is first asked for and kept compressed: together they are large, and most
+servers are never asked for most of them. The definitions are read with their descriptions for that
+moment alone.
+Upstream: k8s.io/kube-openapi; its documents are what ``kubectl explain`` and the validation of
+``kubectl apply`` are written for.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable
+from functools import cache
+from hashlib import sha512
+from typing import Any
+
+import orjson
+
+import wherry
+from wherry.kube.api.discovery import group_versions, resources_of
+from wherry.kube.api.openapi_paths import META, PARAMETERS, PATCH_TYPES, Operation, operations
+from wherry.kube.api.schema import data_path, newest_version
+
+Document = dict[str, Any]
+
+_REVISION = 1
+"""Counts changes in how documents are made: clients keep them by a hash this goes into."""
+
+_PREFIXES = {2: "#/definitions/", 3: "#/components/schemas/"}
+_DATA_PREFIX = "#/$defs/"
+_ALWAYS = tuple(
+    META + name for name in ("APIResourceList", "DeleteOptions", "Patch", "Status", "WatchEvent")
+)
+_MEDIA_TYPES = ("application/json", "application/yaml")
+_STREAM_TYPE = "application/json;stream=watch"
+
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+_DESCRIBED = {
+    _QUANTITY: (
+        "Quantity is a fixed-point number with a suffix: n, u, m, k, M, G, T, P, E for powers of "
+        "1000, Ki, Mi, Gi, Ti, Pi, Ei for powers of 1024, or an exponent like e6. It is kept with "
+        "the largest suffix that leaves no fraction."
+    ),
+    _INT_OR_STRING: "IntOrString is a number of 32 bits or a text.",
+}
+
+
+def v3_paths() -> Document:
+    """``/openapi/v3``: where the document of each group version is, with a hash of what it says."""
+    return {
+        "paths": {
+            _v3_path(each): {
+                "serverRelativeURL": f"/openapi/v3/{_v3_path(each)}?hash={v3_hash(each)}"
+            }
+            for each in group_versions()
+        }
+    }
+
+
+def _v3_path(group_version: str) -> str:
+    return f"apis/{group_version}" if "/" in group_version else f"api/{group_version}"
+
+
+@cache
+def v3_hash(group_version: str) -> str:
+    """A mark that changes when the document would. It is had without making the document."""
+    parts = (_REVISION, wherry.__version__, newest_version(), resources_of(group_version))
+    return sha512(repr(parts).encode()).hexdigest().upper()
+
+
+def v3_json(group_version: str) -> bytes:
+    """The OpenAPI 3 document of ``v1`` or ``apps/v1`` as JSON."""
+    return gzip.decompress(v3_gzip(group_version))
+
+
+@cache
+def v3_gzip(group_version: str) -> bytes:
+    """The same, compressed by gzip: as it is kept, ready for clients that take it so."""
+    return gzip.compress(orjson.dumps(v3_document(group_version)), 6)
+
+
+def v2_json() -> bytes:
+    """The OpenAPI 2 (Swagger) document of everything as JSON."""
+    return gzip.decompress(v2_gzip())
+
+
+@cache
+def v2_gzip() -> bytes:
+    """The same, compressed by gzip."""
+    return gzip.compress(orjson.dumps(v2_document()), 6)
+
+
+def v3_document(group_version: str) -> Document:
+    """The OpenAPI 3 document of ``v1`` or ``apps/v1``."""
+    paths: dict[str, Document] = {}
+    found = list(operations(group_version))
+    for operation in found:
+        item = paths.setdefault(operation.path, {})
+        item[operation.method] = _v3_operation(operation)
+        item["parameters"] = [_v3_parameter(p) for p in _path_parameters(operation.path)]
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": f"v{newest_version()}"},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(found, 3),
+            "securitySchemes": {"BearerToken": _SECURITY},
+        },
+    }
+
+
+def v2_document() -> Document:
+    """The OpenAPI 2 document of everything."""
+    paths: dict[str, Document] = {}
+    found = [each for gv in group_versions() for each in operations(gv)]
+    for operation in found:
+        item = paths.setdefault(operation.path, {})
+        item[operation.method] = _v2_operation(operation)
+        item["parameters"] = [_v2_parameter(p) for p in _path_parameters(operation.path)]
+    return {
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": f"v{newest_version()}"},
+        "paths": paths,
+        "definitions": _schemas(found, 2),
+        "securityDefinitions": {"BearerToken": _SECURITY},
+        "security": [{"BearerToken": []}],
+    }
+
+
+_SECURITY = {
+    "type": "apiKey",
+    "description": "Bearer Token authentication",
+    "name": "authorization",
+    "in": "header",
+}
+
+
+# --- operations ----------------------------------------------------------------------------------
+
+
+def _common(operation: Operation) -> Document:
+    group, version, kind = operation.kind
+    first = operation.path.split("/")
+    tag = f"{first[2]}_{first[3]}" if first[1] == "apis" else f"core_{first[2]}"
+    return {
+        "description": operation.description,
+        "operationId": operation.id,
+        "tags": [tag.replace(".k8s.io", "").replace(".", "_").replace("-", "_")],
+        "x-kubernetes-action": operation.action,
+        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+    }
+
+
+_REASONS = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
+
+
+def _v3_operation(operation: Operation) -> Document:
+    types: Iterable[str] = _MEDIA_TYPES
+    if operation.action == "list":
+        types = (*_MEDIA_TYPES, _STREAM_TYPE)
+    if operation.answer:
+        content = {each: {"schema": _reference(operation.answer, 3)} for each in types}
+    else:
+        content = {"*/*": {"schema": {"type": "string"}}}
+    responses: Document = {
+        str(code): {"description": _REASONS[code], "content": content} for code in operation.codes
+    }
+    out = {
+        **_common(operation),
+        "parameters": [_v3_parameter(name) for name in operation.query],
+        "responses": {**responses, "401": {"description": _REASONS[401]}},
+    }
+    if operation.body:
+        media = PATCH_TYPES if operation.is_patch else ("*/*",)
+        schema = _reference(operation.body, 3)
+        body: Document = {"content": {each: {"schema": schema} for each in media}}
+        if operation.method != "delete":
+            body["required"] = True
+        out["requestBody"] = body
+    return out
+
+
+def _v2_operation(operation: Operation) -> Document:
+    schema = _reference(operation.answer, 2) if operation.answer else {"type": "string"}
+    responses: Document = {
+        str(code): {"description": _REASONS[code], "schema": schema} for code in operation.codes
+    }
+    parameters = [_v2_parameter(name) for name in operation.query]
+    if operation.body:
+        body: Document = {
+            "name": "body",
+            "in": "body",
+            "schema": _reference(operation.body, 2),
+        }
+        if operation.method != "delete":
+            body["required"] = True
+        parameters.insert(0, body)
+    produces = [*_MEDIA_TYPES, _STREAM_TYPE] if operation.action == "list" else [*_MEDIA_TYPES]
+    return {
+        **_common(operation),
+        "consumes": list(PATCH_TYPES) if operation.is_patch else ["*/*"],
+        "produces": produces if operation.answer else ["*/*"],
+        "schemes": ["https"],
+        "parameters": parameters,
+        "responses": {**responses, "401": {"description": _REASONS[401]}},
+    }
+
+
+def _path_parameters(path: str) -> list[str]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return [*names, "pretty"]
+
+
+_PATH_PARAMETERS = {
+    "name": "Name of the object.",
+    "namespace": "Namespace the object is in.",
+}
+
+
+def _parameter(name: str) -> tuple[str, Document]:
+    if name in _PATH_PARAMETERS:
+        head = {"name": name, "in": "path", "description": _PATH_PARAMETERS[name], "required": True}
+        return "string", head
+    kind, description = PARAMETERS[name]
+    return kind, {"name": name, "in": "query", "description": description}
+
+
+def _v3_parameter(name: str) -> Document:
+    kind, head = _parameter(name)
+    return {**head, "schema": {"type": kind, "uniqueItems": True}}
+
+
+def _v2_parameter(name: str) -> Document:
+    kind, head = _parameter(name)
+    return {**head, "type": kind, "uniqueItems": True}
+
+
+# --- definitions ---------------------------------------------------------------------------------
+
+
+def _schemas(found: Iterable[Operation], form: int) -> Document:
+    """The definitions that the operations name, and those that these name."""
+    data: Document = orjson.loads(data_path().read_bytes())["$defs"]
+    wanted = [*_ALWAYS, *(name for each in found for name in (each.body, each.answer) if name)]
+    wanted += [
+        resource.schema for gv in group_versions() for resource in resources_of(gv) if form == 2
+    ]
+    schemas: Document = {}
+    while wanted:
+        name = wanted.pop()
+        if name not in schemas and name in data:
+            schemas[name] = _definition(name, data[name], form, wanted)
+    return dict(sorted(schemas.items()))
+
+
+def _reference(name: str, form: int) -> Document:
+    return {"$ref": _PREFIXES[form] + name}
+
+
+def _definition(name: str, schema: Document, form: int, wanted: list[str]) -> Document:
+    if name == _QUANTITY and form == 3:
+        return {
+            "description": _DESCRIBED[name],
+            "oneOf": [{"type": "string"}, {"type": "number"}],
+        }
+    if name == _INT_OR_STRING and form == 3:
+        return {
+            "description": _DESCRIBED[name],
+            "format": "int-or-string",
+            "oneOf": [{"type": "integer"}, {"type": "string"}],
+        }
+    if name == _QUANTITY:
+        return {"description": _DESCRIBED[name], "type": "string"}
+    if name == _INT_OR_STRING:
+        return {"description": _DESCRIBED[name], "type": "string", "format": "int-or-string"}
+    return _schema(schema, form, wanted)
+
+
+def _schema(schema: Document, form: int, wanted: list[str]) -> Document:
+    """A part of the data as OpenAPI has it: one type, no null, references to where they lead."""
+    out: Document = {}
+    reference = None
+    for key, value in schema.items():
+        match key:
+            case "$ref":
+                name = value.removeprefix(_DATA_PREFIX)
+                wanted.append(name)
+                reference = _reference(name, form)
+            case "type":
+                out[key] = value[0] if isinstance(value, list) else value
+            case "properties":
+                out[key] = {
+                    field: _schema(part, form, wanted) for field, part in sorted(value.items())
+                }
+            case "items" | "additionalProperties":
+                out[key] = _schema(value, form, wanted)
+            case "enum":
+                pass  # the data's own: it fixes kind and apiVersion, upstream does not
+            case _:
+                out[key] = value
+    if reference is None:
+        return out
+    if form == 3 and out:  # version 3 has no room for siblings beside a reference
+        return {"allOf": [reference], **out}
+    return {**reference, **out}
