@@ -76,7 +76,7 @@ class Engine:
             subnet=config.subnet,
             pod_bridge=config.pod_bridge,
             pod_range=config.pod_cidr,
-            firewall=Firewall(Nftables(), config.nft_table),
+            nft_table=config.nft_table,
             events=self.events,
         )
         self.containers = Containers(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import orjson
 from aiohttp import web
 
 from wherry.engine.api.parameters import (
@@ -151,11 +152,7 @@ async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
         code = await future
     finally:
         future.cancel()
-    document: dict[str, Any] = {"StatusCode": code}
-    if container.state.error and not container.state.started_at:
-        document["Error"] = {"Message": container.state.error}
-    await response.write(json_response(document).body + b"\n")  # type: ignore[operator]
-    await response.write_eof()
+    await response.write_eof(orjson.dumps({"StatusCode": code}) + b"\n")
     return response
 
 
@@ -178,7 +175,7 @@ async def stats(engine: Engine, request: web.Request) -> web.StreamResponse:
     former = None
     while engine.containers.store.find(container.id) is container:
         former = await sample(engine, container, former)
-        await response.write(json_response(former).body + b"\n")  # type: ignore[operator]
+        await response.write(orjson.dumps(former) + b"\n")
         await asyncio.sleep(1)
     return response
 

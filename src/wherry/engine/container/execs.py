@@ -23,6 +23,7 @@ from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound
 from wherry.host.hijack import HijackedStream
 from wherry.runtime.streams import ExecProcess
 from wherry.runtime.types import RuntimeFailure
+from wherry.wire.docker_stream import STDOUT, frame
 
 # A finished exec can be asked for its exit code for this many seconds, as with Docker.
 KEPT = 300.0
@@ -108,13 +109,15 @@ class Execs:
         return found
 
     def of(self, container: Container) -> list[str] | None:
-        """The ids of those that belong to ``container``; None where there are none."""
-        return [id for id, e in self._execs.items() if e.container is container] or None
+        """The ids of those of ``container`` that have not ended; None where there are none."""
+        return [
+            id for id, e in self._execs.items() if e.container is container and e.exit_code is None
+        ] or None
 
     def forget(self, container: Container) -> None:
-        """Drop those of a container that has ended."""
+        """Drop those that were never started in a container that has ended."""
         for id in self.of(container) or ():
-            if not self._execs[id].running:
+            if not self._execs[id].started:
                 del self._execs[id]
 
     def _expire(self) -> None:
@@ -195,7 +198,8 @@ class Execs:
             started = await self.launch(exec_)
         except EngineError as error:
             # The connection is no longer HTTP: the message goes where the output would have gone.
-            await client.write(f"{error.message}\r\n".encode())
+            message = f"{error.message}\r\n".encode()
+            await client.write(message if exec_.tty else frame(STDOUT, message))
             return
         outcome = await connect(
             client,

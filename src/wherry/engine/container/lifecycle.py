@@ -159,7 +159,7 @@ class Lifecycle:
         owner = namespaces.network_owner(container, self.store)
         files, network = await asyncio.gather(
             asyncio.to_thread(self._prepare_files, container, layers),
-            self.networks.connect(container),
+            self.networks.connect(container, lambda: self.store.save(container, durable=False)),
             return_exceptions=True,
         )
         for result in (files, network):
@@ -351,7 +351,7 @@ class Lifecycle:
     # ---- stop and kill
 
     async def stop(
-        self, container: Container, *, timeout: int | None = None, signal: str = ""
+        self, container: Container, *, timeout: float | None = None, signal: str = ""
     ) -> None:
         """Its stop signal, then SIGKILL after ``timeout`` seconds (negative: never).
 
@@ -422,7 +422,7 @@ class Lifecycle:
         return True
 
     async def restart(
-        self, container: Container, *, timeout: int | None = None, signal: str = ""
+        self, container: Container, *, timeout: float | None = None, signal: str = ""
     ) -> None:
         """Stop it where it runs, and start it."""
         if container.state.running:

@@ -40,7 +40,6 @@ def joined(
     ipc, shm = _ipc(container, host["IpcMode"], store)
     return Joined(
         network=network,
-        own_network=owner is container and network != "host",
         pid=_process_namespace(host["PidMode"], "pid", "PID", store),
         ipc=ipc,
         uts="host" if host["UTSMode"] == "host" else None,

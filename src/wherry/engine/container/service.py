@@ -80,7 +80,7 @@ class Containers:
         """See ``Lifecycle.start``."""
         await self.lifecycle.start(self.get(reference))
 
-    async def stop(self, reference: str, *, timeout: int | None = None, signal: str = "") -> None:
+    async def stop(self, reference: str, *, timeout: float | None = None, signal: str = "") -> None:
         """See ``Lifecycle.stop``."""
         container = self.get(reference)
         try:
@@ -91,7 +91,7 @@ class Containers:
             raise type(error)(f"cannot stop container: {reference}: {error.message}") from error
 
     async def restart(
-        self, reference: str, *, timeout: int | None = None, signal: str = ""
+        self, reference: str, *, timeout: float | None = None, signal: str = ""
     ) -> None:
         """See ``Lifecycle.restart``."""
         container = self.get(reference)

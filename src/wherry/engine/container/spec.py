@@ -18,7 +18,7 @@ from wherry.engine.container import merge
 from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.container.users import Account
 from wherry.engine.errors import BadParameter
-from wherry.runtime import bundle, capabilities, seccomp
+from wherry.runtime import capabilities, seccomp
 from wherry.runtime.types import ContainerSpec, Limits, MountSpec, ProcessSpec
 
 DEFAULT_CPU_PERIOD = 100_000
@@ -32,7 +32,6 @@ class Joined:
     """The namespaces to join: None for a new one, ``"host"``, or a path."""
 
     network: str | None = None
-    own_network: bool = False  # the network namespace to join was made for this container
     pid: str | None = None
     ipc: str | None = None
     uts: str | None = None
@@ -79,10 +78,7 @@ def container_spec(
         seccomp=seccomp_section(host),
         masked_paths=masked,
         readonly_paths=readonly,
-        sysctls={
-            **(bundle.NETWORK_SYSCTLS if joined.own_network else {}),
-            **(host.get("Sysctls") or {}),
-        },
+        sysctls=host.get("Sysctls") or {},
         devices=[device(entry) for entry in host["Devices"]],
         shm_size=int(host["ShmSize"]),
         annotations=host.get("Annotations") or {},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -28,6 +29,7 @@ from wherry.host.files import make_private, write_atomic
 from wherry.net import links, namespaces, routes
 from wherry.net.addresses import AddressPool, PoolExhausted
 from wherry.net.firewall import Firewall, PortBinding, PortTaken
+from wherry.net.nft import Nftables
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +54,15 @@ class Networks:
         subnet: str,
         pod_bridge: str,
         pod_range: str,
-        firewall: Firewall,
+        nft_table: str,
         events: EventBus,
     ) -> None:
         self._document = root / "networks.json"
         self._namespaces_root = namespaces_root
         self._bridge, self._subnet = bridge, subnet
         self._pod_bridge, self._pod_range = pod_bridge, pod_range
-        self._firewall = firewall
+        self._nft = Nftables()
+        self._firewall = Firewall(self._nft, nft_table)
         self._events = events
         self._networks: dict[str, Network] = {}  # by name
         self._pools: dict[str, AddressPool] = {}
@@ -73,8 +76,13 @@ class Networks:
         self._namespaces_root.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._load()
         await asyncio.to_thread(self._raise_bridges)
-        await self._firewall.setup(self._bridged())
+        await self._raise_walls()
         self._save()
+
+    async def _raise_walls(self) -> None:
+        bridged = {n.bridge: n.subnet for n in self._networks.values() if n.bridge}
+        elsewhere = [self._pod_range] if self._pod_range else []
+        await self._firewall.setup(bridged, unmasqueraded=elsewhere)
 
     def _load(self) -> None:
         try:
@@ -102,10 +110,6 @@ class Networks:
     def _add_pool(self, network: Network) -> None:
         if network.subnet:
             self._pools[network.name] = AddressPool(network.subnet, reserved=(network.gateway,))
-
-    def _bridged(self) -> dict[str, str]:
-        """Bridges and their subnets, as the firewall wants them."""
-        return {n.bridge: n.subnet for n in self._networks.values() if n.bridge}
 
     def _raise_bridges(self) -> None:
         # From the first moment, an address of ours that nobody has is refused, not sent uplink.
@@ -135,12 +139,13 @@ class Networks:
         await asyncio.to_thread(links.ensure_bridge, network.bridge, network.gateway_cidr)
         self._networks[POD_NETWORK] = network
         self._add_pool(network)
-        await self._firewall.setup(self._bridged())
+        await self._raise_walls()
         self._save()
 
     async def close(self) -> None:
         """Let go; bridges and rules stay, as containers go on using them."""
-        await self._firewall.close()
+        self._firewall.close()
+        self._nft.close()
 
     def all(self) -> list[Network]:
         """Every network, newest first."""
@@ -194,8 +199,10 @@ class Networks:
                 return endpoint.gateway
         return self._networks["bridge"].gateway
 
-    async def connect(self, container: Container) -> None:
+    async def connect(self, container: Container, save: Callable[[], None]) -> None:
         """Give ``container`` its namespace, its addresses and its ports, as its options say.
+
+        ``save`` writes the container's document: a port is in it before it is open.
 
         Raises:
             NotFound: its network is gone.
@@ -219,7 +226,7 @@ class Networks:
             self._give_address(network, endpoint, container)
         await asyncio.to_thread(self._make_namespace, container, network, endpoint)
         if network.bridge:
-            await self._publish_ports(container, endpoint)
+            await self._publish_ports(container, endpoint, save)
 
     def _give_address(self, network: Network, endpoint: Endpoint, container: Container) -> None:
         pool = self._pools[network.name]
@@ -262,7 +269,8 @@ class Networks:
             container.ports.pop()
         path = self.namespace(container.id)
         if path.exists():
-            await asyncio.to_thread(self._remove_namespace, path, container)
+            # The links go with it, in the background of the kernel.
+            await asyncio.to_thread(namespaces.delete, path)
         for name, endpoint in container.endpoints.items():
             if pool := self._pools.get(name):
                 pool.release(container.id)
@@ -274,13 +282,6 @@ class Networks:
                 wanted_address=endpoint.wanted_address,
                 wanted_mac=endpoint.wanted_mac,
             )
-
-    @staticmethod
-    def _remove_namespace(path: Path, container: Container) -> None:
-        for endpoint in container.endpoints.values():
-            if endpoint.connected:
-                links.disconnect(endpoint.host_interface)
-        namespaces.delete(path)
 
     async def reclaim(self, container: Container) -> None:
         """Take up again what a container that still runs was given by an earlier daemon."""
@@ -305,30 +306,38 @@ class Networks:
     def _address(container: Container) -> str:
         return next((e.address for e in container.endpoints.values() if e.address), "")
 
-    async def _publish_ports(self, container: Container, endpoint: Endpoint) -> None:
+    async def _publish_ports(
+        self, container: Container, endpoint: Endpoint, save: Callable[[], None]
+    ) -> None:
         wanted = requests(
             container.config.get("ExposedPorts") or {},
             container.host_config["PortBindings"],
             publish_all=container.host_config["PublishAllPorts"],
         )
         for request in wanted:
-            port = await self._publish(request, endpoint, container)
-            container.ports.append(port)
+            await self._publish(request, endpoint, container, save)
 
     async def _publish(
-        self, request: PortRequest, endpoint: Endpoint, container: Container
-    ) -> PublishedPort:
+        self,
+        request: PortRequest,
+        endpoint: Endpoint,
+        container: Container,
+        save: Callable[[], None],
+    ) -> None:
         problem = ""
         for host_port in self._candidates(request):
             port = PublishedPort(
                 request.protocol, request.container_port, request.host_ip or "0.0.0.0", host_port
             )
+            container.ports.append(port)
+            save()
             try:
                 await self._firewall.publish(_binding(port, endpoint.address))
             except PortTaken as error:
+                container.ports.remove(port)
                 problem = str(error)
                 continue
-            return port
+            return
         raise EngineError(
             "failed to set up container networking: driver failed programming external "
             f"connectivity on endpoint {container.name} ({endpoint.endpoint_id}): {problem}"

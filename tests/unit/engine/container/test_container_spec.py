@@ -23,7 +23,7 @@ ROOT = Account(User(), "/root")
 def spec(tmp_path, *, config=None, host=None, joined=None):
     for name in ("hosts", "hostname", "resolv.conf"):
         (tmp_path / name).write_text("")
-    joined = joined or Joined(network="/run/netns/x", own_network=True)
+    joined = joined or Joined(network="/run/netns/x")
     return container_spec(make(config=config, host=host), ROOT, joined, tmp_path)
 
 
@@ -51,11 +51,6 @@ def test_init_runs_the_command_as_its_child(tmp_path):
     made = spec(tmp_path, host={"Init": True})
     assert made.process.args == ["/sbin/docker-init", "--", "true"]
     assert any(mount.destination == "/sbin/docker-init" for mount in made.mounts)
-
-
-def test_everyone_may_bind_low_ports_in_a_network_of_their_own(tmp_path):
-    assert spec(tmp_path).sysctls["net.ipv4.ip_unprivileged_port_start"] == "0"
-    assert not spec(tmp_path, joined=Joined(network="host")).sysctls
 
 
 def test_capabilities_are_added_and_dropped_as_docker_does():

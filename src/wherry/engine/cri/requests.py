@@ -1,0 +1,157 @@
+"""From the kubelet's words to create requests of the Engine API, as dockershim translated them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wherry.engine.container.create import CreateRequest, decode
+from wherry.engine.cri import naming
+from wherry.engine.cri.types import (
+    ContainerConfig,
+    LinuxResources,
+    LinuxSecurity,
+    NamespaceMode,
+    PodSandboxConfig,
+    PortMapping,
+)
+from wherry.engine.network.network import POD_NETWORK
+
+# The pause process must be the last to be killed for want of memory, and gets the least CPU.
+_SANDBOX_OOM_SCORE = -998
+_SANDBOX_SHARES = 2
+
+
+def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
+    """The pause container of a pod."""
+    on_host = config.network is NamespaceMode.NODE
+    host: dict[str, Any] = {
+        "NetworkMode": "host" if on_host else POD_NETWORK,
+        "IpcMode": "host" if config.ipc is NamespaceMode.NODE else "shareable",
+        "PidMode": "host" if config.pid is NamespaceMode.NODE else "",
+        "CgroupParent": config.cgroup_parent,
+        "PortBindings": {} if on_host else _port_bindings(config.port_mappings),
+        "Dns": list(config.dns.servers),
+        "DnsSearch": list(config.dns.searches),
+        "DnsOptions": list(config.dns.options),
+        "Sysctls": dict(config.sysctls),
+        "Privileged": config.privileged,
+        "OomScoreAdj": _SANDBOX_OOM_SCORE,
+        "CpuShares": _SANDBOX_SHARES,
+        # It only waits, and a filter would cost each pod its compilation.
+        "SecurityOpt": ["seccomp=unconfined", "no-new-privileges"],
+        "LogConfig": {"Type": "none", "Config": {}},
+    }
+    return decode(
+        {
+            "Image": image,
+            "Hostname": "" if on_host else config.hostname,
+            "Labels": naming.sandbox_labels(config.metadata, config.labels, config.annotations),
+            "HostConfig": host,
+        }
+    )
+
+
+def _port_bindings(mappings: Sequence[PortMapping]) -> dict[str, list[dict[str, str]]]:
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for mapping in mappings:
+        if not mapping.host_port:
+            continue
+        bindings.setdefault(f"{mapping.container_port}/{mapping.protocol.lower()}", []).append(
+            {"HostIp": mapping.host_ip, "HostPort": str(mapping.host_port)}
+        )
+    return bindings
+
+
+def container_request(
+    config: ContainerConfig, sandbox: PodSandboxConfig, sandbox_id: str
+) -> CreateRequest:
+    """A container of a pod, which joins the namespaces of the sandbox."""
+    log_path = str(sandbox.log_directory / config.log_path) if config.log_path else ""
+    body = {
+        "Image": config.image,
+        "Cmd": list(config.args) or None,
+        "Entrypoint": list(config.command) or None,
+        "Env": [f"{name}={value}" for name, value in config.envs.items()],
+        "WorkingDir": config.working_dir,
+        "User": _user(config.security),
+        "Tty": config.tty,
+        "OpenStdin": config.stdin,
+        "StdinOnce": config.stdin_once,
+        "Labels": naming.container_labels(
+            config.metadata,
+            sandbox.metadata,
+            sandbox_id,
+            log_path,
+            config.labels,
+            config.annotations,
+        ),
+        "HostConfig": _host_config(config, sandbox, sandbox_id),
+    }
+    if config.stop_signal:
+        body["StopSignal"] = config.stop_signal
+    request = decode(body)
+    if not log_path:
+        request.host_config["LogConfig"] = {"Type": "none", "Config": {}}
+        return request
+    return CreateRequest(
+        request.config, request.host_config, request.endpoints, log_path=Path(log_path)
+    )
+
+
+def _user(security: LinuxSecurity) -> str:
+    user = security.run_as_username
+    if security.run_as_user is not None:
+        user = str(security.run_as_user)
+    if security.run_as_group is not None:
+        return f"{user or '0'}:{security.run_as_group}"
+    return user
+
+
+_PID_MODES = {NamespaceMode.NODE: "host", NamespaceMode.CONTAINER: ""}
+
+
+def _host_config(
+    config: ContainerConfig, sandbox: PodSandboxConfig, sandbox_id: str
+) -> dict[str, Any]:
+    security = config.security
+    joined = f"container:{sandbox_id}"
+    options = ["no-new-privileges"] if security.no_new_privileges else []
+    if security.seccomp_unconfined:
+        options.append("seccomp=unconfined")
+    return {
+        "NetworkMode": joined,
+        "IpcMode": joined,
+        "PidMode": _PID_MODES.get(security.pid, joined),
+        "CgroupParent": sandbox.cgroup_parent,
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": str(mount.host_path),
+                "Target": mount.container_path,
+                "ReadOnly": mount.readonly,
+                "BindOptions": {"Propagation": mount.propagation, "CreateMountpoint": True},
+            }
+            for mount in config.mounts
+        ],
+        "Privileged": security.privileged,
+        "ReadonlyRootfs": security.readonly_rootfs,
+        "CapAdd": list(security.add_capabilities) or None,
+        "CapDrop": list(security.drop_capabilities) or None,
+        "GroupAdd": [str(group) for group in security.supplemental_groups] or None,
+        "SecurityOpt": options or None,
+        **_resources(config.resources),
+    }
+
+
+def _resources(resources: LinuxResources) -> dict[str, Any]:
+    return {
+        "CpuShares": resources.cpu_shares,
+        "CpuQuota": resources.cpu_quota,
+        "CpuPeriod": resources.cpu_period,
+        "Memory": resources.memory_limit,
+        # A pod has no swap beyond its memory.
+        "MemorySwap": resources.memory_limit,
+        "OomScoreAdj": resources.oom_score_adj,
+    }
