@@ -49,6 +49,11 @@ NETWORK_SYSCTLS: Mapping[str, str] = {
 }
 
 
+# Annotations by which crun is told to do things, such as to run without seccomp or to write files
+# of the host; whoever may label a container is not thereby allowed that.
+_RUNTIMES_OWN = ("run.oci.", "org.systemd.property.")
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What of the machine, and of this daemon's rights on it, decides how a bundle is written."""
@@ -119,8 +124,11 @@ def config(spec: ContainerSpec, host: Host, cgroup_path: str) -> dict[str, Any]:
     }
     if spec.uts_namespace is None and spec.hostname:
         out["hostname"] = spec.hostname
-    if spec.annotations:
-        out["annotations"] = dict(spec.annotations)
+    out["annotations"] = {
+        name: value
+        for name, value in spec.annotations.items()
+        if not name.startswith(_RUNTIMES_OWN)
+    }
     return out
 
 

@@ -100,7 +100,10 @@ def claim_hugetlb(layout: Layout) -> Layout:
     """
     if layout.is_v2 or layout.unified is None or "hugetlb" in layout.v1:
         return layout
-    if (layout.unified / "cgroup.controllers").read_text().split() != ["hugetlb"]:
+    # A tree of v1 may still be there although nobody has it mounted, and its controller come back
+    # to v2 when its last group goes: so it is mounted also where v2 has nothing at the moment.
+    controllers = (layout.unified / "cgroup.controllers").read_text().split()
+    if set(controllers) - {"hugetlb"} or not _kernel_has("hugetlb"):
         return layout
     HUGETLB.mkdir(exist_ok=True)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_RELATIME
@@ -115,6 +118,11 @@ def claim_hugetlb(layout: Layout) -> Layout:
             raise
         break
     return discover()
+
+
+def _kernel_has(controller: str) -> bool:
+    lines = Path("/proc/cgroups").read_text().splitlines()
+    return any(line.split()[0] == controller and line.endswith("1") for line in lines)
 
 
 def release_hugetlb() -> None:

@@ -7,6 +7,8 @@ are decided here.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
@@ -14,9 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from wherry.host.files import write_atomic
 from wherry.runtime import capabilities as capability_sets
 
 PROFILE = Path("/usr/share/containers/seccomp.json")
+ANNOTATION = "run.oci.seccomp_bpf_data"
 
 # What the profile, after Go, calls the machine, and what libseccomp calls it.
 _ARCHITECTURES = {
@@ -77,6 +83,47 @@ def resolve(
         joined["names"].extend(names)
     section["syscalls"] = [*plain.values(), *with_arguments]
     return section
+
+
+class CompiledFilters:
+    """Filters that crun has compiled, to be given to it again.
+
+    To compile the default profile takes some 15 ms, more than all the rest of a start. crun keeps
+    the result with the container; given back as an annotation (crun(1),
+    ``run.oci.seccomp_bpf_data``) it is used in place of the section. A runtime that does not know
+    the annotation compiles the section as ever. ``directory`` must be our own alone: what is in it
+    decides what containers may do.
+    """
+
+    def __init__(self, directory: Path, program: Path) -> None:
+        self._directory = directory
+        self._compiler = str(program.stat().st_mtime_ns).encode()
+        self._known: dict[str, str] = {}
+
+    def _key(self, section: Mapping[str, object]) -> str:
+        return hashlib.sha256(orjson.dumps(section) + self._compiler).hexdigest()
+
+    def annotations(self, section: Mapping[str, object]) -> dict[str, str]:
+        """What to add to the annotations of a container with ``section``."""
+        key = self._key(section)
+        if key not in self._known:
+            try:
+                compiled = (self._directory / key).read_bytes()
+            except FileNotFoundError:
+                return {}
+            self._known[key] = base64.b64encode(compiled).decode()
+        return {ANNOTATION: self._known[key]}
+
+    def learn(self, section: Mapping[str, object], state: Path) -> None:
+        """Keep the filter of a container just created; ``state`` is crun's directory for it."""
+        if (key := self._key(section)) in self._known:
+            return
+        try:
+            compiled = (state / "seccomp.bpf").read_bytes()
+        except FileNotFoundError:
+            return  # a runtime that does not keep it
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(self._directory / key, compiled, durable=False)
 
 
 def _applies(rule: Mapping[str, Any], capabilities: Collection[str], architecture: str) -> bool:

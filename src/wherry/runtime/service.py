@@ -20,7 +20,7 @@ import orjson
 from wherry.host.files import make_private
 from wherry.host.process import Child
 from wherry.host.readiness import readable
-from wherry.runtime import bundle, cgroups, conmon, exec, oci, usage
+from wherry.runtime import bundle, cgroups, conmon, exec, oci, seccomp, usage
 from wherry.runtime.held import Held, read_exit_file
 from wherry.runtime.rootfs import mounts_below, unmount
 from wherry.runtime.streams import ContainerStream, ExecProcess
@@ -86,6 +86,7 @@ class Runtime:
         self._space = space = Workspace(self._run_dir, exits, self._cgroup_root, layout, runtime)
         cgroups.make(layout, space.monitors)
         self._host = bundle.this_host(layout, space.monitors)
+        self._filters = seccomp.CompiledFilters(self._run_dir / "seccomp", program)
 
     async def close(self) -> None:
         """Let go of everything; the containers live on under their monitors."""
@@ -113,12 +114,16 @@ class Runtime:
         directory.mkdir(mode=0o700)
         try:
             config = bundle.config(spec, self._host, cgroup)
+            if spec.seccomp is not None:
+                config["annotations"] |= self._filters.annotations(spec.seccomp)
             (directory / "config.json").write_bytes(orjson.dumps(config))
             child, monitor, pid = await self._start_monitor(spec, directory, cgroup, log_path)
         except BaseException:
             await asyncio.shield(self._space.remove(spec.id))
             raise
         self._hold(spec.id, monitor).watch(pid, child)
+        if spec.seccomp is not None:
+            self._filters.learn(spec.seccomp, self._space.oci.root / spec.id)
         return pid
 
     def _hold(self, id: str, monitor: conmon.Monitor) -> Held:
