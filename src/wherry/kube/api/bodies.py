@@ -13,9 +13,13 @@ from typing import Any
 import orjson
 
 from wherry.kube.api.errors import StatusError, bad_request
+from wherry.kube.api.scalars import word_for
 
 _SHOWN = 30
 """How much of a body an error repeats, in bytes."""
+
+MOST_LEVELS = 300
+"""How deep a body may nest. No kind comes near it; what walks objects may so use recursion."""
 
 
 def unrecognized(
@@ -23,8 +27,6 @@ def unrecognized(
 ) -> StatusError:
     """400: the body is no object with a kind. ``why`` defaults to what ``value`` is instead."""
     if not why:
-        from wherry.kube.api.scalars import word_for
-
         why = (
             "couldn't get version/kind; json parse error: json: cannot unmarshal "
             f"{word_for(value)} "
@@ -58,13 +60,29 @@ def parse_json(body: bytes, kind: str = "Object") -> tuple[Any, list[str]]:
 
         why = f"couldn't get version/kind; json parse error: {fault(body) or error}"
         raise unrecognized(kind, why=why, body=body) from error
+    if body.count(b"{") + body.count(b"[") > MOST_LEVELS and _is_deep(value):
+        raise unrecognized(kind, why="exceeded max depth", body=body)
     try:
         json.loads(body, object_pairs_hook=_unique)
     except _Duplicate:
         return value, _duplicates(body)
-    except RecursionError:
-        raise unrecognized(kind, why="exceeded max depth", body=body) from None
     return value, []
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether the value nests deeper than is taken."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        below: list[Any] = []
+        for each in level:
+            if type(each) is dict:
+                below += [v for v in each.values() if type(v) is dict or type(v) is list]
+            elif type(each) is list:
+                below += [v for v in each if type(v) is dict or type(v) is list]
+        if not below:
+            return False
+        level = below
+    return True
 
 
 class _Duplicate(Exception):
@@ -109,7 +127,7 @@ def parse_yaml(body: bytes, kind: str = "Object") -> tuple[Any, list[str]]:
     from wherry.kube.api.yaml_values import YAMLFault, load
 
     try:
-        return load(body)
+        return load(body, MOST_LEVELS)
     except YAMLFault as error:
         why = f"error converting YAML to JSON: {error}"
         raise unrecognized(kind, why=why, body=body) from error

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from wherry.kube.api import scalars
+from wherry.kube.api.definitions import definition
 from wherry.kube.api.scalars import Malformed, Unreadable, word_for
 
 
@@ -258,8 +259,6 @@ def _late_struct(name: str) -> Decoder:
 
 
 def _fields(name: str) -> dict[str, tuple[type, Decoder]]:
-    from wherry.kube.api.schema import definition
-
     schema = definition(name)
     required = schema.get("required", ())
     struct = name.rpartition(".")[2]

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from wherry.kube.api.definitions import newest_version
 from wherry.kube.api.resources import RESOURCES, Resource
-from wherry.kube.api.schema import newest_version
 from wherry.kube.api.subresources import Subresource, subresource
 
 Document = dict[str, Any]

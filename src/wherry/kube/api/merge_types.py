@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from wherry.kube.api.definitions import definition
+
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _LEAVES = frozenset(
     {
@@ -44,8 +46,6 @@ class Struct:
     @cached_property
     def fields(self) -> dict[str, MergeType]:
         # Made on first use, because a definition may hold itself.
-        from wherry.kube.api.schema import definition
-
         parts = definition(self.name).get("properties", {})
         return {key: _merge_type(part) for key, part in parts.items()}
 
@@ -98,8 +98,6 @@ LEAF = Leaf()
 @cache
 def merge_type(name: str) -> MergeType:
     """How the definition called ``name`` merges."""
-    from wherry.kube.api.schema import definition
-
     schema = definition(name)
     if name in _LEAVES or "properties" not in schema:
         return LEAF

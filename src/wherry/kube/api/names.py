@@ -12,6 +12,8 @@ import re
 import secrets
 from collections.abc import Mapping
 
+import orjson
+
 from wherry.kube.api.errors import FieldError
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -250,8 +252,6 @@ def quoted(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict | list):
-        import orjson
-
         return orjson.dumps(value).decode()
     return "null" if value is None else str(value)
 

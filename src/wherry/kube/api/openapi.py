@@ -18,9 +18,9 @@ from typing import Any
 import orjson
 
 import wherry
+from wherry.kube.api.definitions import data_path, newest_version
 from wherry.kube.api.discovery import group_versions, resources_of
 from wherry.kube.api.openapi_paths import META, PARAMETERS, PATCH_TYPES, Operation, operations
-from wherry.kube.api.schema import data_path, newest_version
 
 Document = dict[str, Any]
 

@@ -14,6 +14,7 @@ import orjson
 
 from wherry.kube.api.errors import StatusError, bad_request
 from wherry.kube.api.meta import clone
+from wherry.kube.api.scalars import word_for
 from wherry.kube.api.strategic import strategic_merge_patch
 
 __all__ = [
@@ -44,8 +45,6 @@ def merge_patch(doc: Any, patch: Any) -> Any:
         StatusError: 400, the patch of an object is no object.
     """
     if not isinstance(patch, dict):
-        from wherry.kube.api.scalars import word_for
-
         raise bad_request(
             f"error decoding patch: json: cannot unmarshal {word_for(patch)} into Go value of type "
             "map[string]interface {}"
@@ -103,8 +102,6 @@ def json_patch(doc: Any, operations: Any) -> Any:
 
 
 def _malformed(operations: Any) -> StatusError:
-    from wherry.kube.api.scalars import word_for
-
     if isinstance(operations, list):
         wrong = next(o for o in operations if not isinstance(o, dict))
         found, wanted = word_for(wrong), "jsonpatch.Operation"

@@ -71,7 +71,7 @@ _CORE = "io.k8s.api.core.v1."
 # One line a resource, as a table is read.
 # ruff: noqa: E501
 # fmt: off
-NAMESPACES = Resource("", "v1", "Namespace", "namespaces", "namespace", False, _CORE + "Namespace", ("ns",), subresources=("status", "finalize"))
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", "namespace", False, _CORE + "Namespace", ("ns",), subresources=("status", "finalize"), verbs=tuple(v for v in ALL_VERBS if v != "deletecollection"))
 NODES = Resource("", "v1", "Node", "nodes", "node", False, _CORE + "Node", ("no",), subresources=("status", "proxy"), storage_prefix="minions")
 PODS = Resource("", "v1", "Pod", "pods", "pod", True, _CORE + "Pod", ("po",), ("all",), ("status", "binding", "log", "exec", "attach", "portforward", "eviction"))
 SERVICES = Resource("", "v1", "Service", "services", "service", True, _CORE + "Service", ("svc",), ("all",), ("status",), storage_prefix="services/specs")

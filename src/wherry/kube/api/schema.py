@@ -1,8 +1,4 @@
-"""The schema of every kind, and the door through which objects come in.
-
-The definitions are data: those of Kubernetes' own OpenAPI document, as the package
-kubernetes-validate carries them. They are read once, on first use, without their prose, which only
-``openapi`` needs and reads again by itself.
+"""The door through which objects come in: their kinds' schemas, and decoding by them.
 
 ``decode`` turns the JSON a client sent into an object of its kind as upstream's decoder would:
 types are checked, unknown fields dropped and told of, nulls and empty optional lists gone, times
@@ -11,20 +7,17 @@ and quantities in canonical form. What a kind demands beyond types is for ``kind
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import orjson
-
 from wherry.kube.api.bodies import parse_json, parse_yaml, unrecognized
+from wherry.kube.api.decoding import Mistyped, decoder
+from wherry.kube.api.definitions import data_path, definition, definitions, newest_version
 from wherry.kube.api.errors import StatusError, bad_request, invalid
 from wherry.kube.api.names import invalid_value
-from wherry.kube.api.resources import Resource
+from wherry.kube.api.resources import BY_KIND, Resource
+from wherry.kube.api.scalars import word_for
 
 __all__ = [
     "Decoded",
@@ -38,58 +31,6 @@ __all__ = [
     "parse_yaml",
     "strict_failure",
 ]
-
-_DIRECTORY = re.compile(r"v(\d+)\.(\d+)\.(\d+)-local")
-
-
-@cache
-def _newest() -> tuple[str, Path]:
-    """The newest version the data has, and where its definitions lie."""
-    # The package itself is never imported: its code, which we do not need, pulls in a validator.
-    spec = importlib.util.find_spec("kubernetes_validate")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("the schema data is missing: install the package kubernetes-validate")
-    root = Path(next(iter(spec.submodule_search_locations))) / "kubernetes-json-schema"
-    versions = [
-        (tuple(map(int, match.groups())), path)
-        for path in root.iterdir()
-        if (match := _DIRECTORY.fullmatch(path.name))
-    ]
-    numbers, path = max(versions)
-    return ".".join(map(str, numbers)), path / "_definitions.json"
-
-
-def newest_version() -> str:
-    """The version of Kubernetes that is served, ``1.37.0``: the newest the data describes."""
-    return _newest()[0]
-
-
-def data_path() -> Path:
-    """The file of the definitions, prose included."""
-    return _newest()[1]
-
-
-def _strip_prose(schema: dict[str, Any]) -> None:
-    schema.pop("description", None)
-    for part in schema.get("properties", {}).values():
-        _strip_prose(part)
-    for key in ("items", "additionalProperties"):
-        if key in schema:
-            _strip_prose(schema[key])
-
-
-@cache
-def definitions() -> dict[str, dict[str, Any]]:
-    """All definitions by name, without descriptions. Shared: never change them."""
-    loaded: dict[str, dict[str, Any]] = orjson.loads(data_path().read_bytes())["$defs"]
-    for schema in loaded.values():
-        _strip_prose(schema)
-    return loaded
-
-
-def definition(name: str) -> dict[str, Any]:
-    """The definition called ``io.k8s.api.core.v1.Pod``. Raises KeyError where there is none."""
-    return definitions()[name]
 
 
 @dataclass(slots=True)
@@ -123,8 +64,6 @@ def decode_kind(
 
     ``schema`` is the name of the definition. Absent ``apiVersion`` and ``kind`` are filled in.
     """
-    from wherry.kube.api.decoding import Mistyped, decoder
-
     if type(value) is not dict:
         raise unrecognized(kind, value)
     given_version = value.get("apiVersion") or api_version
@@ -172,18 +111,16 @@ def _other_kind(given_version: Any, given_kind: Any, api_version: str, kind: str
             f"the API version in the data ({given_version}) does not match the expected API "
             f"version ({api_version})"
         )
-    return _cannot_be_handled(
-        given_kind,
-        api_version,
-        kind,
-        f'no kind "{given_kind}" is registered for version "{api_version}" of this resource, '
-        f"which holds objects of kind {kind}",
-    )
+    group, _, version = api_version.rpartition("/")
+    if (group, version, given_kind) in BY_KIND:
+        internal = group.partition(".")[0] or "core"
+        why = f"converting ({version}.{given_kind}) to ({internal}.{kind}): unknown conversion"
+    else:
+        why = f'no kind "{given_kind}" is registered for version "{api_version}" in scheme "wherry"'
+    return _cannot_be_handled(given_kind, api_version, kind, why)
 
 
 def _identity_fault(name: str, wrong: Any) -> str:
-    from wherry.kube.api.scalars import word_for
-
     json_name = "apiVersion" if name == "APIVersion" else "kind"
     return (
         "couldn't get version/kind; json parse error: json: cannot unmarshal "

@@ -337,8 +337,14 @@ class FieldSelector:
             StatusError: 400, naming the first such field.
         """
         for term in self.terms:
-            if term.field not in known:
-                raise bad_request(f"field label not supported: {term.field}")
+            if term.field in known:
+                continue
+            if set(known) <= {"metadata.name", "metadata.namespace"}:
+                raise bad_request(
+                    f'"{term.field}" is not a known field selector: only "metadata.name", '
+                    '"metadata.namespace"'
+                )
+            raise bad_request(f"field label not supported: {term.field}")
 
     def __str__(self) -> str:
         return ",".join(map(str, self.terms))

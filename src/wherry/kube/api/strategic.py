@@ -24,8 +24,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from wherry.kube.api.definitions import definition
 from wherry.kube.api.errors import StatusError, bad_request
 from wherry.kube.api.resources import Resource
+from wherry.kube.api.scalars import word_for
 
 _PATCH = "$patch"
 _RETAIN = "$retainKeys"
@@ -46,9 +48,6 @@ def strategic_merge_patch(resource: Resource, doc: dict[str, Any], patch: Any) -
     Raises:
         StatusError: 400, the patch is no object, or a directive or an item in it makes no sense.
     """
-    from wherry.kube.api.scalars import word_for
-    from wherry.kube.api.schema import definition
-
     if not isinstance(patch, dict):
         raise bad_request(
             f"json: cannot unmarshal {word_for(patch)} into Go value of type "
@@ -66,8 +65,6 @@ class _Field(NamedTuple):
 
 
 def _lookup(schema: Schema, key: str) -> _Field:
-    from wherry.kube.api.schema import definition
-
     if "properties" in schema:
         part = schema["properties"].get(key)
         if part is None:

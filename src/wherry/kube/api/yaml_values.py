@@ -1,15 +1,15 @@
 """YAML texts as Kubernetes reads them: YAML 1.1 as Go's yaml.v2 has it, ending in JSON values.
 
-PyYAML's own constructor differs where it matters: it makes dates of texts like 2026-01-01, a number
-of 22:22 and a string of 1e3, and takes a key that stands twice in silence. So the nodes are
-composed by libyaml and given their values here.
+PyYAML's own loader differs where it matters: it makes dates of texts like 2026-01-01, a number of
+22:22 and a string of 1e3, takes a key that stands twice in silence, and its fast form crashes on
+deep nesting. So libyaml only cuts the text into events, and their values are made here.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -30,43 +30,28 @@ _WORDS[""] = None
 _INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_TAG = "tag:yaml.org,2002:"
-_resolve: Callable[[type, str, tuple[bool, bool]], str] = yaml.resolver.Resolver().resolve
+_TEXT_TAGS = ("!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:binary")
 
 
 class YAMLFault(ValueError):
     """A text that is no YAML we take; ``str()`` is Go's sentence."""
 
 
-def load(body: bytes) -> tuple[Any, list[str]]:
+def load(body: bytes, most_levels: int) -> tuple[Any, list[str]]:
     """The first document's value and the complaints about keys set twice in one map.
+
+    Args:
+        most_levels: how deep lists and maps may nest.
 
     Raises:
         YAMLFault: the text is malformed, or has what JSON cannot express.
     """
-    base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        loader = base(body)
+        reader = _Reader(yaml.parse(body, Loader=loader), most_levels)
+        return reader.document(), reader.complaints()
     except yaml.YAMLError as error:
         raise YAMLFault(_sentence(error)) from error
-    try:
-        node = loader.get_node() if loader.check_node() else None
-    except yaml.YAMLError as error:
-        raise YAMLFault(_sentence(error)) from error
-    except RecursionError:
-        raise YAMLFault("yaml: exceeded max depth of 10000") from None
-    finally:
-        loader.dispose()
-    if node is None:
-        return None, []
-    reader = _Reader()
-    try:
-        value = reader.value(node)
-    except RecursionError:
-        raise YAMLFault("yaml: exceeded max depth of 10000") from None
-    if not reader.repeated:
-        return value, []
-    return value, ["yaml: unmarshal errors:\n" + "\n".join(reader.repeated)]
 
 
 def _sentence(error: yaml.YAMLError) -> str:
@@ -80,68 +65,107 @@ def _sentence(error: yaml.YAMLError) -> str:
 
 
 class _Reader:
-    def __init__(self) -> None:
-        self.repeated: list[str] = []
-        self._values = 0
-        self._open: set[int] = set()
+    """Recursive descent over the parser's events."""
 
-    def value(self, node: yaml.Node) -> Any:
-        self._values += 1
+    def __init__(self, events: Iterator[Any], most_levels: int) -> None:
+        self._events = events
+        self._levels_left = most_levels
+        self._values = 0  # so far, aliases expanded
+        self._anchors: dict[str, tuple[Any, int]] = {}  # the value, and how many values it is
+        self._open: set[str] = set()
+        self._repeated: list[str] = []
+
+    def document(self) -> Any:
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                return self._value(next(self._events))
+        return None
+
+    def complaints(self) -> list[str]:
+        if not self._repeated:
+            return []
+        return ["yaml: unmarshal errors:\n" + "\n".join(self._repeated)]
+
+    def _value(self, event: Any) -> Any:
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        before = self._values
+        self._count(1)
+        if event.anchor:
+            self._open.add(event.anchor)
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+        else:
+            self._levels_left -= 1
+            if self._levels_left < 0:
+                raise YAMLFault("yaml: exceeded max depth")
+            is_list = isinstance(event, yaml.SequenceStartEvent)
+            value = self._sequence() if is_list else self._mapping()
+            self._levels_left += 1
+        if event.anchor:
+            self._open.discard(event.anchor)
+            self._anchors[event.anchor] = (value, self._values - before)
+        return value
+
+    def _count(self, values: int) -> None:
+        self._values += values
         if self._values > _MOST_VALUES:
             raise YAMLFault("yaml: document contains excessive aliasing")
-        if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node)
-        if id(node) in self._open:
-            raise YAMLFault(f"yaml: anchor at line {node.start_mark.line + 1} contains itself")
-        self._open.add(id(node))
-        try:
-            if isinstance(node, yaml.SequenceNode):
-                return [self.value(item) for item in node.value]
-            return self.mapping(node)
-        finally:
-            self._open.discard(id(node))
 
-    def mapping(self, node: yaml.Node) -> dict[str, Any]:
+    def _alias(self, event: Any) -> Any:
+        if event.anchor in self._open:
+            raise YAMLFault(f"yaml: anchor '{event.anchor}' value contains itself")
+        if event.anchor not in self._anchors:
+            raise YAMLFault(f"yaml: unknown anchor '{event.anchor}' referenced")
+        value, size = self._anchors[event.anchor]
+        self._count(size)
+        return value
+
+    def _sequence(self) -> list[Any]:
+        out = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            out.append(self._value(event))
+        return out
+
+    def _mapping(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
-                for part in self.merged(value_node):
-                    merged = {**part, **merged}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
+                merged = {**self._merged(), **merged}
                 continue
-            key = self.key(key_node)
+            key = _key(self._value(event), event)
             if key in out:
-                line = key_node.start_mark.line + 1
-                self.repeated.append(f'  line {line}: key "{key}" already set in map')
-            out[key] = self.value(value_node)
+                line = event.start_mark.line + 1
+                self._repeated.append(f'  line {line}: key "{key}" already set in map')
+            out[key] = self._value(next(self._events))
         return {**merged, **out} if merged else out
 
-    def merged(self, node: yaml.Node) -> list[dict[str, Any]]:
-        parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        if not all(isinstance(part, yaml.MappingNode) for part in parts):
-            raise YAMLFault("yaml: map merge requires map or sequence of maps as the value")
-        values = [self.value(part) for part in parts]
-        return [value for value in values if isinstance(value, dict)]
+    def _merged(self) -> dict[str, Any]:
+        """The value of ``<<``: a map, or a list of maps of which the first wins."""
+        value = self._value(next(self._events))
+        out: dict[str, Any] = {}
+        for part in reversed(value if isinstance(value, list) else [value]):
+            if not isinstance(part, dict):
+                raise YAMLFault("yaml: map merge requires map or sequence of maps as the value")
+            out |= part
+        return out
 
-    def key(self, node: yaml.Node) -> str:
-        if not isinstance(node, yaml.ScalarNode):
-            line = node.start_mark.line + 1
-            raise YAMLFault(f"yaml: line {line}: a map or list cannot be a key")
-        value = self.scalar(node)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return "null" if value is None else str(value)
 
-    def scalar(self, node: yaml.ScalarNode) -> Any:
-        text: str = node.value
-        if node.tag == _TAG + "binary":
-            return text
-        # A bare text that PyYAML would have taken for something else was tagged !!str.
-        if node.tag == _TAG + "str" and (
-            node.style or _resolve(yaml.ScalarNode, text, (True, False)) != node.tag
-        ):
-            return text
-        return plain_scalar(text)
+def _key(value: Any, event: Any) -> str:
+    if isinstance(value, dict | list):
+        line = event.start_mark.line + 1
+        raise YAMLFault(f"yaml: line {line}: a map or list cannot be a key")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else str(value)
+
+
+def _scalar(event: Any) -> Any:
+    """Quoted texts are texts, unless a tag says otherwise; bare words mean what they look like."""
+    if event.tag in _TEXT_TAGS or (event.tag is None and not event.implicit[0]):
+        return event.value
+    return plain_scalar(event.value)
 
 
 def plain_scalar(text: str) -> Any:
@@ -153,27 +177,26 @@ def plain_scalar(text: str) -> Any:
         if number is not None:
             return number
     if _FLOAT.fullmatch(text):
-        value = float(text)
-        # JSON has one number: Go writes 3.0 as 3, and so an integer field takes it.
-        return int(value) if value.is_integer() and abs(value) < 1e21 else _finite(value, text)
+        return _number(float(text), text)
     if _NOT_FINITE.fullmatch(text):
         raise YAMLFault(f"json: unsupported value: {text}")
     return text
 
 
-def _finite(value: float, text: str) -> Any:
+def _number(value: float, text: str) -> Any:
+    """JSON has one number: Go writes 3.0 as 3, and so an integer field takes it."""
     if math.isinf(value):
         return text
-    return value
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def _whole(text: str, digits: str) -> int | None:
     bare = digits.replace("_", "")
     sign = -1 if text.startswith("-") else 1
-    prefix = bare[:2]
-    base = {"0b": 2, "0x": 16, "0o": 8}.get(prefix)
-    if base:
-        return sign * int(bare[2:], base) if bare[2:] else None
-    if bare.startswith("0") and len(bare) > 1:
-        return sign * int(bare, 8)
-    return sign * int(bare)
+    base = {"0b": 2, "0x": 16, "0o": 8}.get(bare[:2])
+    try:
+        if base:
+            return sign * int(bare[2:], base)
+        return sign * int(bare, 8 if bare.startswith("0") and len(bare) > 1 else 10)
+    except ValueError:  # nothing but underscores, or more digits than Python reads
+        return None

@@ -169,8 +169,13 @@ def test_another_kind_or_version_is_refused():
     assert refusal(PODS, {"apiVersion": "v2"}) == (
         "the API version in the data (v2) does not match the expected API version (v1)"
     )
-    assert refusal(PODS, {"kind": "Service"}).startswith(
-        'Service in version "v1" cannot be handled as a Pod: '
+    assert refusal(PODS, {"kind": "Service"}) == (
+        'Service in version "v1" cannot be handled as a Pod: converting (v1.Service) to '
+        "(core.Pod): unknown conversion"
+    )
+    assert refusal(DEPLOYMENTS, {"kind": "Frob"}).startswith(
+        'Frob in version "v1" cannot be handled as a Deployment: no kind "Frob" is registered for '
+        'version "apps/v1" in scheme'
     )
     assert "cannot unmarshal number into Go struct field .kind of type string" in refusal(
         PODS, {"kind": 3}
