@@ -87,9 +87,9 @@ class WorkQueue(Generic[Key]):
             try:
                 await getter
             except asyncio.CancelledError:
-                if getter.done() and not getter.cancelled():
+                if not getter.cancelled():
                     self._wake()  # the call we were woken for goes to another
-                else:
+                elif getter in self._getters:
                     self._getters.remove(getter)
                 raise
         key = self._ready.popleft()

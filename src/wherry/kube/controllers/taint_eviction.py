@@ -26,9 +26,12 @@ def executing(node: Object) -> list[Taint]:
 
 
 def leaves_in(
-    taints: Sequence[Taint], tolerations: Sequence[Toleration], now: datetime
+    taints: Sequence[Taint], tolerations: Sequence[Toleration], noticed: datetime, now: datetime
 ) -> float | None:
-    """Seconds until a pod with ``tolerations`` must leave; 0 for at once, None for never."""
+    """Seconds until a pod with ``tolerations`` must leave; 0 for at once, None for never.
+
+    ``noticed`` is when we saw the taints first, for those that do not say when they were set.
+    """
     earliest: float | None = None
     for taint in taints:
         bearing = [toleration for toleration in tolerations if tolerates(toleration, taint)]
@@ -37,7 +40,7 @@ def leaves_in(
         limits = [t["tolerationSeconds"] for t in bearing if t.get("tolerationSeconds") is not None]
         if not limits:
             continue
-        since = meta.parse_time(taint["timeAdded"]) if taint.get("timeAdded") else now
+        since = meta.parse_time(taint["timeAdded"]) if taint.get("timeAdded") else noticed
         left = max(0.0, max(0, min(limits)) - (now - since).total_seconds())
         earliest = left if earliest is None else min(earliest, left)
     return earliest
@@ -51,18 +54,20 @@ class TaintEvictionController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.recorder = context.recorder("taint-eviction-controller")
+        self.noticed: dict[str, datetime] = {}
         self.nodes = self.watch(NODES)
         self.pods = self.watch(PODS)
         self.pods.add_indexer("node", by_node)
         self.nodes.add_handlers(on_add=self._node_changed, on_update=self._node_updated)
         self.pods.add_handlers(on_add=self._pod_added, on_update=self._pod_updated)
+        self.pods.add_handlers(on_delete=lambda pod: self._forget(meta.key(pod)))
 
     def _node_updated(self, old: Object, node: Object) -> None:
         if executing(old) != executing(node):
             self._node_changed(node)
 
     def _node_changed(self, node: Object) -> None:
-        if executing(node):
+        if executing(node) or self.noticed:
             for pod in self.pods.by_index("node", meta.name(node)):
                 self.enqueue(pod)
 
@@ -76,6 +81,9 @@ class TaintEvictionController(Controller):
         if any(before.get(part) != after.get(part) for part in ("nodeName", "tolerations")):
             self._pod_added(pod)
 
+    def _forget(self, key: str) -> None:
+        self.noticed.pop(key, None)
+
     async def sync(self, key: str) -> None:
         pod = self.pods.get(*split_key(key))
         if pod is None or meta.is_deleting(pod):
@@ -84,8 +92,10 @@ class TaintEvictionController(Controller):
         if node is None:
             return
         moment = now()
-        left = leaves_in(executing(node), pod["spec"].get("tolerations") or (), moment)
+        noticed = self.noticed.setdefault(key, moment)
+        left = leaves_in(executing(node), pod["spec"].get("tolerations") or (), noticed, moment)
         if left is None:
+            self._forget(key)
             return
         if left > 0:
             self.queue.add_after(key, left)

@@ -34,9 +34,7 @@ class Cluster:
     async def __aenter__(self) -> Cluster:
         if self.kubelet:
             self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-            self._pods.add_handlers(
-                on_add=self._notice, on_update=lambda _, pod: self._notice(pod)
-            )
+            self._pods.add_handlers(on_add=self._notice, on_update=lambda _, pod: self._notice(pod))
             self._tasks.append(asyncio.ensure_future(self._live()))
         self._pods.start()
         self.start()

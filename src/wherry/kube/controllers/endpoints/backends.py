@@ -24,7 +24,7 @@ def takes(service: Object, pod: Object) -> bool:
 
 
 def is_headless(service: Object) -> bool:
-    return service["spec"].get("clusterIP") == "None"
+    return bool(service["spec"].get("clusterIP") == "None")
 
 
 def publishes_not_ready(service: Object) -> bool:

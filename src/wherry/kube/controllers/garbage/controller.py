@@ -12,7 +12,15 @@ from wherry.kube.client.recorder import WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller
 from wherry.kube.controllers.garbage.decision import Delete, Disown, Keep, Owner, decide
-from wherry.kube.controllers.garbage.graph import FOREGROUND, ORPHAN, Graph, Node, blocks, node_of
+from wherry.kube.controllers.garbage.graph import (
+    FOREGROUND,
+    ORPHAN,
+    Graph,
+    Node,
+    blocks,
+    may_own,
+    node_of,
+)
 
 _REMEMBERED = 2048
 
@@ -78,7 +86,7 @@ class GarbageCollector(Controller):
             await self._look_at_owners(node)
 
     async def _look_at_owners(self, node: Node) -> None:
-        if all(self._is_present(node, reference) for reference in node.owners):
+        if all(self.graph.keeps(reference["uid"], node) for reference in node.owners):
             return
         object = await self._live(node)
         if object is None or meta.is_deleting(object):
@@ -97,27 +105,24 @@ class GarbageCollector(Controller):
                     object = await self._unblock(node, object)  # or a circle waits for itself
                 await self._delete(node, object, propagation)
 
-    def _is_present(self, node: Node, reference: Object) -> bool:
-        owner = self.graph.nodes.get(reference["uid"])
-        return owner is not None and not owner.waits_for_dependents and _may_own(owner, node)
-
     async def _state(self, node: Node, reference: Object) -> Owner:
         """The state of one owner: what the graph knows, or else what the server says."""
         uid = reference["uid"]
-        owner = self.graph.nodes.get(uid)
-        if owner is not None:
-            if not _may_own(owner, node):
-                return self._invalid(node, reference)
-            return Owner.WAITING if owner.waits_for_dependents else Owner.PRESENT
-        if uid in self._absent:
-            return Owner.ABSENT
         group = reference["apiVersion"].rpartition("/")[0]
         resource = self._resources.get((group, reference["kind"]))
         if resource is None:
             return Owner.PRESENT  # of a kind we do not follow: nobody can say that it is gone
         if resource.namespaced and not node.namespace:
             self._tell_invalid(node, reference)
-            return Owner.PRESENT  # it cannot be found, so it cannot be missed either
+            return Owner.PRESENT  # it cannot be looked up, so it cannot be missed either
+        owner = self.graph.nodes.get(uid)
+        if owner is not None and not may_own(owner, node):
+            self._tell_invalid(node, reference)
+            return Owner.ABSENT  # an owner in another namespace is none
+        if owner is not None:
+            return Owner.WAITING if owner.waits_for_dependents else Owner.PRESENT
+        if uid in self._absent:
+            return Owner.ABSENT
         try:
             found = await self.client.get(resource, reference["name"], node.namespace or None)
         except StatusError as error:
@@ -132,12 +137,6 @@ class GarbageCollector(Controller):
         if known is None:
             return Owner.ABSENT  # it went while we asked
         return Owner.WAITING if known.waits_for_dependents else Owner.PRESENT
-
-    def _invalid(self, node: Node, reference: Object) -> Owner:
-        """An owner in another namespace counts as absent, one a cluster-scoped object cannot have
-        as there: an upstream rule that never deletes by mistake what cannot be looked up."""
-        self._tell_invalid(node, reference)
-        return Owner.ABSENT if node.namespace else Owner.PRESENT
 
     def _tell_invalid(self, node: Node, reference: Object) -> None:
         involved: Object = {
@@ -232,8 +231,3 @@ class GarbageCollector(Controller):
         self._absent[uid] = None
         if len(self._absent) > _REMEMBERED:
             del self._absent[next(iter(self._absent))]
-
-
-def _may_own(owner: Node, dependent: Node) -> bool:
-    """Owners are cluster-scoped or in the dependent's own namespace."""
-    return not owner.namespace or owner.namespace == dependent.namespace

@@ -55,6 +55,11 @@ def blocks(dependent: Node, owner: str) -> bool:
     )
 
 
+def may_own(owner: Node, dependent: Node) -> bool:
+    """Owners are cluster-scoped or in the dependent's own namespace."""
+    return not owner.namespace or owner.namespace == dependent.namespace
+
+
 class Graph:
     """All objects that are known, and the dependents of each uid, known or not."""
 
@@ -79,7 +84,7 @@ class Graph:
             self._dependents.setdefault(uid, {})[node.uid] = node
         if old is None or old.owners != node.owners:
             concerned.update(self._waiting(before | after))
-            if any(self._needs_look(uid) for uid in after):
+            if not all(self.keeps(uid, node) for uid in after):
                 concerned.add(node.uid)
         if node.waits_for_dependents and not (old is not None and old.waits_for_dependents):
             concerned.add(node.uid)
@@ -110,6 +115,7 @@ class Graph:
         nodes = (self.nodes.get(uid) for uid in owners)
         return {node.uid for node in nodes if node is not None and node.waits_for_dependents}
 
-    def _needs_look(self, owner: str) -> bool:
+    def keeps(self, owner: str, dependent: Node) -> bool:
+        """Whether the owner with that uid is known, may own ``dependent``, and does not go."""
         node = self.nodes.get(owner)
-        return node is None or node.waits_for_dependents
+        return node is not None and not node.waits_for_dependents and may_own(node, dependent)
