@@ -79,12 +79,16 @@ class Watching:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Bytes of a kind of their own: OpenAPI, a health report."""
+    """Bytes of a kind of their own: OpenAPI, a health report.
+
+    ``compressed``: the data is gzipped already, for every client that takes it so.
+    """
 
     data: bytes
     content_type: str = "application/json"
     code: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    compressed: bool = False
 
 
 Answer = Single | Collection | Watching | Document

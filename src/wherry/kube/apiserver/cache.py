@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PREFIX = "/registry/"
 _EVENTS = 4096  # recent events a resource keeps at least,
 _EVENT_BYTES = 8 << 20  # unless their objects are larger than this in sum
+_SETTLE_AFTER = 2000  # changes
 _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
 
 
@@ -333,6 +335,7 @@ class Cache:
             self._by_resource[resource] = cache
             self._by_prefix[cache.prefix] = cache
         self.revision = 0
+        self._since_settled = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._following: asyncio.Task[None] | None = None
 
@@ -398,6 +401,15 @@ class Cache:
         for cache, held in sorted_out.items():
             cache.load(held, revision)
         self._advance(revision)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Spare the garbage collector the objects held here: they are many, live long and hold no
+        cycles, and each full collection would stop the server to look at all of them. What is
+        frozen is still freed when nothing refers to it any more."""
+        self._since_settled = 0
+        gc.collect(1)
+        gc.freeze()
 
     async def _follow(self) -> None:
         """Apply what the store tells. Should it lose the thread (an etcd that was compacted
@@ -412,6 +424,9 @@ class Cache:
                 await self._load()
 
     def _apply(self, changes: Sequence[Change]) -> None:
+        self._since_settled += len(changes)
+        if self._since_settled >= _SETTLE_AFTER:
+            self._settle()
         told = set()
         for change in changes:
             cache = self._locate(change.key)

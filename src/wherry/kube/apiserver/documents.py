@@ -57,7 +57,7 @@ class Documents:
             case ["apis", group, version]:
                 return _found(discovery.resource_list(f"{group}/{version}"))
             case ["openapi", *rest]:
-                return self._openapi(rest, headers)
+                return self._openapi(rest, query, headers)
             case ["healthz" | "livez" | "readyz" as kind, *rest]:
                 return self._health(kind, "/".join(rest), query)
         raise no_such_path()
@@ -74,16 +74,14 @@ class Documents:
     def _root(self, root: str, accept: str, headers: dict[str, str]) -> Document:
         version = discovery.aggregated_version(accept)
         if version is not None:
-            return _tagged(
-                orjson.dumps(discovery.aggregated(root, version)),
-                discovery.MEDIA_TYPES[version],
-                headers,
-            )
+            data = orjson.dumps(discovery.aggregated(root, version))
+            tag = sha256(data).hexdigest().upper()
+            return _tagged(data, tag, headers, discovery.MEDIA_TYPES[version])
         if root == "api":
             return _json(discovery.api_versions(self._address))
         return _json(discovery.api_groups())
 
-    def _openapi(self, rest: list[str], headers: dict[str, str]) -> Document:
+    def _openapi(self, rest: list[str], query: Query, headers: dict[str, str]) -> Document:
         from wherry.kube.api import openapi
 
         match rest:
@@ -95,7 +93,8 @@ class Documents:
                         "NotAcceptable",
                         "only the following media types are accepted: application/json",
                     )
-                return _tagged(openapi.v2_json(), "application/json", headers)
+                data = openapi.v2_gzip()
+                return _tagged(data, sha256(data).hexdigest(), headers, compressed=True)
             case ["v3"]:
                 return _json(openapi.v3_paths())
             case ["v3", "api", "v1"]:
@@ -106,7 +105,11 @@ class Documents:
                 raise no_such_path()
         if group_version not in discovery.group_versions():
             raise no_such_path()
-        return _tagged(openapi.v3_json(group_version), "application/json", headers)
+        tag = openapi.v3_hash(group_version)
+        answer = _tagged(openapi.v3_gzip(group_version), tag, headers, compressed=True)
+        if query.get("hash") == tag:  # this very text, for ever
+            answer.headers["Cache-Control"] = "public, immutable"
+        return answer
 
     def _health(self, kind: str, only: str, query: Query) -> Document:
         excluded = set(query.all("exclude"))
@@ -142,9 +145,18 @@ def _found(value: object | None) -> Document:
     return _json(value)
 
 
-def _tagged(data: bytes, media_type: str, headers: dict[str, str]) -> Document:
+def _tagged(
+    data: bytes,
+    tag: str,
+    headers: dict[str, str],
+    media_type: str = "application/json",
+    *,
+    compressed: bool = False,
+) -> Document:
     """With an ETag, so that clients who have it already need not fetch it again."""
-    tag = f'"{sha256(data).hexdigest().upper()}"'
-    if headers.get("if-none-match") == tag:
-        return Document(b"", media_type, 304, {"ETag": tag})
-    return Document(data, media_type, 200, {"ETag": tag, "Vary": "Accept"})
+    quoted = f'"{tag}"'
+    if headers.get("if-none-match") == quoted:
+        return Document(b"", media_type, 304, {"ETag": quoted})
+    return Document(
+        data, media_type, 200, {"ETag": quoted, "Vary": "Accept"}, compressed=compressed
+    )

@@ -37,6 +37,9 @@ from wherry.kube.apiserver.streams import Streams
 
 log = logging.getLogger(__name__)
 
+_quiet = logging.getLogger(f"{__name__}.protocol")
+_quiet.setLevel(logging.CRITICAL)  # what clients do wrong in HTTP is theirs to know
+
 MAX_BODY = 3 * 1024 * 1024
 """The largest request body, in bytes."""
 
@@ -83,6 +86,7 @@ class Front:
             self._handle,
             handler_cancellation=True,  # who hangs up ends his watch
             access_log=None,
+            logger=_quiet,
             keepalive_timeout=180,
             max_line_size=128 * 1024,
             max_field_size=128 * 1024,
@@ -160,11 +164,17 @@ class Front:
         }
         answer = self._chain.document(info, query, headers)
         assert isinstance(answer, Document)
-        response = web.Response(body=answer.data, status=answer.code, headers=answer.headers)
+        data = answer.data
+        takes_gzip = _takes_gzip(request)
+        compressed = answer.compressed and bool(data)
+        if compressed and not takes_gzip:
+            data, compressed = zlib.decompress(data, 31), False
+        elif not compressed and takes_gzip and len(data) > _GZIP_FROM:
+            data, compressed = _gzip(data), True
+        response = web.Response(body=data, status=answer.code, headers=answer.headers)
         response.headers["Content-Type"] = answer.content_type
-        if len(answer.data) > _GZIP_FROM and _takes_gzip(request):
+        if compressed:
             response.headers["Content-Encoding"] = "gzip"
-            response.body = _gzip(answer.data)
         return response
 
     # --- an answer --------------------------------------------------------------------------

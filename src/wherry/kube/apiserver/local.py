@@ -6,6 +6,7 @@ Objects are passed as they are, never encoded or decoded: what comes back is sha
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import AsyncIterator
 
 import orjson
@@ -41,7 +42,8 @@ class LocalTransport:
             await answer.batches.aclose()
             raise ValueError("a watch is not a request: use watch()")
         if isinstance(answer, Document):
-            value: Object = orjson.loads(answer.data)
+            data = zlib.decompress(answer.data, 31) if answer.compressed else answer.data
+            value: Object = orjson.loads(data)
             return value
         return answer.object
 

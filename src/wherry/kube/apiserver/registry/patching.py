@@ -13,7 +13,7 @@ from wherry.kube.api import patch as patches
 from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.kinds.fields import quote
-from wherry.kube.api.meta import clone, now
+from wherry.kube.api.meta import clone
 from wherry.kube.api.schema import decode, parse_json, parse_yaml
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.content import media_type, unsupported_media_type, warn
@@ -158,7 +158,6 @@ async def _apply(
             options.field_manager,
             aspect.subresource,
             force=bool(options.force),
-            now=now(),
         )
         take_namespace(request, made)
         kind.default(made)
