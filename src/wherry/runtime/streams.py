@@ -119,7 +119,7 @@ class ContainerStream:
             stream, filled = tag, filled + size - 1
         if filled:
             self._ready.append((stream, bytes(self._view[:filled])))
-        return bool(self._ready) or self._ended
+        return filled > 0 or self._ended
 
     def absorb(self) -> None:
         """Take all that comes from now on into memory, whether or not anybody reads.

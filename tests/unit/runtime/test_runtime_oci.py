@@ -1,0 +1,103 @@
+"""What the OCI runtimes say, in the words and exit codes Docker's users know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wherry.runtime.oci import OCIRuntime, failure, find
+from wherry.runtime.types import RuntimeFailure
+
+NOT_FOUND = 'exec: "nope": executable file not found in $PATH'
+
+
+@pytest.mark.parametrize(
+    ("said", "command", "message", "code"),
+    [
+        (
+            "executable file `nope` not found in $PATH: No such file or directory\n",
+            ["nope"],
+            NOT_FOUND,
+            127,
+        ),
+        (
+            "2026-01-02T03:04:05.678901Z: executable file `nope` not found in $PATH: No such file",
+            ["nope"],
+            NOT_FOUND,
+            127,
+        ),
+        (
+            "executable file `/nope` not found in $PATH: No such file or directory",
+            ["/nope"],
+            'exec: "/nope": stat /nope: no such file or directory',
+            127,
+        ),
+        ("open executable: Permission denied", ["/x"], 'exec: "/x": permission denied', 126),
+        (
+            "chdir `/none`: No such file or directory",
+            ["true"],
+            'chdir to cwd ("/none") set in config.json failed: no such file or directory',
+            127,
+        ),
+        (
+            'time="2026-01-02T03:04:05Z" level=error msg="runc create failed: unable to start '
+            'container process: exec: \\"nope\\": executable file not found in $PATH"',
+            ["nope"],
+            NOT_FOUND,
+            127,
+        ),
+        (
+            '{"level":"error","msg":"exec failed: unable to start container process: '
+            'exec: \\"/x\\": permission denied","time":"2026-01-02T03:04:05Z"}',
+            ["/x"],
+            'exec: "/x": permission denied',
+            126,
+        ),
+        ("cgroups: cannot find path", ["true"], "cgroups: cannot find path", 128),
+        (
+            "mount `/a` to `b`: Not a directory",
+            ["true"],
+            "mount `/a` to `b`: Not a directory",
+            127,
+        ),
+        ("", ["true"], "the OCI runtime failed without a word", 128),
+    ],
+)
+def test_complaints(said: str, command: list[str], message: str, code: int) -> None:
+    found = failure(said, command)
+    assert (found.message, found.exit_code) == (message, code)
+
+
+def test_a_directory_is_no_command(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    for said in (
+        "executable file `/etc` not found in $PATH: No such file or directory",
+        "open executable: Operation not permitted",
+        'runc create failed: unable to start container process: exec: "/etc": permission denied',
+    ):
+        found = failure(said, ["/etc"], tmp_path)
+        assert (found.message, found.exit_code) == ('exec: "/etc": is a directory', 126)
+
+
+def test_a_file_that_may_not_be_executed_is_there(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    said = "executable file `/plain` not found in $PATH: No such file or directory"
+    found = failure(said, ["/plain"], tmp_path)
+    assert (found.message, found.exit_code) == ('exec: "/plain": permission denied', 126)
+
+
+def test_a_missing_runtime_is_named() -> None:
+    with pytest.raises(RuntimeFailure, match="install none-such or other"):
+        find(("none-such", "other"))
+
+
+def test_state_is_looked_up_by_id(tmp_path: Path) -> None:
+    runtime = OCIRuntime(Path("/usr/bin/crun"), tmp_path)
+    assert runtime.command("start", "x") == ["/usr/bin/crun", f"--root={tmp_path}", "start", "x"]
+    assert not runtime.knows("x")
+    (tmp_path / "x").mkdir()
+    assert runtime.knows("x")
+    assert not runtime.waits_for_start("x")
+    (tmp_path / "x/exec.fifo").touch()
+    assert runtime.waits_for_start("x")
