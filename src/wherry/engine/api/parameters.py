@@ -21,13 +21,41 @@ if TYPE_CHECKING:
 
 CURRENT = (1, 50)
 OLDEST = (1, 24)
-VERSION = "wherry.api_version"
+VERSION = "version"  # the part of a path that names it
 
 
 def version(request: web.Request) -> tuple[int, int]:
-    """The version of the API that the client speaks."""
-    spoken: tuple[int, int] = request.get(VERSION, CURRENT)
-    return spoken
+    """The version of the API that the client speaks.
+
+    Raises:
+        BadParameter: it is not one that we speak.
+    """
+    return parse_version(request.match_info.get(VERSION))
+
+
+def parse_version(text: str | None) -> tuple[int, int]:
+    """The version in a path; the current one where the path has none.
+
+    Raises:
+        BadParameter: it is not one that we speak.
+    """
+    if text is None:
+        return CURRENT
+    match = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", text)
+    if not match:
+        raise BadParameter(f"invalid API version: {text}")
+    version = int(match[1]), int(match[2])
+    if version < OLDEST:
+        raise BadParameter(
+            f"client version {text} is too old. Minimum supported API version is "
+            f"{OLDEST[0]}.{OLDEST[1]}, please upgrade your client to a newer version"
+        )
+    if version > CURRENT:
+        raise BadParameter(
+            f"client version {text} is too new. Maximum supported API version is "
+            f"{CURRENT[0]}.{CURRENT[1]}"
+        )
+    return version
 
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:

@@ -6,7 +6,6 @@ import grp
 import logging
 import os
 import platform
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,8 +24,9 @@ from wherry.engine.api import (
     system,
     volumes,
 )
-from wherry.engine.api.parameters import CURRENT, OLDEST, VERSION, json_response
-from wherry.engine.errors import BadParameter, EngineError, NotModified
+from wherry.engine.api.parameters import CURRENT, VERSION, json_response, version
+from wherry.engine.errors import EngineError, NotModified
+from wherry.runtime.types import RuntimeFailure
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -57,7 +57,7 @@ def application(engine: Engine) -> web.Application:
         for route in module.ROUTES:
             handler = _bound(engine, route.handler)
             app.router.add_route(route.method, route.path, handler)
-            app.router.add_route(route.method, "/v{version:[0-9][0-9.]*}" + route.path, handler)
+            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9][0-9.]*}}{route.path}", handler)
     return app
 
 
@@ -78,12 +78,14 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 async def _middleware(request: web.Request, handler: _Next) -> web.StreamResponse:
     """Judge the version; turn errors into answers."""
     try:
-        request[VERSION] = parse_version(request.match_info.get("version"))
+        version(request)
         return await handler(request)
     except NotModified:
         return web.Response(status=304)
     except EngineError as error:
         return json_response({"message": error.message}, error.status)
+    except RuntimeFailure as failure:
+        return json_response({"message": failure.message}, 500)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
         return json_response({"message": "page not found"}, 404)
     except web.HTTPRequestEntityTooLarge:
@@ -93,31 +95,6 @@ async def _middleware(request: web.Request, handler: _Next) -> web.StreamRespons
     except Exception as error:
         log.exception("%s %s", request.method, request.path)
         return json_response({"message": f"{type(error).__name__}: {error}"}, 500)
-
-
-def parse_version(text: str | None) -> tuple[int, int]:
-    """The version in a path; the current one where the path has none.
-
-    Raises:
-        BadParameter: it is not one that we speak.
-    """
-    if text is None:
-        return CURRENT
-    match = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", text)
-    if not match:
-        raise BadParameter(f"invalid API version: {text}")
-    version = int(match[1]), int(match[2])
-    if version < OLDEST:
-        raise BadParameter(
-            f"client version {text} is too old. Minimum supported API version is "
-            f"{OLDEST[0]}.{OLDEST[1]}, please upgrade your client to a newer version"
-        )
-    if version > CURRENT:
-        raise BadParameter(
-            f"client version {text} is too new. Maximum supported API version is "
-            f"{CURRENT[0]}.{CURRENT[1]}"
-        )
-    return version
 
 
 class Server:

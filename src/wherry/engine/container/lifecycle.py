@@ -401,9 +401,17 @@ class Lifecycle:
             return
         self.publish(container, "kill", {"signal": str(signal)})
         if container.state.paused:
-            # A frozen process receives nothing, not even SIGKILL on cgroup v1.
+            # A frozen process receives nothing. (After SIGKILL the runtime has seen to it.)
             container.state.paused = False
+            if signal != signals.KILL:
+                await self._resume(container)
+
+    async def _resume(self, container: Container) -> None:
+        try:
             await self.runtime.resume(container.id)
+        except RuntimeFailure as failure:
+            if container.state.running:
+                raise EngineError(failure.message) from failure
 
     async def _kill_hard(self, container: Container) -> None:
         await self._signal(container, signals.KILL)

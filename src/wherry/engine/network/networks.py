@@ -288,7 +288,10 @@ class Networks:
         for name, endpoint in container.endpoints.items():
             pool = self._pools.get(name)
             if pool and endpoint.connected:
-                pool.claim(container.id, endpoint.address)
+                try:
+                    pool.claim(container.id, endpoint.address)
+                except ValueError as error:
+                    log.error("address of %s: %s", container.id[:12], error)
         address = self._address(container)
         for port in container.ports:
             try:

@@ -1,0 +1,164 @@
+"""Networks of containers: addresses, ports, modes, names."""
+
+import http.client
+import socket
+import time
+
+import pytest
+
+pytest_plugins = ("docker_fixtures",)
+
+SERVE = ("httpd", "-f", "-p", "80", "-h", "/etc")
+
+
+def serve(engine, name, *options):
+    engine.docker("run", "-d", "--name", name, *options, "busybox", *SERVE)
+    return engine.inspect(name, "{{.NetworkSettings.IPAddress}}")
+
+
+def fetch(address, port, path="/hostname"):
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            connection = http.client.HTTPConnection(address, port, timeout=2)
+            connection.request("GET", path)
+            return connection.getresponse().read().decode().strip()
+        except ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_each_container_has_its_own_address_and_name(engine):
+    one, two = serve(engine, "one"), serve(engine, "two", "--hostname", "zwei")
+    assert one != two
+    assert fetch(two, 80) == "zwei"
+    hosts = engine.docker("exec", "two", "cat", "/etc/hosts").out
+    assert f"{two}\tzwei" in hosts
+    assert engine.docker("exec", "one", "wget", "-qO-", f"http://{two}/hostname").out == "zwei\n"
+
+
+def test_a_published_port_answers_from_the_host_and_from_containers(engine):
+    serve(engine, "web", "-p", "18181:80", "--hostname", "web")
+    assert fetch("127.0.0.1", 18181) == "web"
+    gateway = engine.inspect("web", "{{.NetworkSettings.Gateway}}")
+    assert fetch(gateway, 18181) == "web"
+    inside = ("wget", "-qO-", f"http://{gateway}:18181/hostname")
+    assert engine.docker("exec", "web", *inside).out == "web\n"
+    assert engine.docker("port", "web").out == "80/tcp -> 0.0.0.0:18181\n"
+
+
+def test_a_taken_port_is_told_and_the_container_can_start_later(engine):
+    serve(engine, "web", "-p", "18181:80")
+    done = engine.docker(
+        "run", "-d", "--name", "second", "-p", "18181:80", "busybox", *SERVE, ok=False
+    )
+    assert done.code == 125
+    assert "Bind for 0.0.0.0:18181 failed: port is already allocated" in done.err
+    assert "driver failed programming external connectivity on endpoint second" in done.err
+    engine.docker("rm", "-f", "web")
+    engine.docker("start", "second")
+
+
+def test_a_port_that_another_program_has_is_told(engine):
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 18182))
+        other.listen()
+        done = engine.docker("run", "--rm", "-p", "18182:80", "busybox", "true", ok=False)
+    assert done.code == 125
+    assert "address already in use" in done.err
+
+
+def test_random_ports_and_ranges(engine):
+    serve(engine, "any", "-p", "80")
+    port = int(engine.docker("port", "any", "80/tcp").out.rpartition(":")[2])
+    assert port > 1024
+    fetch("127.0.0.1", port)
+    serve(engine, "first", "-p", "18190-18191:80")
+    serve(engine, "second", "-p", "18190-18191:80")
+    taken = {engine.docker("port", name, "80").out.strip() for name in ("first", "second")}
+    assert taken == {"0.0.0.0:18190", "0.0.0.0:18191"}
+
+
+def test_publish_all_takes_the_exposed_ports(engine):
+    serve(engine, "web", "-P", "--expose", "80")
+    fetch("127.0.0.1", int(engine.docker("port", "web", "80").out.rpartition(":")[2]))
+
+
+def test_a_port_on_one_address_is_on_no_other(engine):
+    serve(engine, "web", "-p", "127.0.0.1:18183:80")
+    fetch("127.0.0.1", 18183)
+    gateway = engine.inspect("web", "{{.NetworkSettings.Gateway}}")
+    with pytest.raises(OSError):
+        socket.create_connection((gateway, 18183), timeout=1).close()
+
+
+def test_addresses_and_ports_are_free_after_the_end(engine):
+    serve(engine, "web", "-p", "18181:80")
+    engine.docker("rm", "-f", "web")
+    held = engine.holdings()
+    assert not held["ports"] and not held["namespaces"]
+    serve(engine, "web", "-p", "18181:80")
+
+
+def test_host_none_and_another_container_s_network(engine):
+    links = ("busybox", "sh", "-c", "ls /sys/class/net; cat /proc/net/route | wc -l")
+    assert engine.docker("run", "--rm", "--network", "none", *links).out == "lo\n1\n"
+    shared = engine.docker("run", "--rm", "--network", "host", *links).out
+    assert "lo" in shared and shared != "lo\n1\n"
+    serve(engine, "web", "--hostname", "web")
+    joined = engine.docker(
+        *("run", "--rm", "--network", "container:web", "busybox"),
+        *("sh", "-c", "hostname; wget -qO- http://127.0.0.1/hostname; tail -1 /etc/hosts"),
+    ).out
+    address = engine.inspect("web", "{{.NetworkSettings.IPAddress}}")
+    assert joined == f"web\nweb\n{address}\tweb\n"
+
+
+def test_joining_what_does_not_run_is_refused(engine):
+    id = engine.docker("create", "--name", "idle", "busybox").out.strip()
+    done = engine.docker("run", "--rm", "--network", "container:idle", "busybox", ok=False)
+    assert f"cannot join network of a non running container: {id}" in done.err
+
+
+def test_a_network_that_is_not_there(engine):
+    done = engine.docker("run", "--rm", "--network", "nope", "busybox", ok=False)
+    assert done.code == 125
+    assert "network nope not found" in done.err
+
+
+def test_names_and_servers_given_by_the_user(engine):
+    done = engine.docker(
+        *("run", "--rm", "--add-host", "db:10.1.2.3", "--add-host", "me:host-gateway"),
+        *("--dns", "10.9.9.9", "--dns-search", "example.org", "busybox"),
+        *("cat", "/etc/hosts", "/etc/resolv.conf"),
+    ).out
+    assert "10.1.2.3\tdb\n" in done
+    assert "172.29.0.1\tme\n" in done
+    assert "nameserver 10.9.9.9\nsearch example.org\n" in done
+
+
+def test_networks_are_listed_and_inspected(engine):
+    names = engine.docker("network", "ls", "--format", "{{.Name}} {{.Driver}}").out.splitlines()
+    assert sorted(names) == ["bridge bridge", "host host", "none null"]
+    serve(engine, "web")
+    template = "{{range .Containers}}{{.Name}}{{end}} {{(index .IPAM.Config 0).Subnet}}"
+    assert engine.docker("network", "inspect", "-f", template, "bridge").out == (
+        "web 172.29.0.0/16\n"
+    )
+    done = engine.docker("network", "rm", "bridge", ok=False)
+    assert "bridge is a pre-defined network and cannot be removed" in done.err
+
+
+def test_the_outside_is_reached_by_the_host_s_address(engine):
+    """No packet leaves the machine: an address of the host stands for the outside."""
+    with socket.socket() as server:
+        server.bind(("0.0.0.0", 0))
+        server.listen()
+        server.settimeout(5)
+        gateway = "172.29.0.1"
+        port = server.getsockname()[1]
+        engine.docker("run", "-d", "busybox", "nc", gateway, str(port), "-e", "echo", "hi")
+        connection, peer = server.accept()
+        with connection:
+            assert connection.recv(10) == b"hi\n"
+            assert peer[0].startswith("172.29.")
