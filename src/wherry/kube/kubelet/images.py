@@ -21,6 +21,7 @@ Object = dict[str, Any]
 Tell = Callable[[str, str, str], None]
 """Records an event: type, reason, message."""
 
+TOLD_FOR = 5.0  # seconds after which ErrImagePull becomes ImagePullBackOff
 _REFERENCE = re.compile(
     r"(?:(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?"
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
@@ -124,7 +125,8 @@ class ImagePuller:
             now = time.monotonic()
             self._failures[key] = (now, error.message, reason)
             self._backoff.next(key, now, now)
-            raise ImageError(reason, error.message, self._backoff.delay(key)) from error
+            again = min(self._backoff.delay(key), TOLD_FOR)
+            raise ImageError(reason, error.message, again) from error
         self._failures.pop(key, None)
         self._backoff.reset(key)
         took = f"{(time.monotonic() - begun) * 1000:.0f}ms"

@@ -229,6 +229,7 @@ class NodeAgent:
         self._runtime_version = ""
         self._not_ready = "container runtime network not ready: NetworkReady=false"
         self._changed = asyncio.Event()
+        self.told_ready = asyncio.Event()  # the API has been told that the node is Ready
         self._node: Object = {}
         self._lease: Object | None = None
         self._told = datetime.min.replace(tzinfo=UTC)
@@ -314,6 +315,8 @@ class NodeAgent:
         now = datetime.now(UTC)
         due = now - self._told >= timedelta(seconds=STATUS_PERIOD)
         if not due and not is_news(old, status):
+            if _is_ready(status):
+                self.told_ready.set()
             return
         was_ready = _is_ready(old)
         # Conditions and addresses are merged by their types.
@@ -326,6 +329,8 @@ class NodeAgent:
         )
         self._told = now
         self._take_pod_cidr(self._node)
+        if _is_ready(status):
+            self.told_ready.set()
         if _is_ready(status) != was_ready:
             reason = "NodeReady" if _is_ready(status) else "NodeNotReady"
             self.tell(reason, f"Node {self._config.node_name} status is now: {reason}")

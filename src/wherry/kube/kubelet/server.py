@@ -7,7 +7,6 @@ without a certificate, 403 with another name). Paths as in pkg/kubelet/server/se
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -48,6 +47,7 @@ from wherry.wire.remotecommand import (
     ProtocolError,
     StreamOptions,
     Unsupported,
+    failure,
     negotiate,
 )
 
@@ -66,9 +66,6 @@ class PodSource(Protocol):
 
     def find_pod(self, namespace: str, name: str) -> Object | None:
         """One of them."""
-
-    def container_end(self, pod_uid: str, container_id: str) -> asyncio.Event:
-        """Set when the container has ended."""
 
 
 class Server:
@@ -180,7 +177,7 @@ class Server:
         if path is None or not path.exists():
             why = f'failed to try resolving symlinks in path "{path}": no such file or directory'
             return web.Response(status=500, text=why)
-        ended = self._source.container_end(meta.uid(pod), status.id)
+        ended = self._view.end_of(status.id)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -354,8 +351,6 @@ async def _run(
     options: StreamOptions,
     command: list[str] | None,
 ) -> None:
-    from wherry.wire.remotecommand import failure
-
     try:
         process = await start()
     except CRIError as error:

@@ -91,6 +91,7 @@ class RuntimeView:
         self._containers: dict[str, ContainerStatus] = {}
         self._messages: dict[str, str] = {}
         self._by_pod: dict[str, set[str]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
 
     async def load(self) -> None:
         """Take everything from the runtime anew."""
@@ -105,6 +106,8 @@ class RuntimeView:
         for container in containers:
             self._by_pod.setdefault(pod_uid(container), set()).add(container.id)
             self._remember_message(container)
+        for id in list(self._ends):
+            self._notice_end(id)
         for uid in known | set(self._by_pod):
             self._on_change(uid)
 
@@ -151,12 +154,14 @@ class RuntimeView:
         except CRINotFound:
             former = self._containers.pop(id, None)
             self._messages.pop(id, None)
+            self._notice_end(id)
             if former is not None:
                 self._forget(pod_uid(former), id)
             return
         self._containers[id] = status
         self._by_pod.setdefault(pod_uid(status), set()).add(id)
         self._remember_message(status)
+        self._notice_end(id)
 
     async def refresh(self, uid: str) -> PodRuntime:
         """Read all that is known of a pod anew, and return it."""
@@ -184,6 +189,19 @@ class RuntimeView:
     def container(self, id: str) -> ContainerStatus | None:
         """One container as it was when last read."""
         return self._containers.get(id)
+
+    def end_of(self, id: str) -> asyncio.Event:
+        """Set when the container no longer runs (at once, where it does not)."""
+        event = self._ends.setdefault(id, asyncio.Event())
+        self._notice_end(id)
+        return event
+
+    def _notice_end(self, id: str) -> None:
+        container = self._containers.get(id)
+        if container is None or container.state is not ContainerState.RUNNING:
+            event = self._ends.pop(id, None)
+            if event is not None:
+                event.set()
 
     def containers(self) -> list[ContainerStatus]:
         """All containers."""

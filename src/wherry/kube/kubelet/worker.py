@@ -72,17 +72,15 @@ class PodWorker:
     # what others tell it
 
     def update(self, pod: Object) -> None:
-        """The pod as the API has it now."""
-        changed = self.pod is None or meta.generation(self.pod) != meta.generation(pod)
-        metadata_changed = self.pod is None or (
-            meta.labels(self.pod) != meta.labels(pod)
-            or meta.annotations(self.pod) != meta.annotations(pod)
-        )
-        self._volumes_due = self._volumes_due or changed or metadata_changed
-        self.pod = pod
+        """The pod as the API has it now; what is only an echo of its status wakes nobody."""
+        old, self.pod = self.pod, pod
         if meta.is_deleting(pod):
             self.leave()
-        self.wake()
+        elif old is None or _desired(old) != _desired(pod):
+            self._volumes_due = True
+            self.wake()
+        elif pod["spec"].get("readinessGates"):
+            self.wake()
 
     def leave(self) -> None:
         """End the pod: it is being deleted, or is not in the API (any more)."""
@@ -154,9 +152,8 @@ class PodWorker:
             raise _Interrupted
         finally:
             leaving.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _sync(self) -> None:
         pod = self.pod
@@ -167,12 +164,12 @@ class PodWorker:
         if self._finished or pods.is_finished(pod):
             await self._settle(pod, runtime)
             return
-        if self._deadline_passed(pod):
+        status = self._status(pod, runtime)
+        if self._deadline_passed(pod, status["startTime"]):
             self._failure = ("DeadlineExceeded", DEADLINE)
             self._parts.tell(pod, "Normal", "DeadlineExceeded", DEADLINE)
             await self._finish(pod, runtime)
             return
-        status = self._status(pod, runtime)
         if status["phase"] in ("Succeeded", "Failed"):
             await self._finish(pod, runtime)
             return
@@ -246,8 +243,6 @@ class PodWorker:
             self._retry.reset()
             self._track(pod, self._parts.view.pod(self.uid))
             self._publish(pod)
-            # What a start leads to (the next init container) is decided in a new round.
-            self.wake()
 
     async def _start(self, pod: Object, container: Object, config: PodSandboxConfig) -> None:
         name = container["name"]
@@ -267,6 +262,8 @@ class PodWorker:
                 self._wake_after(failure.retry_after)
             return
         self._waiting.pop(name, None)
+        # What this start leads to (the next init container, say) is decided in a new round.
+        self.wake()
         self._restarting -= {c.id for c in runtime.named(name)}
 
     async def _new_sandbox(
@@ -366,10 +363,9 @@ class PodWorker:
 
     # the ends
 
-    def _deadline_passed(self, pod: Object) -> bool:
+    def _deadline_passed(self, pod: Object, started: str) -> bool:
         seconds = pod["spec"].get("activeDeadlineSeconds")
-        started = (self._parts.statuses.newest(pod).get("status") or {}).get("startTime")
-        if seconds is None or not started:
+        if seconds is None:
             return False
         left = meta.parse_time(started) + timedelta(seconds=int(seconds)) - datetime.now(UTC)
         if left.total_seconds() > 0:
@@ -421,6 +417,11 @@ class PodWorker:
         if self.pod is None:
             return None
         return self._publish(self.pod, ended=True)
+
+
+def _desired(pod: Object) -> tuple[Any, ...]:
+    """What of a pod the kubelet acts upon."""
+    return meta.generation(pod), pod["spec"], meta.labels(pod), meta.annotations(pod)
 
 
 def _token_key(source: Object) -> tuple[str, str]:

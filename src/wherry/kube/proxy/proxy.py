@@ -14,8 +14,8 @@ from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.proxy.frontends import frontends
-from wherry.net import routes
 from wherry.net.nft import NftError
+from wherry.net.routes import block, unblock
 from wherry.net.service_map import (
     Backend,
     Frontend,
@@ -73,7 +73,7 @@ class Proxy:
 
     async def run(self) -> None:
         """Keep the rules current until cancelled; they stay in force afterwards."""
-        await asyncio.to_thread(routes.block, self._service_cidr)
+        await asyncio.to_thread(block, self._service_cidr)
         await asyncio.to_thread(add_service_route, self._service_cidr, self._node_ip)
         self._services.add_handlers(
             on_add=self._touch_service,
@@ -102,7 +102,7 @@ class Proxy:
         await remove_table(nft, table)
         if service_cidr:
             await asyncio.to_thread(remove_service_route, service_cidr)
-            await asyncio.to_thread(routes.unblock, service_cidr)
+            await asyncio.to_thread(unblock, service_cidr)
 
     async def _follow(self) -> None:
         backoff = Backoff(0.1, 30)

@@ -1,0 +1,264 @@
+"""The kubelet as a whole: its duties put together, started in order, stopped without a trace.
+
+What it must not do is as important: a kubelet that stops, is killed or starts anew changes nothing
+of what runs. It takes up what it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from wherry.engine.cri.types import ContainerRuntime, CRIError
+from wherry.host.tasks import run_until
+from wherry.kube.api import meta
+from wherry.kube.api.resources import NODES, PODS, SERVICES
+from wherry.kube.api.schema import newest_version
+from wherry.kube.client.backoff import Backoff
+from wherry.kube.client.client import Client
+from wherry.kube.client.informer import Informer
+from wherry.kube.client.recorder import EventRecorder
+from wherry.kube.kubelet import machine, messages, stats
+from wherry.kube.kubelet.hooks import Asker
+from wherry.kube.kubelet.images import ImagePuller
+from wherry.kube.kubelet.node import NodeAgent, allocatable
+from wherry.kube.kubelet.objects import ObjectCache
+from wherry.kube.kubelet.parts import KubeletConfig, Parts
+from wherry.kube.kubelet.probes import Probes
+from wherry.kube.kubelet.server import Server
+from wherry.kube.kubelet.status_manager import StatusManager
+from wherry.kube.kubelet.tokens import Tokens
+from wherry.kube.kubelet.view import RuntimeView
+from wherry.kube.kubelet.volumes.manager import Volumes
+from wherry.kube.kubelet.volumes.manager import teardown as remove_volumes
+from wherry.kube.kubelet.worker import PodWorker
+
+__all__ = ["Kubelet", "KubeletConfig"]
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+
+class Kubelet:
+    """The agent of one node.
+
+    Args:
+        config: who and where it is.
+        client: its way to the API, with the rights of ``system:node:<name>``.
+        runtime: its way to containers.
+        on_ready: called once, when the node has been told Ready for the first time.
+    """
+
+    def __init__(
+        self,
+        config: KubeletConfig,
+        client: Client,
+        runtime: ContainerRuntime,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._on_ready = on_ready
+        config.root_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        facts = machine.read_machine(config.root_dir)
+        self._workers: dict[str, PodWorker] = {}
+        self._network_ready = asyncio.Event()
+        self._pod_cidr = ""
+        self._configuring: asyncio.Task[None] | None = None
+        self._recorder = EventRecorder(client, "kubelet", config.node_name)
+        self._pods = Informer(client, PODS, field_selector=f"spec.nodeName={config.node_name}")
+        self._services = Informer(client, SERVICES)
+        self._nodes = Informer(client, NODES, field_selector=f"metadata.name={config.node_name}")
+        volumes = Volumes(config.root_dir)
+        self._view = RuntimeView(
+            runtime,
+            on_change=self._wake,
+            read_message=lambda status: messages.last_words(status, volumes),
+        )
+        asker = Asker(runtime)
+        self._node = NodeAgent(
+            config,
+            client,
+            runtime,
+            self._recorder,
+            facts,
+            kubelet_version=f"v{newest_version()}",
+            on_pod_cidr=self._use_pod_cidr,
+        )
+        self._parts = Parts(
+            config=config,
+            runtime=runtime,
+            view=self._view,
+            volumes=volumes,
+            objects=ObjectCache(client, on_change=self._objects_changed),
+            tokens=Tokens(client),
+            images=ImagePuller(runtime),
+            asker=asker,
+            probes=Probes(asker, on_change=self._wake, tell=self._tell_of),
+            statuses=StatusManager(client),
+            recorder=self._recorder,
+            services=self._services.list,
+            services_synced=self._services.wait_synced,
+            allocatable=allocatable(facts, config.max_pods),
+            memory_capacity=facts.memory,
+            host_searches=machine.host_searches(),
+        )
+        self._server = Server(
+            config,
+            runtime,
+            self._view,
+            self,
+            metrics=self._answer_metrics,
+            summary=self._answer_summary,
+        )
+
+    async def run(self) -> None:
+        """Be the node's kubelet until cancelled. What runs then goes on running.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        await self._server.start()
+        self._recorder.start()
+        try:
+            await self._view.load()
+            self._node.tell("Starting", "Starting kubelet.")
+            self._services.start()
+            await self._node.register()
+            self._nodes.add_handlers(
+                on_add=self._node.observe, on_update=lambda _old, new: self._node.observe(new)
+            )
+            self._nodes.start()
+            await run_until(
+                asyncio.Event(),
+                self._view.follow(),
+                self._node.keep_status(),
+                self._node.keep_lease(),
+                self._keep_pods(),
+            )
+        finally:
+            await self._close()
+
+    @staticmethod
+    def teardown(root_dir: Path) -> None:
+        """Unmount and delete what kubelets keep below ``root_dir`` (blocking; none may run)."""
+        remove_volumes(root_dir)
+
+    async def _close(self) -> None:
+        if self._configuring is not None:
+            self._configuring.cancel()
+        await asyncio.gather(*(worker.stop() for worker in list(self._workers.values())))
+        await self._parts.statuses.close()
+        await self._parts.objects.close()
+        for informer in (self._pods, self._services, self._nodes):
+            await informer.stop()
+        await self._recorder.stop()
+        await self._server.stop()
+
+    # the node's network
+
+    def _use_pod_cidr(self, cidr: str) -> None:
+        if cidr != self._pod_cidr:
+            self._pod_cidr = cidr
+            self._configuring = asyncio.create_task(self._configure(cidr))
+
+    async def _configure(self, cidr: str) -> None:
+        """Give the runtime its range of addresses; with it, the node is ready."""
+        backoff = Backoff(0.1, 10)
+        while True:
+            try:
+                await self._runtime.update_runtime_config(cidr)
+                break
+            except CRIError as error:
+                log.error("the pod network %s cannot be set up: %s", cidr, error)
+                self._node.set_ready(f"container runtime network not ready: {error.message}")
+                await asyncio.sleep(backoff.next())
+        self._network_ready.set()
+        self._node.set_ready()
+
+    # pods
+
+    async def _keep_pods(self) -> None:
+        await self._network_ready.wait()
+        self._pods.add_handlers(
+            on_add=self._pod_added, on_update=self._pod_updated, on_delete=self._pod_deleted
+        )
+        self._pods.start()
+        await self._pods.wait_synced()
+        self._end_orphans()
+        await self._node.told_ready.wait()
+        self._on_ready()
+        await asyncio.Event().wait()
+
+    def _end_orphans(self) -> None:
+        """What is left of pods that the API no longer has is ended and cleared away."""
+        left = {*self._view.uids(), *self._parts.volumes.known_pods()}
+        for uid in left - set(self._workers) - {""}:
+            log.info("pod %s is no longer in the API: ending it", uid)
+            self._worker(uid).leave()
+
+    def _worker(self, uid: str) -> PodWorker:
+        worker = self._workers.get(uid)
+        if worker is None:
+            worker = self._workers[uid] = PodWorker(uid, self._parts, self._forget)
+        return worker
+
+    def _forget(self, uid: str) -> None:
+        self._workers.pop(uid, None)
+
+    def _pod_added(self, pod: Object) -> None:
+        self._worker(meta.uid(pod)).update(pod)
+
+    def _pod_updated(self, old: Object, new: Object) -> None:
+        if meta.uid(old) != meta.uid(new):
+            self._pod_deleted(old)
+        self._pod_added(new)
+
+    def _pod_deleted(self, pod: Object) -> None:
+        worker = self._workers.get(meta.uid(pod))
+        if worker is not None:
+            worker.leave()
+
+    def _wake(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.wake()
+
+    def _objects_changed(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.objects_changed()
+
+    def _tell_of(
+        self, pod: Object, container: Object, type_: str, reason: str, message: str
+    ) -> None:
+        self._parts.tell_of(pod, container, type_, reason, message)
+
+    # for the server
+
+    def list_pods(self) -> Iterable[Object]:
+        """All pods of this node, with their newest statuses."""
+        return [self._parts.statuses.newest(pod) for pod in self._pods.list()]
+
+    def find_pod(self, namespace: str, name: str) -> Object | None:
+        """One of them."""
+        pod = self._pods.get(namespace, name)
+        return None if pod is None else self._parts.statuses.newest(pod)
+
+    async def _answer_metrics(self, _request: web.Request) -> web.StreamResponse:
+        text = stats.resource_metrics(await self._runtime.container_stats(), time.time())
+        return web.Response(text=text, content_type="text/plain")
+
+    async def _answer_summary(self, _request: web.Request) -> web.StreamResponse:
+        found = await self._runtime.container_stats()
+        return web.json_response(
+            stats.summary(self._config.node_name, found, list(self.list_pods()))
+        )
