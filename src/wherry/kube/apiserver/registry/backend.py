@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 from wherry.kube.api import errors
 from wherry.kube.api.errors import FieldError
@@ -21,16 +23,40 @@ def nothing() -> None:
     """The undo of what took nothing."""
 
 
+class _Turns:
+    """The lock on one object, and how many have it or wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.wanted = 0
+
+
 class Backend:
     """The records of every resource, and what their writes take besides."""
 
     def __init__(self, store: Store, cache: Cache, allocations: Allocations) -> None:
         self.cache = cache
         self._allocations = allocations
+        self._turns: dict[tuple[Resource, str, str], _Turns] = {}
         self._records = {kind.resource: Records(kind, store, cache) for kind in KINDS.values()}
 
     def records(self, resource: Resource) -> Records:
         return self._records[resource]
+
+    @contextlib.asynccontextmanager
+    async def turn(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[None]:
+        """Writers of one object take turns: those of this process need not undo each other's work,
+        as they would by comparing and swapping alone."""
+        key = (resource, namespace, name)
+        turns = self._turns.setdefault(key, _Turns())
+        turns.wanted += 1
+        try:
+            async with turns.lock:
+                yield
+        finally:
+            turns.wanted -= 1
+            if not turns.wanted:
+                del self._turns[key]
 
     def take(self, new: Object, old: Object | None, resource: Resource) -> Undo:
         """Allocate what ``new`` needs; the returned function gives it back if the write fails.

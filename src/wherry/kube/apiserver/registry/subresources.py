@@ -129,7 +129,7 @@ async def bind(backend: Backend, request: APIRequest) -> Single:
             raise errors.conflict("pods/binding", name, why)
         return _bound(old.object, target["name"], metadata)
 
-    stored = await change(backend, request, bound, internal("binding"), options)
+    stored = await change(backend, request, bound, internal("binding"), options, manage=False)
     return success(request.info.served, name, stored.object["metadata"]["uid"], 201)
 
 

@@ -98,19 +98,10 @@ async def update(backend: Backend, request: APIRequest) -> Single:
     present = records.cache.get(request.info.namespace, request.info.name)
     if present is None and kind.create_on_update and not aspect.subresource:
         if based_on:
-            raise records.conflict(
-                request.info.name,
-                f"StorageError: invalid object, Code: 4, Key: {_key(records, request)}, "
-                "ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
-                f"UID in precondition: {given['metadata'].get('uid', '')}, UID in object meta: ",
-            )
+            raise records.conflict(request.info.name)
         return Single(await insert(backend, request, given, options), kind, 201)
     stored = await change(backend, request, replaced, aspect, options)
     return Single(stored, kind)
-
-
-def _key(records: Records, request: APIRequest) -> str:
-    return records.resource.key(request.info.namespace, request.info.name)
 
 
 def check_name(request: APIRequest, o: Object) -> None:
@@ -148,48 +139,63 @@ async def change(
     Returns:
         The object as it is then; as it was, when nothing changed.
     """
+    info = request.info
+    async with backend.turn(info.served, info.namespace, info.name):
+        while True:
+            try:
+                return await _attempt(backend, request, make, aspect, options, manage=manage)
+            except Changed:
+                if attempts is not None:
+                    attempts -= 1
+                    if not attempts:
+                        raise backend.records(info.served).conflict(info.name) from None
+
+
+async def _attempt(
+    backend: Backend,
+    request: APIRequest,
+    make: Callable[[Stored], Object],
+    aspect: Aspect,
+    options: WriteOptions,
+    *,
+    manage: bool,
+) -> Stored:
+    """One round of `change`. Raises Changed where somebody else was quicker."""
     resource, name = request.info.served, request.info.name
     records = backend.records(resource)
     kind = records.kind
-    while True:
-        old = records.get(request.info.namespace, name)
-        new = make(old)
-        metadata = new["metadata"]
-        metadata.pop("selfLink", None)
-        await admit(
-            Attributes(
-                "UPDATE",
-                resource,
-                aspect.subresource,
-                request.info.namespace,
-                name,
-                request.user,
-                new,
-                old.object,
-                options.dry_run,
-            ),
-            backend.cache,
+    old = records.get(request.info.namespace, name)
+    new = make(old)
+    metadata = new["metadata"]
+    metadata.pop("selfLink", None)
+    await admit(
+        Attributes(
+            "UPDATE",
+            resource,
+            aspect.subresource,
+            request.info.namespace,
+            name,
+            request.user,
+            new,
+            old.object,
+            options.dry_run,
+        ),
+        backend.cache,
+    )
+    uid = metadata.get("uid")
+    if uid and uid != old.object["metadata"]["uid"]:
+        raise records.conflict(
+            name,
+            f"Precondition failed: UID in precondition: {uid}, "
+            f"UID in object meta: {old.object['metadata']['uid']}",
         )
-        uid = metadata.get("uid")
-        if uid and uid != old.object["metadata"]["uid"]:
-            raise records.conflict(
-                name,
-                f"Precondition failed: UID in precondition: {uid}, "
-                f"UID in object meta: {old.object['metadata']['uid']}",
-            )
-        aspect.prepare(kind, new, old.object)
-        check(kind, new, aspect.validate(kind, new, old.object))
-        if manage:
-            ownership.updated(resource, new, old.object, options.field_manager, aspect.subresource)
-        if unchanged(new, old):
-            return old
-        try:
-            return await _store(backend, records, new, old, dry_run=options.dry_run)
-        except Changed:
-            if attempts is not None:
-                attempts -= 1
-                if not attempts:
-                    raise records.conflict(name) from None
+    aspect.prepare(kind, new, old.object)
+    check(kind, new, aspect.validate(kind, new, old.object))
+    if manage:
+        ownership.updated(resource, new, old.object, options.field_manager, aspect.subresource)
+    if unchanged(new, old):
+        return old
+    return await _store(backend, records, new, old, dry_run=options.dry_run)
 
 
 async def _store(
