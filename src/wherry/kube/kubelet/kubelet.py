@@ -129,7 +129,6 @@ class Kubelet:
         await self._server.start()
         self._recorder.start()
         try:
-            await self._view.load()
             self._node.tell("Starting", "Starting kubelet.")
             self._services.start()
             await self._node.register()
@@ -187,6 +186,7 @@ class Kubelet:
     # pods
 
     async def _keep_pods(self) -> None:
+        await self._view.loaded.wait()
         await self._network_ready.wait()
         self._pods.add_handlers(
             on_add=self._pod_added, on_update=self._pod_updated, on_delete=self._pod_deleted

@@ -92,6 +92,7 @@ class RuntimeView:
         self._messages: dict[str, str] = {}
         self._by_pod: dict[str, set[str]] = {}
         self._ends: dict[str, asyncio.Event] = {}
+        self.loaded = asyncio.Event()  # what ran at the start is known
 
     async def load(self) -> None:
         """Take everything from the runtime anew."""
@@ -112,20 +113,23 @@ class RuntimeView:
             self._on_change(uid)
 
     async def follow(self) -> None:
-        """Follow the runtime's events until cancelled; ``load`` was called just before.
+        """Load everything, then follow the runtime's events until cancelled.
 
         Where the stream of events breaks, everything is loaded anew.
         """
         backoff = Backoff(0.1, 10)
         while True:
             try:
-                async for event in self._runtime.events():
+                # Listening begins before the list is taken, so that nothing falls between.
+                events = self._runtime.events()
+                await self.load()
+                self.loaded.set()
+                async for event in events:
                     backoff.reset()
                     await self._handle(event)
             except CRIError as error:
                 log.warning("the runtime's events broke off: %s", error)
             await asyncio.sleep(backoff.next())
-            await self.load()
 
     async def _handle(self, event: ContainerEvent) -> None:
         if event.container_id == event.pod_sandbox_id:

@@ -61,6 +61,7 @@ class PodWorker:
         self._volumes_due = True
         self._places: dict[str, Path] = {}
         self._waiting: dict[str, tuple[str, str]] = {}
+        self._not_before: dict[str, float] = {}  # loop time of a failed container's next try
         self._kills: dict[str, asyncio.Task[None]] = {}
         self._restarting: set[str] = set()
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
@@ -77,8 +78,7 @@ class PodWorker:
         if meta.is_deleting(pod):
             self.leave()
         elif old is None or _desired(old) != _desired(pod):
-            self._volumes_due = True
-            self.wake()
+            self.objects_changed()
         elif pod["spec"].get("readinessGates"):
             self.wake()
 
@@ -94,8 +94,9 @@ class PodWorker:
         self._wake.set()
 
     def objects_changed(self) -> None:
-        """A ConfigMap or Secret that the pod uses has changed."""
+        """A ConfigMap or Secret that the pod uses has changed, or its spec: try all anew."""
         self._volumes_due = True
+        self._not_before.clear()
         self.wake()
 
     async def stop(self) -> None:
@@ -250,6 +251,11 @@ class PodWorker:
         sandbox = runtime.ready_sandbox
         if sandbox is None:
             return
+        loop = asyncio.get_running_loop()
+        early = self._not_before.get(name, 0.0) - loop.time()
+        if early > 0:
+            self._wake_after(early)
+            return
         newest = self._parts.statuses.newest(pod)
         remembered = {**pod, "status": newest.get("status")}
         try:
@@ -259,6 +265,7 @@ class PodWorker:
         except StartFailed as failure:
             self._waiting[name] = (failure.reason, failure.message)
             if failure.retry_after is not None:
+                self._not_before[name] = loop.time() + failure.retry_after
                 self._wake_after(failure.retry_after)
             return
         self._waiting.pop(name, None)

@@ -233,11 +233,15 @@ class FakeRuntime:
     async def container_stats(self):
         return []
 
-    async def events(self) -> AsyncIterator[ContainerEvent]:
+    def events(self) -> AsyncIterator[ContainerEvent]:
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
         self._listeners.append(queue)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            self._listeners.remove(queue)
+
+        async def told() -> AsyncIterator[ContainerEvent]:
+            try:
+                while True:
+                    yield await queue.get()
+            finally:
+                self._listeners.remove(queue)
+
+        return told()
