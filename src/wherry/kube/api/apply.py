@@ -131,7 +131,7 @@ def apply(
         # Its fields came by client-side apply: the same hand, so there is nothing to resolve.
         result = _apply(resource, live, applied, me, force=True, now=now)
     if manager == "kubectl" and result is not live:
-        return _with_last_applied(result, live, applied)
+        return _with_last_applied(result, applied)
     return result
 
 
@@ -365,9 +365,9 @@ def _last_applied(resource: Resource, live: Object) -> Fields:
     return field_set(applied, merge_type(resource.schema)) if isinstance(applied, dict) else {}
 
 
-def _with_last_applied(merged: Object, live: Object, applied: Object) -> Object:
+def _with_last_applied(merged: Object, applied: Object) -> Object:
     """Keeps that note true where there is one, so that client-side apply can take over again."""
-    if LAST_APPLIED not in meta.annotations(live):
+    if LAST_APPLIED not in meta.annotations(merged):
         return merged
     metadata = {k: v for k, v in meta.metadata(applied).items() if k != "managedFields"}
     annotations = {k: v for k, v in meta.annotations(applied).items() if k != LAST_APPLIED}

@@ -264,7 +264,8 @@ def _fields(name: str) -> dict[str, tuple[type, Decoder]]:
     struct = name.rpartition(".")[2]
     fields = {}
     for key, part in schema.get("properties", {}).items():
-        taken = _typed(part, omit_empty=key not in required)
+        # An empty list of managed fields is the wish to forget them, so it is let through.
+        taken = _typed(part, omit_empty=key not in required and key != "managedFields")
         go = _GO_TYPES.get((struct, key))
         if go and taken.plain is str:
             taken = _Type(str, _scalar(scalars.string, go), str, go)

@@ -273,6 +273,11 @@ def test_managed_fields_are_taken_as_they_are():
     assert schema.decode(NODES, value).value["metadata"]["managedFields"] == [entry]
 
 
+def test_an_empty_list_of_managed_fields_is_let_through_as_the_wish_to_clear_them():
+    value = {"metadata": {"managedFields": [], "finalizers": []}}
+    assert schema.decode(NODES, value).value["metadata"] == {"managedFields": []}
+
+
 def test_kinds_without_a_resource_decode_by_their_definition():
     decoded = schema.decode_kind(
         "io.k8s.api.autoscaling.v1.Scale", "autoscaling/v1", "Scale", {"spec": {"replicas": 2}}
