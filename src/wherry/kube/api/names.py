@@ -266,7 +266,7 @@ def label_errors(labels: Mapping[str, str], field: str) -> list[FieldError]:
     errors = []
     for key, value in labels.items():
         errors += [invalid_value(field, key, why) for why in is_qualified_name(key)]
-        errors += [invalid_value(f"{field}", value, why) for why in is_label_value(value)]
+        errors += [invalid_value(field, value, why) for why in is_label_value(value)]
     return errors
 
 
