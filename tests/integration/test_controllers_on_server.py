@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import dataclasses
+import datetime
+import ipaddress
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
@@ -33,8 +40,9 @@ from wherry.kube.api.resources import (
 from wherry.kube.apiserver.authn import MASTERS, known
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import STRATEGIC_MERGE_PATCH, Client
+from wherry.kube.client.https import HTTPSTransport
 from wherry.kube.client.informer import Informer
-from wherry.kube.client.transport import Object
+from wherry.kube.client.transport import Object, Transport
 from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.sqlite import SQLiteStore
@@ -52,9 +60,12 @@ class World:
         self._pods = Informer(self.client, PODS)
         self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
+    def transport(self, user: str) -> Transport:
+        return self.server.transport(user)
+
     def start(self) -> None:
-        controllers = Client(self.server.transport("system:kube-controller-manager"))
-        scheduler = Client(self.server.transport("system:kube-scheduler"))
+        controllers = Client(self.transport("system:kube-controller-manager"))
+        scheduler = Client(self.transport("system:kube-scheduler"))
         self._running = [
             asyncio.ensure_future(run_controllers(controllers, self.options)),
             asyncio.ensure_future(run_scheduler(scheduler)),
@@ -196,6 +207,90 @@ def template(app: str = "web", image: str = "hello:1") -> Object:
     ports = [{"containerPort": 8080, "name": "http"}]
     containers = [{"name": "hello", "image": image, "ports": ports}]
     return {"metadata": {"labels": {"app": app}}, "spec": {"containers": containers}}
+
+
+class RemoteWorld(World):
+    """The same over HTTPS, each component with a token of its own."""
+
+    def __init__(self, server: APIServer, options: Options, url: str, ca: Path) -> None:
+        super().__init__(server, options)
+        self.url, self.ca = url, ca
+        self.transports: list[HTTPSTransport] = []
+
+    def transport(self, user: str) -> Transport:
+        self.transports.append(HTTPSTransport(self.url, ca=self.ca, token=user))
+        return self.transports[-1]
+
+    async def stop(self) -> None:
+        await super().stop()
+        await asyncio.gather(*(transport.close() for transport in self.transports))
+        self.transports.clear()
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    moment = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(moment - datetime.timedelta(minutes=1))
+        .not_valid_after(moment + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = directory / "tls.crt", directory / "tls.key"
+    cert_file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return cert_file, key_file
+
+
+async def test_components_apart_from_the_server_survive_its_restart(tmp_path: Path):
+    cert, key = certificate(tmp_path)
+    store = await SQLiteStore.open(tmp_path / "state.db")
+    users = ("system:kube-controller-manager", "system:kube-scheduler")
+    config = APIServerConfig(
+        advertise_address="127.0.0.1",
+        port=0,
+        service_cidr="10.96.0.0/16",
+        tls_cert=cert,
+        tls_key=key,
+        listen_host="127.0.0.1",
+        tokens={user: known(user) for user in users},
+    )
+    server = APIServer(config, store)
+    await server.open()
+    port = await server.serve()
+    world = RemoteWorld(server, Options(), f"https://127.0.0.1:{port}", cert)
+    async with world:
+        await world.node("n1")
+        await world.client.create(DEPLOYMENTS, deployment(), "default")
+        await world.rolled_out("web")
+        await world._pods.stop()
+        await server.close()
+
+        again = APIServer(dataclasses.replace(config, port=port), store)
+        await again.open()
+        world.server = again
+        world.client.transport = again.transport(known("admin", (MASTERS,)))
+        world._pods.start()
+        assert await again.serve() == port
+        await world.client.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 5}}, "default")
+        await world.rolled_out("web")
+    await again.close()
+    await store.close()
 
 
 @pytest.fixture

@@ -120,7 +120,6 @@ class FakeAPI:
                 elif before:
                     yield "DELETED", object
             if seen < self.revision:
-                seen = self.revision
                 continue
             async with self._changed:
                 while self.revision <= seen and self._broken == broken:

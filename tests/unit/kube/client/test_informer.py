@@ -112,6 +112,18 @@ async def test_a_compacted_revision_leads_to_a_new_list_that_reports_what_vanish
     ]
 
 
+async def test_an_answer_nobody_expected_leads_to_a_new_list(api, informer):
+    client = Client(api)
+    informer.start()
+    await informer.reached(await client.create(CONFIG_MAPS, config_map("a")))
+    made = await client.create(CONFIG_MAPS, config_map("b"))
+    made["metadata"]["resourceVersion"] = "nonsense"
+    await asyncio.sleep(0.01)
+    made["metadata"]["resourceVersion"] = "2"
+    await asyncio.wait_for(informer.reached(made), 1)
+    assert len(informer) == 2
+
+
 async def test_a_server_that_is_not_there_yet_is_found_soon(api):
     down = True
 

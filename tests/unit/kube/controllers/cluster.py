@@ -94,13 +94,14 @@ class Cluster:
         while True:
             namespace, name = await self._queue.get()
             pod = self.api.get(PODS, name, namespace)
-            if pod is None:
+            if pod is None or (finished(pod) and not meta.is_deleting(pod)):
                 continue
-            with contextlib.suppress(StatusError, ConnectionError):
+            with contextlib.suppress(StatusError):
                 if meta.is_deleting(pod):
                     await self.client.delete(PODS, name, namespace, grace=0)
                 elif not ready(pod) and not self.hold(pod):
-                    await self.client.update_status(PODS, {**pod, "status": READY()})
+                    patch = {"status": READY()}
+                    await self.client.patch(PODS, name, patch, namespace, subresource="status")
 
 
 def READY(**more: Any) -> Object:
@@ -111,6 +112,10 @@ def READY(**more: Any) -> Object:
         "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}],
         **more,
     }
+
+
+def finished(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def ready(pod: Object) -> bool:

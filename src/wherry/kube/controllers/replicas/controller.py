@@ -38,6 +38,8 @@ class ReplicaController(Controller):
         # Deletion was asked for and has not shown yet. The creation of a pod is waited for;
         # its deletion need not be, as a uid that was removed never comes back.
         self.removed: set[str] = set()
+        self.doubtful: set[str] = set()
+        """Owners for whom a pod may have been made although the answer was lost."""
         self.owners = self.watch(self.resource)
         self.owners.add_indexer("uid", lambda owner: (meta.uid(owner),))
         self.owners.add_indexer("controller", by_controller)
@@ -95,7 +97,11 @@ class ReplicaController(Controller):
     async def sync(self, key: str) -> None:
         owner = self.owners.get(*split_key(key))
         if owner is None:
+            self.doubtful.discard(key)
             return
+        if key in self.doubtful:
+            await self._resolve_doubt(owner)
+            self.doubtful.discard(key)
         selector = self.selector(owner)
         owned = await claim_dependents(self.client, owner, self.resource, selector, self.pods)
         failure: tuple[str, str] | None = None
@@ -141,6 +147,9 @@ class ReplicaController(Controller):
                 if not namespace_is_leaving(error):
                     self._tell(owner, WARNING, "FailedCreate", f"Error creating: {error}")
                 raise
+            except ConnectionError:
+                self.doubtful.add(meta.key(owner))
+                raise
             self._tell(owner, NORMAL, "SuccessfulCreate", f"Created pod: {meta.name(pod)}")
             await self.seen(PODS, pod)
 
@@ -148,6 +157,13 @@ class ReplicaController(Controller):
         if namespace_is_leaving(error):
             return None
         return error
+
+    async def _resolve_doubt(self, owner: Object) -> None:
+        """Ask the server which pods there are, and wait until the informer shows them all."""
+        answer = await self.client.list(PODS, meta.namespace(owner))
+        for pod in answer["items"]:
+            if meta.is_controlled_by(pod, owner):
+                await self.seen(PODS, pod)
 
     async def _delete(self, owner: Object, surplus: Sequence[Object]) -> Exception | None:
         async def delete(pod: Object) -> None:
