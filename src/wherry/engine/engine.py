@@ -29,6 +29,8 @@ from wherry.runtime.types import ExitStatus
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+# So long a daemon that was told to end waits for what is under way, in seconds.
+CLOSE_TIMEOUT = 3.0
 # Programs whose versions `docker version` shows, in the order of preference of the runtimes.
 _COMPONENTS = ("crun", "runc", "conmon", "catatonit")
 
@@ -123,9 +125,11 @@ class Engine:
         """Finish what is under way and let go; containers go on running."""
         if self._server is not None:
             await self._server.close()
-        while self._calls:
-            await asyncio.wait(self._calls)
-        await self.containers.close()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=CLOSE_TIMEOUT)
+        for call in self._calls:
+            call.cancel()
+        await self.containers.close(CLOSE_TIMEOUT)
         await self.networks.close()
         await self.runtime.close()
 

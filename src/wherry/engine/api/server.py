@@ -103,7 +103,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         # A handler is cancelled when its client leaves; those that must not be say so themselves.
         self._runner = web.AppRunner(
-            application(engine), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+            application(engine), access_log=None, handler_cancellation=True, shutdown_timeout=0.2
         )
         self._path: Path | None = None
 

@@ -18,6 +18,7 @@ from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, EngineError, NotFound
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
+from wherry.engine.network.network import PREDEFINED
 
 # Joining a container by name means that container, whatever it is called later.
 _JOINING = ("NetworkMode", "IpcMode", "PidMode")
@@ -191,8 +192,10 @@ def _endpoints(request: CreateRequest, mode: str) -> dict[str, Endpoint]:
         return {}
     settings = request.endpoints.get(mode) or request.endpoints.get("default") or {}
     wanted = (settings.get("IPAMConfig") or {}).get("IPv4Address") or ""
-    if wanted and mode in ("bridge", "host", "none"):
+    if wanted and mode in PREDEFINED:
         raise BadParameter("user specified IP address is supported on user defined networks only")
+    if settings.get("Aliases") and mode in PREDEFINED:
+        raise BadParameter("network-scoped aliases are only supported for user-defined networks")
     return {
         mode: Endpoint(
             mode,

@@ -85,16 +85,28 @@ class Lifecycle:
         if not task.cancelled() and (error := task.exception()):
             log.error("in the background: %s", error, exc_info=error)
 
-    async def close(self) -> None:
-        """Let what is under way come to its end; start nothing more."""
+    async def close(self, timeout: float) -> None:
+        """Start nothing more, and let what is under way come to its end.
+
+        What takes longer than ``timeout`` seconds is left as a kill would leave it.
+        """
         self._closing = True
         for container in self.store.all():
             if container.restart_timer:
                 container.restart_timer.cancel()
-        for attendant in self._attendants:
-            attendant.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+        for task in self._tasks | self._attendants:
+            task.cancel()
         while tasks := self._tasks | self._attendants:
             await asyncio.wait(tasks)
+
+    def note(self, container: Container, *, durable: bool = False) -> None:
+        """Write down what has become of it. A full disk must not keep a container from ending."""
+        try:
+            self.store.save(container, durable=durable)
+        except OSError as error:
+            log.error("cannot write down the state of %s: %s", container.id[:12], error)
 
     def publish(
         self, container: Container, action: str, attributes: dict[str, str] | None = None
@@ -147,7 +159,7 @@ class Lifecycle:
         state.running, state.restarting, state.oom_killed = True, False, False
         state.pid, state.exit_code = pid, 0
         state.started_at, state.finished_at = started_at, 0
-        self.store.save(container, durable=False)
+        self.note(container)
         self.publish(container, "start")
         if run.status is not None:
             self._note_end(container, run, run.status)
@@ -220,7 +232,6 @@ class Lifecycle:
             if not waiting.done():
                 waiting.set_result(None)
         await self.give_back(container)
-        self.store.save(container)
         run.settled.set()
         wake(container.exit_waiters, code)
         self.publish(container, "die", {"exitCode": str(code)})
@@ -233,30 +244,26 @@ class Lifecycle:
     def exited(self, status: ExitStatus) -> None:
         """The runtime tells that a container's process has ended."""
         container = self.store.find(status.id)
-        if container is None or container.run is None:
-            return
+        if container is None or container.run is None or self._closing:
+            return  # (the next daemon will find it)
         container.run.status = status
         if container.state.running and not container.state.restarting:
             self._note_end(container, container.run, status)
 
     def _note_end(self, container: Container, run: Run, status: ExitStatus) -> None:
         state = container.state
-        again = (
-            not container.keep
-            and not self._closing
-            and restart.wanted(
-                container.host_config["RestartPolicy"],
-                exit_code=status.exit_code,
-                stopped_by_user=container.manually_stopped,
-                restarts=container.restart_count,
-            )
+        again = not container.keep and restart.wanted(
+            container.host_config["RestartPolicy"],
+            exit_code=status.exit_code,
+            stopped_by_user=container.manually_stopped,
+            restarts=container.restart_count,
         )
         state.running = state.restarting = again
         state.paused, state.pid = False, 0
         state.exit_code, state.oom_killed = status.exit_code, status.oom_killed
         state.finished_at = status.finished_at
         # On disk before the runtime forgets how it ended.
-        self.store.save(container, durable=False)
+        self.note(container)
         remove = container.auto_remove and not container.keep
         self.spawn(self._settle(container, run, again=again, remove=remove))
 
@@ -301,8 +308,7 @@ class Lifecycle:
             complete = False
             log.error("cleaning up after %s: %s", container.id[:12], error)
         container.holding = not complete
-        if container.home.exists():
-            self.store.save(container, durable=False)
+        self.note(container)
 
     @staticmethod
     def _unmount(container: Container) -> None:
@@ -345,7 +351,7 @@ class Lifecycle:
             container.restart_timer.cancel()
             container.restart_timer = None
         container.state.running = container.state.restarting = False
-        self.store.save(container)
+        self.note(container, durable=True)
         return True
 
     # ---- stop and kill
@@ -367,7 +373,7 @@ class Lifecycle:
         if timeout is None:
             given = container.config.get("StopTimeout")
             timeout = DEFAULT_STOP_TIMEOUT if given is None else given
-        self.store.save(container)
+        self.note(container, durable=True)
         await self._signal(container, number)
         if not await self._settled(container, None if timeout < 0 else float(timeout)):
             await self._kill_hard(container)
@@ -384,7 +390,7 @@ class Lifecycle:
         container.manually_stopped = True
         if await self._give_up_restart(container):
             return
-        self.store.save(container)
+        self.note(container, durable=True)
         if signal == signals.KILL:
             await self._kill_hard(container)
         else:
@@ -484,10 +490,13 @@ class Lifecycle:
         if container.holding:
             await self.give_back(container)
         container.state.dead = True
-        self.store.save(container, durable=False)
-        await asyncio.to_thread(shutil.rmtree, container.home)
+        self.note(container)
+        try:
+            await asyncio.to_thread(shutil.rmtree, container.home)
+        except OSError as error:
+            raise EngineError(f"unable to remove filesystem for {container.id}: {error}") from error
         self.store.discard(container)
-        await self.images.release(container.image_id)
+        self.spawn(self.images.release(container.image_id))
         self.publish(container, "destroy")
         wake(container.exit_waiters, container.state.exit_code)
         wake(container.removal_waiters, container.state.exit_code)

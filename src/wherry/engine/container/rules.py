@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wherry.engine.container import signals
-from wherry.engine.errors import BadParameter
+from wherry.engine.errors import BadParameter, NotImplementedByEngine
 
 MINIMUM_MEMORY = 6 << 20
 LOG_DRIVERS = ("json-file", "local", "none")
@@ -27,10 +27,41 @@ def check(config: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
     _check_namespaces(host)
     _check_security(host)
     _check_ports(config, host)
+    _check_present(host)
     driver = host["LogConfig"].get("Type") or "json-file"
     if driver not in LOG_DRIVERS:
         raise BadParameter(f"logger: no log driver named '{driver}' is registered")
-    return check_resources(host)
+    warnings = check_resources(host)
+    if (config.get("Healthcheck") or {}).get("Test") not in (None, [], ["NONE"]):
+        warnings.append("this version of Wherry does not run health checks")
+    return warnings
+
+
+def _check_present(host: Mapping[str, Any]) -> None:
+    """Refuse what this engine does not have, rather than leave it out in silence."""
+    for field, what in (("VolumesFrom", "--volumes-from"), ("Links", "--link")):
+        if host[field]:
+            raise NotImplementedByEngine(f"{what} is not available in this version of Wherry")
+    for request in host["DeviceRequests"] or []:
+        raise BadParameter(
+            f'could not select device driver "{request.get("Driver") or ""}" '
+            f"with capabilities: {_go_lists(request.get('Capabilities') or [])}"
+        )
+    if host.get("StorageOpt"):
+        raise BadParameter(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+        )
+    if host["Isolation"] not in ("", "default"):
+        raise BadParameter(f"invalid isolation mode: {host['Isolation']}")
+    if host["Runtime"] not in ("", "runc", "crun"):
+        raise BadParameter(f"unknown or invalid runtime name: {host['Runtime']}")
+
+
+def _go_lists(value: Any) -> str:
+    """Lists as Go prints them: blanks between the elements, no quotes."""
+    if isinstance(value, list):
+        return "[" + " ".join(map(_go_lists, value)) + "]"
+    return str(value)
 
 
 def _check_config(config: Mapping[str, Any]) -> None:

@@ -58,9 +58,9 @@ class Containers:
         """Read the containers and take up what runs."""
         await recovery.recover(self.lifecycle)
 
-    async def close(self) -> None:
-        """Let what is under way end; the containers go on."""
-        await self.lifecycle.close()
+    async def close(self, timeout: float) -> None:
+        """Let what is under way end, within ``timeout`` seconds; the containers go on."""
+        await self.lifecycle.close(timeout)
 
     def get(self, reference: str) -> Container:
         """One container."""
