@@ -23,7 +23,6 @@ import contextlib
 import ctypes
 import logging
 import os
-import shutil
 import stat
 import tempfile
 import threading
@@ -72,7 +71,8 @@ class Content:
     def open(self, blobs: Collection[str], layers: Collection[str]) -> None:
         """Take stock of the content named here; anything else is what a kill has left behind."""
         make_private(self.root)
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        if self.temporary.exists():
+            remove_tree(self.temporary)
         for directory in (self._trash, self._blobs_dir, self._layers_dir):
             make_private(directory)
         self.empty.mkdir(mode=0o755, exist_ok=True)
@@ -133,7 +133,7 @@ class Content:
         finally:
             with self._lock:
                 self._pinned -= lease.pinned
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch)
 
     # Sweeping
 
@@ -157,7 +157,7 @@ class Content:
     def empty_trash(self) -> None:
         """Delete what ``collect`` has moved aside."""
         for directory in self._trash.iterdir():
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
 
     def _layer_path(self, chain: str) -> Path:
         return self._layers_dir / chain.removeprefix("sha256:")
@@ -253,6 +253,25 @@ class Lease:
         if not self.pinned[name]:
             self.pinned[name] = 1
             self._content._pinned[name] += 1
+
+
+def remove_tree(directory: Path) -> None:
+    """Delete a directory of ours that nobody else knows.
+
+    ``shutil.rmtree`` guards against names being exchanged meanwhile, and takes five times as long.
+    """
+    pending, emptied = [str(directory)], []
+    while pending:
+        current = pending.pop()
+        emptied.append(current)
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    os.unlink(entry.path)  # noqa: PTH108  a Path each would cost more than this
+    for path in reversed(emptied):
+        os.rmdir(path)  # noqa: PTH106
 
 
 def _sync_file(path: Path) -> None:
