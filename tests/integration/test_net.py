@@ -295,6 +295,23 @@ async def test_a_later_daemon_takes_published_ports_up_again(net: Net, firewall:
     later.close()
 
 
+async def test_datagrams_follow_a_port_to_its_new_container(net: Net, firewall: Firewall) -> None:
+    port = free_port()
+    kind = socket.SOCK_DGRAM
+    with namespaces.enter(net.outside):
+        client = socket.socket(socket.AF_INET, kind)
+    client.settimeout(2)
+    client.connect((net.host, port))
+    for container in (net.a, net.b):
+        binding = PortBinding("udp", "", port, net.addresses[container], 80)
+        await firewall.publish(binding)
+        with serving(container, 80, kind):
+            client.send(b"?")
+            assert (await asyncio.to_thread(client.recv, 100)).decode() == net.outside_address
+        await firewall.unpublish(binding)
+    client.close()
+
+
 async def test_bridges_do_not_see_each_other(net: Net, firewall: Firewall) -> None:
     await firewall.setup({net.bridge: net.subnet, net.uplink: net.outside_range})
     with serving(net.outside, 80, socket.SOCK_STREAM), pytest.raises(OSError):

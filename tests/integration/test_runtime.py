@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -400,7 +404,8 @@ async def test_a_killed_monitor_ends_its_container(bench: Bench) -> None:
     os.kill(monitor, signal.SIGKILL)
     assert (await bench.ended(id)).exit_code == 137
     await bench.runtime.delete(id)
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()
+    assert pid is not None
+    assert not lives(pid)
 
 
 async def test_limits_are_set_changed_and_counted(bench: Bench) -> None:
@@ -494,6 +499,89 @@ async def test_a_privileged_container_sees_devices_and_may_write_sysctls(bench: 
     )
     code, output = await bench.run(process=process, privileged=True, seccomp=None)
     assert (code, output) == (0, b"renamed\n")
+
+
+def start_and_kill(command: list[object], delay: float) -> None:
+    """Kill a program so many seconds after its first word."""
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read(1)
+        time.sleep(delay)
+        child.kill()
+
+
+async def test_a_daemon_killed_in_the_midst_of_a_create_leaves_nothing(bench: Bench) -> None:
+    script = Path(__file__).with_name("create_containers.py")
+    await bench.runtime.close()
+    for delay in (0.0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03):
+        spec = bench.spec("sleep", "1000")
+        arguments = [sys.executable, script, bench.tmp, bench.name, bench.program]
+        await asyncio.to_thread(start_and_kill, [*arguments, spec.id, spec.rootfs], delay)
+        bench.runtime = bench.make()
+        await bench.runtime.open()
+        assert await bench.runtime.recover([spec.id]) == {spec.id: None}
+        assert [name for name in os.listdir(bench.tmp / "run") if len(name) == 64] == []
+        assert os.listdir(bench.tmp / "run/oci") == []
+        for tree in cgroups.discover().trees:
+            assert not (tree / bench.name.lstrip("/") / spec.id).exists()
+        assert processes_with(spec.id) == []
+        await bench.runtime.close()
+    await bench.runtime.open()
+
+
+def appears(path: Path) -> None:
+    """Return when there is a file at ``path``."""
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; whoever adopted it may take its time to bury it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def processes_with(id: str) -> list[bytes]:
+    """The command lines that name a container."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if id.encode() in (line := path.read_bytes()):
+                found.append(line)
+    return found
+
+
+async def test_what_shares_the_hosts_pids_ends_with_its_first_process(bench: Bench) -> None:
+    id = await bench.create("sh", "-c", "sleep 1000 & echo $!; exit 3", pid_namespace="host")
+    stream = await bench.runtime.attach(id, stdin=False)
+    await bench.runtime.start(id)
+    _, data = await stream.read()
+    assert (await bench.ended(id)).exit_code == 3
+    await bench.runtime.delete(id)
+    assert not lives(int(data))
+
+
+async def test_a_log_goes_on_in_a_new_file(bench: Bench) -> None:
+    id = await bench.create("cat", stdin_open=True)
+    stream = await bench.runtime.attach(id)
+    await bench.runtime.start(id)
+    log = bench.tmp / f"{id}.log"
+    await stream.write(b"before\n")
+    await stream.read()
+    log.rename(log.with_suffix(".1"))
+    await bench.runtime.reopen_log(id)
+    await asyncio.to_thread(appears, log)
+    await stream.write(b"after\n")
+    await stream.read()
+    assert "before" in log.with_suffix(".1").read_text()
+    assert "after" in log.read_text()
+    await bench.runtime.delete(id)
+    with pytest.raises(RuntimeFailure):
+        await bench.runtime.reopen_log(id)
 
 
 async def test_destroy_all_ends_and_removes_everything_offline(bench: Bench) -> None:

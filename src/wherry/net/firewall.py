@@ -6,16 +6,20 @@ Whatever others have in their tables is left alone.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wherry.net import links
+from wherry.net import conntrack, links
 from wherry.net.nft import Nftables, NftError
+
+log = logging.getLogger(__name__)
 
 _ANY = "0.0.0.0"
 _PUBLISHED, _PUBLISHED_AT = "published", "published-at"
@@ -92,6 +96,14 @@ class Firewall:
         Raises:
             NftError: the kernel refuses.
         """
+        listed = await self._nft.run_json([{"list": {"chains": {"family": "ip"}}}])
+        for chain in dropping(listed):
+            log.warning(
+                "the rules of others drop what is forwarded unless they allow it (%s): containers "
+                "may not reach the outside, nor be reached from there, before that allows %s",
+                chain,
+                ", ".join(networks),
+            )
         await self._nft.run(
             table_script(
                 self._table,
@@ -154,6 +166,8 @@ class Firewall:
         if script := closing(self._table, elements, binding):
             await self._nft.run(script)
             del elements[binding.element]
+            if binding.protocol == "udp":
+                await asyncio.to_thread(_forget, binding)
         self._release(binding)
 
     def _release(self, binding: PortBinding) -> None:
@@ -174,6 +188,27 @@ class Firewall:
         """Give the ports back to other programs; the rules stay for the containers that stay."""
         for binding in tuple(self._reserved):
             self._release(binding)
+
+
+def _forget(binding: PortBinding) -> None:
+    """Datagrams of a client follow the translation its first one got; end that."""
+    conntrack.forget(
+        "udp",
+        lambda flow: (
+            flow.destination_port == binding.host_port
+            and flow.answered_from == (binding.container_ip, binding.container_port)
+        ),
+    )
+
+
+def dropping(listed: Mapping[str, Any]) -> list[str]:
+    """The chains in libnftables' listing that drop what is forwarded by default."""
+    chains = (entry["chain"] for entry in listed["nftables"] if "chain" in entry)
+    return [
+        f"table {chain['table']}, chain {chain['name']}"
+        for chain in chains
+        if chain.get("hook") == "forward" and chain.get("policy") == "drop"
+    ]
 
 
 def opening(table: str, elements: Mapping[Element, str], binding: PortBinding) -> str:

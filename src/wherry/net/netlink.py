@@ -137,11 +137,11 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 class Connection:
-    """A routing socket in the network namespace of the thread that makes it; a context manager."""
+    """A netlink socket in the network namespace of the thread that makes it; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
         )
         self._socket.bind((0, 0))
         self._sequence = 0

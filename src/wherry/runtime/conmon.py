@@ -30,6 +30,7 @@ class Monitor:
     terminal: bool
     stdin_open: bool
     stdin_once: bool
+    shares_pids: bool  # its first process' end does not end the others
     command: list[str]
     rootfs: str
 
@@ -97,6 +98,10 @@ def parse_sync(data: bytes) -> tuple[int, str]:
         return -1, line.decode(errors="replace")
     pid = int(message.get("data", message.get("pid", -1)))
     return pid, str(message.get("message", ""))
+
+
+REOPEN_LOG = b"2 0 0\n"
+"""What the ``ctl`` FIFO takes to begin the log anew under its name, after the old was moved."""
 
 
 def resize_command(width: int, height: int) -> bytes:

@@ -87,7 +87,9 @@ class Held:
         if self.ended.done():
             return
         self._forget()
-        if not self.has_exit_code:
+        # A monitor that was killed leaves a container that nobody holds; one in the pid namespace
+        # of others leaves what it started.
+        if not self.has_exit_code or self.monitor.shares_pids:
             cgroups.kill(self._layout, self.monitor.cgroup)
         status = self.exit_status()
         self.ended.set_result(status)

@@ -23,7 +23,7 @@ from wherry.host.readiness import readable
 from wherry.runtime import bundle, cgroups, conmon, exec, oci, seccomp, usage
 from wherry.runtime.held import Held, read_exit_file
 from wherry.runtime.rootfs import mounts_below, unmount
-from wherry.runtime.streams import ContainerStream, ExecProcess
+from wherry.runtime.streams import ContainerStream, ExecProcess, control
 from wherry.runtime.types import (
     ContainerSpec,
     ExitStatus,
@@ -68,12 +68,14 @@ class Runtime:
         """Find the programs, look at the machine, make the directories and the monitors' group.
 
         Raises:
-            RuntimeFailure: a program is missing.
+            RuntimeFailure: a program, or the kernel's cgroups, are missing.
         """
         exits = self._state_dir / "exits"
         for directory in (exits, self._run_dir, self._run_dir / "oci"):
             make_private(directory)
         layout = cgroups.discover()
+        if not layout.trees:
+            raise RuntimeFailure(f"no cgroups are mounted at {cgroups.ROOT}")
         program = oci.find((self._program,) if self._program else ("crun", "runc"))
         if program.name == "crun":
             try:
@@ -166,6 +168,7 @@ class Runtime:
                     terminal=spec.process.terminal,
                     stdin_open=spec.stdin_open,
                     stdin_once=spec.stdin_once,
+                    shares_pids=spec.pid_namespace is not None,
                     command=list(spec.process.args),
                     rootfs=str(spec.rootfs),
                 )
@@ -255,6 +258,15 @@ class Runtime:
             return held.attach(stdin=stdin)
         except OSError as error:
             raise RuntimeFailure(f"container {id} does not run") from error
+
+    async def reopen_log(self, id: str) -> None:
+        """Go on in a new file under the log's name; whoever rotates has moved the old one away.
+
+        Raises:
+            RuntimeFailure: the container does not run.
+        """
+        if not control(self._get(id).bundle, conmon.REOPEN_LOG):
+            raise RuntimeFailure(f"container {id} does not run")
 
     async def exec(self, id: str, process: ProcessSpec, *, stdin: bool) -> ExecProcess:
         """Execute one more process in the container.
@@ -351,7 +363,8 @@ class Runtime:
 
     def remove_cgroup_root(self) -> None:
         """Remove the instance's groups, and the hugetlb tree where no other instance uses it."""
-        cgroups.remove(self._space.layout, self._cgroup_root)
+        if not cgroups.remove(self._space.layout, self._cgroup_root):
+            log.warning("processes are left in the cgroup %s", self._cgroup_root)
         cgroups.release_hugetlb()
 
 

@@ -27,6 +27,27 @@ _CHUNK = 1 << 18
 _STREAMS = {2: 1, 3: 2}  # conmon's numbers of stdout and stderr, and ours
 
 
+def control(bundle: Path, command: bytes) -> bool:
+    """Give the monitor of ``bundle`` a command; False where it has ended.
+
+    Raises:
+        OSError: for any other reason.
+    """
+    try:
+        descriptor = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENXIO):
+            return False
+        raise
+    try:
+        os.write(descriptor, command)
+    except BrokenPipeError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 class ContainerStream:
     """A connection to a container's monitor (conmon's attach socket).
 
@@ -158,18 +179,7 @@ class ContainerStream:
 
     async def resize(self, width: int, height: int) -> None:
         """Tell the terminal its size in characters."""
-        try:
-            descriptor = os.open(self._bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENXIO):
-                return  # the container has ended
-            raise
-        try:
-            os.write(descriptor, conmon.resize_command(width, height))
-        except BrokenPipeError:
-            return
-        finally:
-            os.close(descriptor)
+        control(self._bundle, conmon.resize_command(width, height))
 
     async def wait(self) -> int:
         """The container's exit code, when it has ended."""

@@ -22,7 +22,6 @@ from wherry.runtime import cgroups
 from wherry.runtime.cgroups import Layout
 from wherry.runtime.conmon import Monitor
 from wherry.runtime.oci import OCIRuntime
-from wherry.runtime.types import RuntimeFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +88,13 @@ class Workspace:
                 await self._kill_group(cgroup)
             # Their container is gone, so the monitors end by themselves, exit code written.
             await end(self.monitor_pids(id), None)
-        if self.oci.knows(id):
-            try:
-                await self.oci.call("delete", "--force", id)
-            except RuntimeFailure:
-                if self.oci.knows(id):
-                    raise
-        if bundle.exists():
             if cgroup:
                 await self._remove_group(cgroup)
+        # All that is left of an ended container whose group is gone is the runtime's own note of
+        # it; its ``delete`` would do no more, but take a process for it.
+        for directory in (self.oci.root / id, bundle):
             with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(bundle)
+                shutil.rmtree(directory)
         if not keep_exit:
             self.exit_file(id).unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ from wherry.net.firewall import (
     PortBinding,
     PortTaken,
     closing,
+    dropping,
     opening,
     read_elements,
     reserve,
@@ -112,6 +113,14 @@ def test_the_table_carries_what_is_published_and_masks_only_what_leaves() -> Non
     assert 'oifname "w0" ip saddr' not in script
     without = table_script("t", networks, {}, unmasqueraded=[], bridge_netfilter=False)
     assert 'oifname "w0" ip saddr 10.0.0.0/24 ct status dnat masquerade' in without
+
+
+def test_chains_of_others_that_drop_are_found() -> None:
+    chain = {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward"}
+    listing = {"nftables": [{"metainfo": {}}, {"chain": chain | {"policy": "drop"}}]}
+    assert dropping(listing) == ["table filter, chain FORWARD"]
+    assert dropping({"nftables": [{"chain": chain | {"policy": "accept"}}]}) == []
+    assert dropping({"nftables": [{"chain": {"table": "t", "name": "plain"}}]}) == []
 
 
 def test_no_networks_make_a_table_as_well() -> None:

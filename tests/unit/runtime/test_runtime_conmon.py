@@ -15,6 +15,7 @@ MONITOR = conmon.Monitor(
     terminal=False,
     stdin_open=True,
     stdin_once=True,
+    shares_pids=False,
     command=["cat"],
     rootfs="/r",
 )

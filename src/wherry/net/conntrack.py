@@ -1,0 +1,86 @@
+"""The kernel's memory of connections, where it must forget some.
+
+A translation is decided by the first packet of a connection. Datagrams have no connections: a
+client that goes on sending keeps the translation of its first one for ever, also when that leads to
+a container which has gone. The messages are those of linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wherry.net import netlink
+from wherry.net.netlink import NLM_F_DUMP, Connection, attribute
+
+_NETFILTER = 12  # the netlink family; Python has no name for it
+_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+_HEADER = struct.Struct("=BBH")
+_ORIGINAL, _REPLY = 1, 2
+_IP, _PROTOCOL = 1, 2
+_SOURCE, _DESTINATION = 1, 2
+_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
+_NESTED = 0x8000
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A connection as the client sees it, and whence it is really answered (address, port)."""
+
+    protocol: str
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+    answered_from: tuple[str, int]
+
+
+def read(body: bytes) -> Flow | None:
+    """The flow in a message of the kernel; None for a protocol without ports."""
+    values = netlink.attributes(body[_HEADER.size :])
+    try:
+        protocol, source, source_port, destination, port = _tuple(values[_ORIGINAL])
+        _, reply_source, reply_port, _, _ = _tuple(values[_REPLY])
+    except KeyError:
+        return None
+    if protocol not in _PROTOCOLS:
+        return None
+    answered = (reply_source, reply_port)
+    return Flow(_PROTOCOLS[protocol], source, source_port, destination, port, answered)
+
+
+def _tuple(data: bytes) -> tuple[int, str, int, str, int]:
+    parts = netlink.attributes(data)
+    addresses, ports = netlink.attributes(parts[_IP]), netlink.attributes(parts[_PROTOCOL])
+    return (
+        ports[_NUMBER][0],
+        socket.inet_ntoa(addresses[_SOURCE]),
+        int.from_bytes(ports[_SOURCE_PORT], "big"),
+        socket.inet_ntoa(addresses[_DESTINATION]),
+        int.from_bytes(ports[_DESTINATION_PORT], "big"),
+    )
+
+
+def forget(protocol: str, matches: Callable[[Flow], bool]) -> int:
+    """Forget the flows of ``protocol`` that match; returns how many there were.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    everything = _HEADER.pack(socket.AF_INET, 0, 0)
+    count = 0
+    with Connection(_NETFILTER) as connection:
+        for body in connection.ask(_GET, everything, NLM_F_DUMP):
+            flow = read(body)
+            if flow is None or flow.protocol != protocol or not matches(flow):
+                continue
+            original = netlink.attributes(body[_HEADER.size :])[_ORIGINAL]
+            # It may have ended by itself since it was listed.
+            with contextlib.suppress(FileNotFoundError):
+                connection.change(_DELETE, everything + attribute(_ORIGINAL | _NESTED, original))
+                count += 1
+    return count
