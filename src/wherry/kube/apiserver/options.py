@@ -14,6 +14,7 @@ import orjson
 
 from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
+from wherry.kube.api.schema import decode_kind
 from wherry.kube.api.selectors import FieldSelector, LabelSelector, parse_fields, parse_labels
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.request import Query
@@ -279,6 +280,10 @@ def parse_write_options(query: Query, kind: str, user_agent: str) -> WriteOption
     )
 
 
+DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+"""The name of their definition."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
     """``policy`` is "", Orphan, Background or Foreground."""
@@ -292,6 +297,19 @@ class DeleteOptions:
     def as_object(self) -> Object:
         """As the kinds' rules read it."""
         return {} if self.grace is None else {"gracePeriodSeconds": self.grace}
+
+
+def _decoded_delete_options(body: Any) -> Object:
+    """The body, its types checked. Clients call its group version by that of the resource."""
+    if isinstance(body, dict):
+        kind = body.get("kind") or "DeleteOptions"
+        if kind != "DeleteOptions":
+            raise bad_request(
+                f"decoded object cannot be converted to DeleteOptions: it is a {kind}"
+            )
+        body = {k: v for k, v in body.items() if k not in ("kind", "apiVersion")}
+    decoded: Object = decode_kind(DELETE_OPTIONS, "v1", "DeleteOptions", body).value
+    return decoded
 
 
 def parse_delete_options(body: Any, query: Query) -> DeleteOptions:
@@ -308,25 +326,10 @@ def parse_delete_options(body: Any, query: Query) -> DeleteOptions:
         }
         if query.has("orphanDependents"):
             body["orphanDependents"] = query.flag("orphanDependents")
-    if not isinstance(body, dict):
-        raise bad_request("the body of a delete request must be DeleteOptions")
-    if (kind := body.get("kind", "DeleteOptions")) != "DeleteOptions":
-        raise bad_request(f"decoded object cannot be converted to DeleteOptions: it is a {kind}")
+    else:
+        body = _decoded_delete_options(body)
     policy, orphan = body.get("propagationPolicy"), body.get("orphanDependents")
-    grace = body.get("gracePeriodSeconds")
     preconditions = body.get("preconditions") or {}
-    dry = body.get("dryRun") or []
-    if (
-        not isinstance(grace, int | None)
-        or isinstance(grace, bool)
-        or not isinstance(policy, str | None)
-        or not isinstance(orphan, bool | None)
-        or not isinstance(preconditions, dict)
-        or not isinstance(preconditions.get("uid"), str | None)
-        or not isinstance(preconditions.get("resourceVersion"), str | None)
-        or not isinstance(dry, list)
-    ):
-        raise bad_request("the DeleteOptions of the request have a field of the wrong type")
     faults = []
     if policy is not None and orphan is not None:
         faults.append(
@@ -350,10 +353,11 @@ def parse_delete_options(body: Any, query: Query) -> DeleteOptions:
         raise invalid("DeleteOptions", "", faults, "meta.k8s.io")
     if orphan is not None:
         policy = "Orphan" if orphan else "Background"
+    grace = body.get("gracePeriodSeconds")
     return DeleteOptions(
         1 if grace is not None and grace < 0 else grace,
         preconditions.get("uid"),
         preconditions.get("resourceVersion"),
         policy or "",
-        dry_run(dry, "DeleteOptions"),
+        dry_run(body.get("dryRun") or [], "DeleteOptions"),
     )

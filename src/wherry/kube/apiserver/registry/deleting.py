@@ -25,6 +25,7 @@ from wherry.kube.apiserver.answers import Collection, Single, success
 from wherry.kube.apiserver.content import read_value
 from wherry.kube.apiserver.objects import Object, Stored, answer
 from wherry.kube.apiserver.options import (
+    DELETE_OPTIONS,
     DeleteOptions,
     parse_delete_options,
     parse_selection,
@@ -35,7 +36,6 @@ from wherry.kube.apiserver.registry.updating import held
 from wherry.kube.apiserver.request import APIRequest
 
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
-_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _RETURNED = (PODS, SERVICES, SERVICE_ACCOUNTS)  # these come back where others are a Status
 _AT_ONCE = 64  # deletions of a collection under way together: they share commits
 
@@ -73,7 +73,7 @@ async def delete_collection(backend: Backend, request: APIRequest) -> Collection
 def _options(request: APIRequest) -> DeleteOptions:
     value = None
     if not request.body.empty:
-        value, _ = read_value(request.body, "DeleteOptions", _DELETE_OPTIONS)
+        value, _ = read_value(request.body, "DeleteOptions", DELETE_OPTIONS)
     return parse_delete_options(value, request.query)
 
 

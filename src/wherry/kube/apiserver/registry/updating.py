@@ -56,8 +56,17 @@ def _validate_finalize(kind: Kind, new: Object, old: Object) -> list[FieldError]
     return kind.validate_finalize_update(new, old)
 
 
-MAIN = Aspect("", Kind.prepare_update, Kind.validate_update)
-STATUS = Aspect("status", Kind.prepare_status_update, Kind.validate_status_update)
+# Lambdas, so that it is the kind's own method that is called and not the base class's.
+MAIN = Aspect(
+    "",
+    lambda kind, new, old: kind.prepare_update(new, old),
+    lambda kind, new, old: kind.validate_update(new, old),
+)
+STATUS = Aspect(
+    "status",
+    lambda kind, new, old: kind.prepare_status_update(new, old),
+    lambda kind, new, old: kind.validate_status_update(new, old),
+)
 FINALIZE = Aspect("finalize", _prepare_finalize, _validate_finalize)
 ASPECTS = {aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE)}
 
