@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from wherry.kube.scheduler.config import Configuration
+from wherry.kube.scheduler.framework import Change
+from wherry.kube.scheduler.queue import Place, SchedulingQueue
+from wherry.kube.scheduler.snapshot import PodInfo
+
+
+def pod(name: str, **spec: Any) -> PodInfo:
+    metadata = {"name": name, "namespace": "default", "uid": name}
+    return PodInfo({"metadata": metadata, "spec": {"containers": [], **spec}})
+
+
+HINTS = {
+    ("Fit", Change.POD_REMOVED): lambda pod, old, new: True,
+    ("Fit", Change.NODE_ADDED): lambda pod, old, new: new == "large",
+    ("Broken", Change.NODE_ADDED): lambda pod, old, new: 1 / 0,
+}
+
+
+class Gate:
+    closed = False
+
+
+@pytest.fixture
+async def queue():
+    configuration = Configuration(initial_backoff=0.02, max_backoff=0.05, unschedulable_timeout=0.2)
+    Gate.closed = False
+    queue = SchedulingQueue(
+        configuration,
+        lambda pod, queued: (-pod.priority, queued),
+        lambda pod: "Gates" if Gate.closed else None,
+        lambda pod, plugin, change: HINTS.get((plugin, change)),
+    )
+    yield queue
+    queue.close()
+
+
+async def popped(queue: SchedulingQueue, seconds: float = 1.0):
+    return await asyncio.wait_for(queue.pop(), seconds)
+
+
+async def test_the_important_come_first_and_of_equals_the_older(queue):
+    for name, priority in (("a", 0), ("b", 5), ("c", 0)):
+        queue.add(pod(name, priority=priority))
+    assert [(await popped(queue)).pod.uid for _ in range(3)] == ["b", "a", "c"]
+
+
+async def test_only_what_may_help_wakes_a_pod(queue):
+    queue.add(pod("a"))
+    entry = await popped(queue)
+    queue.retry(entry, {"Fit"})
+    await asyncio.sleep(0.03)  # back-off is over
+    queue.wake(Change.NODE_LABELS, None, None)
+    queue.wake(Change.NODE_ADDED, None, "small")
+    assert queue.place_of("a") is Place.WAITING
+    queue.wake(Change.NODE_ADDED, None, "large")
+    assert queue.place_of("a") is Place.ACTIVE
+
+
+async def test_a_pod_without_a_plugin_to_blame_is_woken_by_anything(queue):
+    queue.add(pod("a"))
+    queue.retry(await popped(queue), set())
+    queue.wake(Change.NODE_LABELS, None, None)
+    assert queue.place_of("a") is Place.BACKOFF
+
+
+async def test_a_hint_that_fails_does_not_keep_a_pod_waiting(queue):
+    queue.add(pod("a"))
+    queue.retry(await popped(queue), {"Broken"})
+    queue.wake(Change.NODE_ADDED, None, "small")
+    assert queue.place_of("a") is Place.BACKOFF
+
+
+async def test_back_off_grows_to_its_limit(queue):
+    queue.add(pod("a"))
+    loop = asyncio.get_running_loop()
+    waits = []
+    for _ in range(4):
+        entry = await popped(queue)
+        failed = loop.time()
+        queue.retry(entry, None)
+        assert queue.place_of("a") is Place.BACKOFF
+        again = await popped(queue)
+        waits.append(loop.time() - failed)
+        queue.retry(again, {"Fit"})
+        queue.wake(Change.POD_REMOVED, None, None)
+    assert 0.015 <= waits[0] < 0.04
+    assert all(0.045 <= wait < 0.15 for wait in waits[1:])
+
+
+async def test_what_waits_for_very_long_is_tried_again(queue):
+    queue.add(pod("a"))
+    queue.retry(await popped(queue), {"Fit"})
+    assert (await popped(queue)).pod.uid == "a"
+
+
+async def test_a_change_of_the_pod_itself_has_it_tried_again(queue):
+    queue.add(pod("a"))
+    queue.retry(await popped(queue), {"Fit"})
+    await asyncio.sleep(0.03)
+    queue.update(pod("a", priority=7))
+    entry = await popped(queue)
+    assert entry.pod.priority == 7
+
+
+async def test_a_gated_pod_is_not_tried_until_its_gate_opens(queue):
+    Gate.closed = True
+    queue.add(pod("a"))
+    assert queue.place_of("a") is Place.WAITING
+    queue.wake(Change.POD_REMOVED, None, None)
+    assert queue.place_of("a") is Place.WAITING
+    Gate.closed = False
+    queue.update(pod("a"))
+    assert queue.place_of("a") is Place.ACTIVE
+
+
+async def test_a_pod_that_goes_is_forgotten_wherever_it_is(queue):
+    for name in "abcd":
+        queue.add(pod(name))
+    a, b, c = [await popped(queue) for _ in range(3)]
+    queue.retry(a, {"Fit"})
+    queue.retry(b, None)
+    for name in "abcd":
+        queue.remove(name)
+    queue.retry(c, {"Fit"})
+    queue.wake(Change.POD_REMOVED, None, None)
+    with pytest.raises(TimeoutError):
+        await popped(queue, 0.05)
+    assert len(queue) == 0
