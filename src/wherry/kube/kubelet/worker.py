@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 
 DEADLINE = "Pod was active on the node longer than the specified deadline"
 SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
+SANDBOX = ""  # stands among the names of containers
 RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
 
 
@@ -61,7 +62,7 @@ class PodWorker:
         self._volumes_due = True
         self._places: dict[str, Path] = {}
         self._waiting: dict[str, tuple[str, str]] = {}
-        self._not_before: dict[str, float] = {}  # loop time of a failed container's next try
+        self._not_before: dict[str, float] = {}  # loop time of the next try of what failed
         self._kills: dict[str, asyncio.Task[None]] = {}
         self._restarting: set[str] = set()
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
@@ -141,6 +142,17 @@ class PodWorker:
                 return
             self._timer.cancel()
         self._timer = loop.call_at(due, self.wake)
+
+    def _try_again(self, name: str, delay: float) -> None:
+        """Making ``name`` failed: not before ``delay`` seconds, whatever wakes us meanwhile."""
+        self._not_before[name] = asyncio.get_running_loop().time() + delay
+        self._wake_after(delay)
+
+    def _too_early(self, name: str) -> bool:
+        early = self._not_before.get(name, 0.0) - asyncio.get_running_loop().time()
+        if early > 0:
+            self._wake_after(early)
+        return early > 0
 
     async def _unless_leaving(self, work: Awaitable[Result]) -> Result:
         """Wait for ``work``, but give it up when the pod is to end."""
@@ -230,6 +242,8 @@ class PodWorker:
             return
         sandbox = None
         if actions.create_sandbox:
+            if self._too_early(SANDBOX):
+                return
             runtime, sandbox = await self._new_sandbox(pod, runtime, actions.attempt)
         elif actions.start and not await self._prepare_volumes(pod, runtime):
             return
@@ -251,10 +265,7 @@ class PodWorker:
         sandbox = runtime.ready_sandbox
         if sandbox is None:
             return
-        loop = asyncio.get_running_loop()
-        early = self._not_before.get(name, 0.0) - loop.time()
-        if early > 0:
-            self._wake_after(early)
+        if self._too_early(name):
             return
         newest = self._parts.statuses.newest(pod)
         remembered = {**pod, "status": newest.get("status")}
@@ -265,8 +276,7 @@ class PodWorker:
         except StartFailed as failure:
             self._waiting[name] = (failure.reason, failure.message)
             if failure.retry_after is not None:
-                self._not_before[name] = loop.time() + failure.retry_after
-                self._wake_after(failure.retry_after)
+                self._try_again(name, failure.retry_after)
             return
         self._waiting.pop(name, None)
         # What this start leads to (the next init container, say) is decided in a new round.
@@ -294,7 +304,7 @@ class PodWorker:
         except CRIError as error:
             text = f"Failed to create pod sandbox: {error.message}"
             parts.tell(pod, "Warning", "FailedCreatePodSandBox", text)
-            self._wake_after(self._retry.next())
+            self._try_again(SANDBOX, self._retry.next())
             return runtime, config
         await parts.view.refresh_sandbox(id_)
         runtime = parts.view.pod(self.uid)
