@@ -101,6 +101,7 @@ class MountPoint:
     writable: bool = True
     propagation: str = ""
     options: list[str] = field(default_factory=list)
+    create_source: bool = False  # a directory of the host that is missing is made
 
 
 class Run:

@@ -13,23 +13,22 @@ everything has been given back. What follows a start or a removal waits for that
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from wherry.engine.container import confined, identity, namespaces, restart, signals, users
+from wherry.engine.container import restart, signals
 from wherry.engine.container.container import Container, Run
 from wherry.engine.container.failure import start_error
-from wherry.engine.container.spec import container_spec
+from wherry.engine.container.resources import Resources
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import BadParameter, Conflict, EngineError, NotModified
+from wherry.engine.errors import Conflict, EngineError, NotModified
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
 from wherry.engine.network.networks import Networks
-from wherry.runtime.rootfs import mount_overlay, unmount
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import ExitStatus, RuntimeFailure
 
@@ -59,6 +58,7 @@ class Lifecycle:
         self.networks = networks
         self.events = events
         self.runtime = runtime
+        self.resources = Resources(store, images, networks, runtime)
         self.on_settled: Callable[[Container], None] = lambda container: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._attendants: set[asyncio.Task[Any]] = set()
@@ -151,7 +151,7 @@ class Lifecycle:
         state.error = ""
         try:
             self.store.save(container, durable=False)
-            pid = await self._make(container)
+            pid = await self._take(container)
             started_at = time.time_ns()
             await self.runtime.start(container.id)
         except (RuntimeFailure, EngineError, OSError) as error:
@@ -164,57 +164,14 @@ class Lifecycle:
         if run.status is not None:
             self._note_end(container, run, run.status)
 
-    async def _make(self, container: Container) -> int:
+    async def _take(self, container: Container) -> int:
         """Everything short of letting the process run; returns its pid."""
-        layers = self.images.layers(self.images.by_id(container.image_id))
-        joined = namespaces.joined(container, self.store, self.networks.namespace)
-        owner = namespaces.network_owner(container, self.store)
-        files, network = await asyncio.gather(
-            asyncio.to_thread(self._prepare_files, container, layers),
-            self.networks.connect(container, lambda: self.store.save(container, durable=False)),
-            return_exceptions=True,
-        )
-        for result in (files, network):
-            if isinstance(result, BaseException):
-                raise result
-        account = users.resolve(
-            container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
-        )
-        if directory := container.config["WorkingDir"]:
-            self._make_working_directory(container.rootfs, directory)
-        if owner is container:
-            identity.write(container, self.networks.gateway(container))
-        spec = container_spec(container, account, joined, identity=owner.home)
-        log_path = Path(container.log_path) if container.log_path else None
-        pid = await self.runtime.create(spec, log_path=log_path)
+        save = functools.partial(self.store.save, container, durable=False)
+        pid = await self.resources.take(container, save)
         for waiting, stdin in tuple(container.attaching):
             if not waiting.done():
                 waiting.set_result(await self.runtime.attach(container.id, stdin=stdin))
         return pid
-
-    def _prepare_files(self, container: Container, layers: Sequence[Path]) -> None:
-        for directory in (container.layers / "upper", container.layers / "work", container.rootfs):
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        unmount(container.rootfs)  # a failed clean-up may have left it
-        mount_overlay(
-            layers, container.layers / "upper", container.layers / "work", container.rootfs
-        )
-        namespaces.mount_shared_memory(container)
-        for point in container.mounts:
-            # A directory of the host that is missing is made, as `docker run -v` does.
-            if point.type == "bind" and not Path(point.source).exists():
-                Path(point.source).mkdir(parents=True, exist_ok=True)
-
-    @staticmethod
-    def _make_working_directory(rootfs: Path, directory: str) -> None:
-        try:
-            confined.make_directories(rootfs, directory)
-        except NotADirectoryError:
-            raise BadParameter(
-                f"failed to create working directory {directory}: not a directory"
-            ) from None
-        except OSError as error:
-            raise EngineError(f"failed to create working directory {directory}: {error}") from None
 
     async def _start_failed(self, container: Container, run: Run, error: Exception) -> EngineError:
         """Undo a start; returns what to tell the client."""
@@ -288,32 +245,9 @@ class Lifecycle:
             await self.remove(container, force=True)
 
     async def give_back(self, container: Container) -> None:
-        """Return what a run took from the kernel. May be repeated; problems are logged.
-
-        ``holding`` stays set where something could not be returned.
-        """
-        complete = True
-        results = await asyncio.gather(
-            self.runtime.delete(container.id),
-            self.networks.disconnect(container),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, Exception):
-                complete = False
-                log.error("cleaning up after %s: %s", container.id[:12], result, exc_info=result)
-        try:
-            await asyncio.to_thread(self._unmount, container)
-        except OSError as error:
-            complete = False
-            log.error("cleaning up after %s: %s", container.id[:12], error)
-        container.holding = not complete
+        """Return what its run took from the kernel; ``holding`` stays set where that failed."""
+        container.holding = not await self.resources.give_back(container)
         self.note(container)
-
-    @staticmethod
-    def _unmount(container: Container) -> None:
-        unmount(container.rootfs)
-        namespaces.unmount_shared_memory(container)
 
     # ---- restart policy
 

@@ -76,6 +76,7 @@ def parse_bind(text: str) -> MountPoint:
         mode=mode,
         writable=writable,
         propagation=propagation,
+        create_source=True,
     )
 
 
@@ -114,6 +115,7 @@ def parse_mount(mount: Mapping[str, Any], exists: Callable[[str], bool]) -> Moun
                 destination=destination,
                 writable=writable,
                 propagation=propagation,
+                create_source=bool(options.get("CreateMountpoint")),
             )
         case "tmpfs":
             if mount.get("Source"):

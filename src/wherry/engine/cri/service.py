@@ -317,7 +317,7 @@ class EngineRuntime(ContainerRuntime):
             await loop.sock_connect(connection, ("127.0.0.1", port))
         except OSError as error:
             connection.close()
-            reason = (error.strerror or str(error)).lower()
+            reason = os.strerror(error.errno or 0).lower()
             raise CRIError(
                 f"failed to connect to localhost:{port} inside namespace {sandbox_id}: {reason}"
             ) from None

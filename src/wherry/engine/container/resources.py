@@ -1,0 +1,116 @@
+"""What a container holds of the kernel while it runs: taking it, and giving it back.
+
+That is the mount of its root file system, its place on its networks, and its process, which is
+made here up to the point where the program is about to be executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from wherry.engine.container import confined, identity, namespaces, users
+from wherry.engine.container.container import Container
+from wherry.engine.container.spec import container_spec
+from wherry.engine.container.store import ContainerStore
+from wherry.engine.errors import BadParameter, EngineError
+from wherry.engine.image.store import ImageStore
+from wherry.engine.network.networks import Networks
+from wherry.runtime.rootfs import mount_overlay, unmount
+from wherry.runtime.service import Runtime
+
+log = logging.getLogger(__name__)
+
+
+class Resources:
+    """Takes and gives back for the containers of one engine."""
+
+    def __init__(
+        self, store: ContainerStore, images: ImageStore, networks: Networks, runtime: Runtime
+    ) -> None:
+        self._store = store
+        self._images = images
+        self._networks = networks
+        self._runtime = runtime
+
+    async def take(self, container: Container, save: Callable[[], None]) -> int:
+        """Make everything; returns the pid of the process that waits to be started.
+
+        ``save`` writes the container's document. What was made before an error is given back by
+        ``give_back``.
+
+        Raises:
+            RuntimeFailure: the command cannot be executed.
+            EngineError: something else stands against it.
+            OSError: the kernel refuses.
+        """
+        layers = self._images.layers(self._images.by_id(container.image_id))
+        joined = namespaces.joined(container, self._store, self._networks.namespace)
+        owner = namespaces.network_owner(container, self._store)
+        results = await asyncio.gather(
+            asyncio.to_thread(_prepare_files, container, layers),
+            self._networks.connect(container, save),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        account = users.resolve(
+            container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
+        )
+        if directory := container.config["WorkingDir"]:
+            _make_working_directory(container.rootfs, directory)
+        if owner is container:
+            identity.write(container, self._networks.gateway(container))
+        spec = container_spec(container, account, joined, identity=owner.home)
+        log_path = Path(container.log_path) if container.log_path else None
+        return await self._runtime.create(spec, log_path=log_path)
+
+    async def give_back(self, container: Container) -> bool:
+        """Return everything, and tell whether that was possible; the log says what was not.
+
+        May be repeated at any time.
+        """
+        results: list[object] = await asyncio.gather(
+            self._runtime.delete(container.id),
+            self._networks.disconnect(container),
+            return_exceptions=True,
+        )
+        # Unmounting must wait: as long as processes live, they hold the mounts.
+        results += await asyncio.gather(
+            asyncio.to_thread(_unmount, container), return_exceptions=True
+        )
+        problems = [result for result in results if isinstance(result, Exception)]
+        for problem in problems:
+            log.error("cleaning up after %s: %s", container.id[:12], problem, exc_info=problem)
+        return not problems
+
+
+def _prepare_files(container: Container, layers: Sequence[Path]) -> None:
+    upper, work = container.layers / "upper", container.layers / "work"
+    for directory in (upper, work, container.rootfs):
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    unmount(container.rootfs)  # a failed clean-up may have left it
+    mount_overlay(layers, upper, work, container.rootfs)
+    namespaces.mount_shared_memory(container)
+    for point in container.mounts:
+        if point.create_source and not Path(point.source).exists():
+            Path(point.source).mkdir(parents=True, exist_ok=True)
+
+
+def _unmount(container: Container) -> None:
+    unmount(container.rootfs)
+    namespaces.unmount_shared_memory(container)
+
+
+def _make_working_directory(rootfs: Path, directory: str) -> None:
+    try:
+        confined.make_directories(rootfs, directory)
+    except NotADirectoryError:
+        raise BadParameter(
+            f"failed to create working directory {directory}: not a directory"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"failed to create working directory {directory}: {error}") from None
