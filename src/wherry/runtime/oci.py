@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,18 @@ from wherry.host.process import run
 from wherry.runtime.types import RuntimeFailure
 
 
-def find(preferred: Sequence[str] = ("crun", "runc")) -> Path:
+def preference(*, is_v2: bool, privileges: Collection[str]) -> tuple[str, ...]:
+    """The runtimes in the order in which we like them.
+
+    crun is quicker, but where devices are a matter of BPF (cgroups v2) it insists on lifting the
+    limit of locked memory, which root may not do everywhere.
+    """
+    if is_v2 and "CAP_SYS_RESOURCE" not in privileges:
+        return "runc", "crun"
+    return "crun", "runc"
+
+
+def find(preferred: Sequence[str]) -> Path:
     """The runtime to use.
 
     Raises:

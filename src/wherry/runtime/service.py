@@ -20,7 +20,7 @@ import orjson
 from wherry.host.files import make_private
 from wherry.host.process import Child
 from wherry.host.readiness import readable
-from wherry.runtime import bundle, cgroups, conmon, exec, oci, seccomp, usage
+from wherry.runtime import bundle, capabilities, cgroups, conmon, exec, oci, seccomp, usage
 from wherry.runtime.held import Held, read_exit_file
 from wherry.runtime.rootfs import mounts_below, unmount
 from wherry.runtime.streams import ContainerStream, ExecProcess, control
@@ -63,6 +63,7 @@ class Runtime:
         self._on_exit = on_exit
         self._program = program
         self._held: dict[str, Held] = {}
+        self._opened = False
 
     async def open(self) -> None:
         """Find the programs, look at the machine, make the directories and the monitors' group.
@@ -76,7 +77,9 @@ class Runtime:
         layout = cgroups.discover()
         if not layout.trees:
             raise RuntimeFailure(f"no cgroups are mounted at {cgroups.ROOT}")
-        program = oci.find((self._program,) if self._program else ("crun", "runc"))
+        privileges = capabilities.effective()
+        preference = oci.preference(is_v2=layout.is_v2, privileges=privileges)
+        program = oci.find((self._program,) if self._program else preference)
         if program.name == "crun":
             try:
                 layout = cgroups.claim_hugetlb(layout)
@@ -89,6 +92,7 @@ class Runtime:
         cgroups.make(layout, space.monitors)
         self._host = bundle.this_host(layout, space.monitors)
         self._filters = seccomp.CompiledFilters(self._run_dir / "seccomp", program)
+        self._opened = True
 
     async def close(self) -> None:
         """Let go of everything; the containers live on under their monitors."""
@@ -344,7 +348,7 @@ class Runtime:
 
         They get SIGTERM, and SIGKILL after ``grace`` seconds.
         """
-        if not hasattr(self, "_space"):
+        if not self._opened:
             await self.open()
         await self._space.terminate(self._space.ids(), grace)
         for id in tuple(self._held):

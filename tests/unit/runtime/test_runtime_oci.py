@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.runtime.oci import OCIRuntime, failure, find
+from wherry.runtime.oci import OCIRuntime, failure, find, preference
 from wherry.runtime.types import RuntimeFailure
 
 NOT_FOUND = 'exec: "nope": executable file not found in $PATH'
@@ -90,6 +90,12 @@ def test_a_file_that_may_not_be_executed_is_there(tmp_path: Path) -> None:
 def test_a_missing_runtime_is_named() -> None:
     with pytest.raises(RuntimeFailure, match="install none-such or other"):
         find(("none-such", "other"))
+
+
+def test_crun_is_preferred_where_it_can_work() -> None:
+    assert preference(is_v2=False, privileges=())[0] == "crun"
+    assert preference(is_v2=True, privileges=("CAP_SYS_RESOURCE",))[0] == "crun"
+    assert preference(is_v2=True, privileges=())[0] == "runc"
 
 
 def test_state_is_looked_up_by_id(tmp_path: Path) -> None:
