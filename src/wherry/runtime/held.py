@@ -54,6 +54,7 @@ class Held:
         self._monitor_pidfd = -1
         self._child: Child | None = None
         self._streams: set[ContainerStream] = set()
+        self._process_gone = False
 
     def watch(self, pid: int, monitor: Child | None) -> None:
         """Begin to watch; ``monitor`` is our child, or None where an earlier daemon started it.
@@ -80,6 +81,7 @@ class Held:
     def _process_ended(self) -> None:
         """The container's process has gone; free its monitor from clients that do not read."""
         asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._process_gone = True
         for stream in self._streams:
             stream.absorb()
 
@@ -137,6 +139,8 @@ class Held:
             return keep
 
         stream.on_close = closed
+        if self._process_gone:
+            stream.absorb()
         return stream
 
     def release(self) -> None:
