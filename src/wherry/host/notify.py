@@ -8,13 +8,23 @@ import socket
 from pathlib import Path
 
 
+_address = ""
+
+
+def claim() -> None:
+    """Take ``$NOTIFY_SOCKET`` out of the environment: it is for this daemon, not for its children.
+
+    An OCI runtime that inherits it would wait for the container to send READY=1.
+    """
+    global _address
+    _address = os.environ.pop("NOTIFY_SOCKET", "")
+
+
 def notify(state: str) -> None:
-    """Send ``state`` (``READY=1``, ``STATUS=…``) to ``$NOTIFY_SOCKET``; without one, do nothing."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
+    """Send ``state`` (``READY=1``, ``STATUS=…``) to the claimed socket; without one, do nothing."""
+    if not _address:
         return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
+    address = "\0" + _address[1:] if _address.startswith("@") else _address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         try:
             sender.connect(address)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
+from wherry.host import notify
 from wherry.host.pidfile import AlreadyRunning, PidFile
 from wherry.launcher.instance import Instance
 
@@ -27,6 +28,7 @@ def run(instance: Instance, name: str, serve: Serve) -> int:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    notify.claim()
     instance.run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     try:
         held = PidFile(instance.pid_file(name))

@@ -46,6 +46,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             service_cidr=instance.service_range,
             table=f"{instance.nft_table}-proxy",
             bridge=instance.pod_bridge,
+            node_name=instance.node_name,
         )
         await run_until(stop, kubelet.run(), proxy.run())
     finally:
@@ -62,7 +63,9 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
     config = engine_config(instance)
     await stop_all(config, grace)
     if purge:
-        await Proxy.teardown(Nftables(), table=f"{instance.nft_table}-proxy")
+        await Proxy.teardown(
+            Nftables(), table=f"{instance.nft_table}-proxy", service_cidr=instance.service_range
+        )
         await purge_all(config)
 
 

@@ -12,7 +12,7 @@ from wherry.host.notify import notify
 from wherry.host.tasks import run_until
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
-from wherry.kube.controllers import ControllerOptions, run_controllers
+from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.sqlite import SQLiteStore
 from wherry.launcher.instance import Instance
@@ -29,9 +29,11 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         await server.serve()
         notify("READY=1")
         log.info("API server listens on %s", instance.api_url)
-        controllers = Client(server.transport("system:kube-controller-manager"))
-        scheduler = Client(server.transport("system:kube-scheduler"))
-        options = ControllerOptions(
+        controllers = Client(
+            server.transport("system:kube-controller-manager"), manager="kube-controller-manager"
+        )
+        scheduler = Client(server.transport("system:kube-scheduler"), manager="kube-scheduler")
+        options = Options(
             cluster_cidr=instance.cluster_range,
             root_ca=(instance.pki / "ca.crt").read_text(),
         )

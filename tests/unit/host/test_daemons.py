@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from wherry.host.notify import NotifyListener, notify
+from wherry.host.notify import NotifyListener, claim, notify
 from wherry.host.pidfile import AlreadyRunning, PidFile, running_pid
 from wherry.host.tasks import run_until
 
@@ -31,6 +32,8 @@ def test_a_stale_file_deceives_nobody(tmp_path: Path) -> None:
 async def test_readiness_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = NotifyListener(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", str(listener.path))
+    claim()
+    assert "NOTIFY_SOCKET" not in os.environ
     notify("READY=1\nSTATUS=up")
     assert await listener.receive() == {"READY": "1", "STATUS": "up"}
     listener.close()
