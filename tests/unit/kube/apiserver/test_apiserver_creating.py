@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import API, config_map, deployment, pod
+from apiserver_harness import API, config_map, deployment, pod
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver.server import APIServer
@@ -30,7 +30,7 @@ async def test_what_is_read_right_after_a_write_is_that_write(api: API) -> None:
 
 async def test_a_taken_name_is_refused(api: API) -> None:
     await api("POST", "configmaps", config_map())
-    with pytest.raises(StatusError, match='^configmaps "c" already exists$') as failure:
+    with pytest.raises(StatusError, match=r'^configmaps "c" already exists$') as failure:
         await api("POST", "configmaps", config_map())
     assert (failure.value.code, failure.value.reason) == (409, "AlreadyExists")
 

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from conftest import API, Object, config_map, deployment, pod
+from apiserver_harness import API, Object, config_map, deployment, pod
 
 from wherry.kube.api.errors import StatusError
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import API, config_map, deployment, pod
+from apiserver_harness import API, config_map, deployment, pod
 
 from wherry.kube.api.errors import StatusError
 
@@ -73,7 +73,7 @@ async def test_a_patch_of_the_status_leaves_the_spec(api: API) -> None:
 
 async def test_strictness_reaches_into_patches(api: API) -> None:
     await api("POST", "pods", pod())
-    with pytest.raises(StatusError, match='strict decoding error: unknown field "spec.foo"'):
+    with pytest.raises(StatusError, match=r'strict decoding error: unknown field "spec.foo"'):
         await api.merge("pods/web", {"spec": {"foo": 1}}, fieldValidation="Strict")
 
 

@@ -4,7 +4,7 @@ import asyncio
 import copy
 
 import pytest
-from conftest import API, config_map, deployment, service
+from apiserver_harness import API, config_map, deployment, service
 
 from wherry.kube.api.errors import StatusError
 
@@ -116,7 +116,7 @@ async def test_an_immutable_field_stays(api: API) -> None:
     o = deployment()
     o["spec"]["selector"]["matchLabels"] = {"app": "other"}
     o["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
-    with pytest.raises(StatusError, match="spec.selector: Invalid value: .*field is immutable"):
+    with pytest.raises(StatusError, match=r"spec.selector: Invalid value: .*field is immutable"):
         await api("PUT", "deployments/web", o)
 
 
