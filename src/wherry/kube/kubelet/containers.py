@@ -168,6 +168,7 @@ def container_config(
     security = security_context(pod, container, image_user)
     annotations = {
         pods.CONTAINER_HASH: pods.container_hash(container),
+        pods.IMAGE: container.get("image") or "",
         pods.RESTART_COUNT: str(attempt),
         pods.MESSAGE_PATH: container.get("terminationMessagePath") or "",
         pods.MESSAGE_POLICY: container.get("terminationMessagePolicy") or "",

@@ -71,6 +71,8 @@ class LogReader:
             return b""
         begins = not self._within_line
         self._within_line = tag.startswith(b"P")
+        if stamp.endswith(b"+00:00"):
+            stamp = stamp[:-6] + b"Z"
         prefix = stamp + b" " if self._options.timestamps and begins else b""
         return prefix + text + (b"" if self._within_line else b"\n")
 

@@ -17,6 +17,7 @@ POD_NAMESPACE: Final = "io.kubernetes.pod.namespace"
 POD_UID: Final = "io.kubernetes.pod.uid"
 CONTAINER_NAME: Final = "io.kubernetes.container.name"
 CONTAINER_HASH: Final = "io.kubernetes.container.hash"
+IMAGE: Final = "io.kubernetes.container.image"  # as the spec named it
 RESTART_COUNT: Final = "io.kubernetes.container.restartCount"
 MESSAGE_PATH: Final = "io.kubernetes.container.terminationMessagePath"
 MESSAGE_POLICY: Final = "io.kubernetes.container.terminationMessagePolicy"

@@ -125,7 +125,7 @@ def _container_status(
         newest = incarnations[0]
         status["state"] = _state(newest, runtime)
         status["restartCount"] = newest.metadata.attempt
-        status["image"] = newest.image or container.get("image", "")
+        status["image"] = newest.annotations.get(pods.IMAGE) or newest.image
         status["imageID"] = _image_id(newest.image_ref)
         status["containerID"] = f"docker://{newest.id}"
         exited = [c for c in incarnations[1:] if c.state is ContainerState.EXITED]

@@ -69,6 +69,7 @@ class PodWorker:
         self._finished = False
         self._retry = Backoff(RETRY_FIRST, RETRY_LONGEST)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._task = asyncio.create_task(self._run(), name=f"pod {uid}")
 
     # what others tell it
@@ -137,10 +138,11 @@ class PodWorker:
         """Look again in ``delay`` seconds, or sooner if that was promised already."""
         loop = asyncio.get_running_loop()
         due = loop.time() + delay
-        if self._timer is not None and not self._timer.cancelled():
-            if loop.time() < self._timer.when() <= due:
+        if self._timer is not None:
+            if loop.time() < self._timer_due <= due:
                 return
             self._timer.cancel()
+        self._timer_due = due
         self._timer = loop.call_at(due, self.wake)
 
     def _try_again(self, name: str, delay: float) -> None:
