@@ -52,7 +52,7 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
 
 @uninterrupted
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
-    decoded = create.decode(await json_body(request))
+    decoded = create.decode(await json_body(request), request.query.get("platform", ""))
     container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 

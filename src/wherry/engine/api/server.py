@@ -49,9 +49,7 @@ _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def application(engine: Engine) -> web.Application:
     """The whole API on ``engine``."""
-    app = web.Application(
-        middlewares=[_middleware], client_max_size=BODY_LIMIT, handler_args={"lingering_time": 0.0}
-    )
+    app = web.Application(middlewares=[_middleware], client_max_size=BODY_LIMIT)
     app.on_response_prepare.append(_add_headers)
     for module in MODULES:
         for route in module.ROUTES:

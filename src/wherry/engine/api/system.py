@@ -13,7 +13,7 @@ from wherry.engine.api.parameters import CURRENT, OLDEST, json_response, version
 from wherry.engine.api.routing import Route
 from wherry.engine.container import inspect
 from wherry.engine.container.service import directory_size
-from wherry.engine.errors import Unauthorized, Unavailable
+from wherry.engine.errors import NotImplementedByEngine, Unauthorized, Unavailable
 from wherry.engine.filters import Filters
 from wherry.engine.info import info as describe
 from wherry.engine.info import kernel_version, machine
@@ -108,8 +108,21 @@ async def login(engine: Engine, request: web.Request) -> web.Response:
     raise Unauthorized("no registry can be logged in to in this version of Wherry")
 
 
+async def list_plugins(engine: Engine, request: web.Request) -> web.Response:
+    return json_response([])
+
+
+async def prune_build_cache(engine: Engine, request: web.Request) -> web.Response:
+    """There is none; ``docker system prune`` asks all the same."""
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
 async def no_swarm(engine: Engine, request: web.Request) -> web.Response:
     raise Unavailable(_NO_SWARM)
+
+
+async def no_swarm_mode(engine: Engine, request: web.Request) -> web.Response:
+    raise NotImplementedByEngine("this engine has no swarm mode; its cluster is Kubernetes")
 
 
 ROUTES = (
@@ -119,6 +132,10 @@ ROUTES = (
     Route("GET", "/info", info),
     Route("GET", "/system/df", disk_usage),
     Route("POST", "/auth", login),
+    Route("POST", "/build/prune", prune_build_cache),
+    Route("GET", "/plugins", list_plugins),
+    Route("POST", "/swarm/init", no_swarm_mode),
+    Route("POST", "/swarm/join", no_swarm_mode),
     *(
         Route("GET", f"/{resource}", no_swarm)
         for resource in ("swarm", "services", "tasks", "nodes", "secrets", "configs")

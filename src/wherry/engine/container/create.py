@@ -17,7 +17,8 @@ from wherry.engine.container.spec import INIT_PROGRAM
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, EngineError, NotFound
 from wherry.engine.events import EventBus
-from wherry.engine.image.store import ImageStore
+from wherry.engine.image.manifest import Platform, parse_platform
+from wherry.engine.image.store import ImageStore, check_platform
 from wherry.engine.network.network import PREDEFINED
 
 # Joining a container by name means that container, whatever it is called later.
@@ -32,10 +33,11 @@ class CreateRequest:
     host_config: dict[str, Any]
     endpoints: Mapping[str, Any] = field(default_factory=dict)
     log_path: Path | None = None
+    platform: Platform | None = None
 
 
-def decode(body: Any) -> CreateRequest:
-    """The request in the body of ``POST /containers/create``.
+def decode(body: Any, platform: str = "") -> CreateRequest:
+    """The request in the body of ``POST /containers/create``; ``platform`` is a parameter of it.
 
     Raises:
         BadParameter: it has not the form that the API says.
@@ -54,6 +56,7 @@ def decode(body: Any) -> CreateRequest:
             options.HOST_CONFIG, body.get("HostConfig"), "CreateRequest.HostConfig"
         ),
         endpoints=endpoints or {},
+        platform=parse_platform(platform) if platform else None,
     )
 
 
@@ -107,6 +110,7 @@ class Creator:
         normalise(host)
         warnings = rules.check(request.config, host)
         image = self._images.resolve(request.config["Image"])
+        check_platform(image, request.platform)
         image_config = image.config.get("config") or {}
         config = merge.merge_image(request.config, image_config)
         joined = self._resolve_joined(host)

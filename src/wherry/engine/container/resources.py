@@ -73,16 +73,16 @@ class Resources:
 
         May be repeated at any time.
         """
-        results: list[object] = await asyncio.gather(
+        returned = await asyncio.gather(
             self._runtime.delete(container.id),
             self._networks.disconnect(container),
             return_exceptions=True,
         )
         # Unmounting must wait: as long as processes live, they hold the mounts.
-        results += await asyncio.gather(
+        unmounted = await asyncio.gather(
             asyncio.to_thread(_unmount, container), return_exceptions=True
         )
-        problems = [result for result in results if isinstance(result, Exception)]
+        problems = [one for one in (*returned, *unmounted) if isinstance(one, Exception)]
         for problem in problems:
             log.error("cleaning up after %s: %s", container.id[:12], problem, exc_info=problem)
         return not problems
