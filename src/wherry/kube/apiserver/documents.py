@@ -86,15 +86,7 @@ class Documents:
 
         match rest:
             case ["v2"]:
-                accept = headers.get("accept", "")
-                if accept and "json" not in accept and "*/*" not in accept:
-                    raise StatusError(
-                        406,
-                        "NotAcceptable",
-                        "only the following media types are accepted: application/json",
-                    )
-                data = openapi.v2_gzip()
-                return _tagged(data, sha256(data).hexdigest(), headers, compressed=True)
+                return self._openapi_v2(headers)
             case ["v3"]:
                 return _json(openapi.v3_paths())
             case ["v3", "api", "v1"]:
@@ -110,6 +102,24 @@ class Documents:
         if query.get("hash") == tag:  # this very text, for ever
             answer.headers["Cache-Control"] = "public, immutable"
         return answer
+
+    def _openapi_v2(self, headers: dict[str, str]) -> Document:
+        from wherry.kube.api import openapi
+        from wherry.kube.apiserver import openapi_protobuf
+
+        accept = headers.get("accept", "")
+        if accept.startswith(openapi_protobuf.ASKED_FOR):
+            media_type, data = openapi_protobuf.MEDIA_TYPE, openapi_protobuf.v2_gzip()
+        elif not accept or "json" in accept or "*/*" in accept:
+            media_type, data = "application/json", openapi.v2_gzip()
+        else:
+            raise StatusError(
+                406,
+                "NotAcceptable",
+                "only the following media types are accepted: application/json, "
+                + openapi_protobuf.MEDIA_TYPE,
+            )
+        return _tagged(data, sha256(data).hexdigest(), headers, media_type, compressed=True)
 
     def _health(self, kind: str, only: str, query: Query) -> Document:
         excluded = set(query.all("exclude"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -28,6 +29,7 @@ from wherry.kube.apiserver.request import Query, RequestInfo
 
 POD_STREAMS = ("log", "exec", "attach", "portforward")
 _DIAL = 10.0  # seconds
+_REFUSAL_LIMIT = 10_000  # bytes of a kubelet's refusal that are passed on
 _HEAD_LIMIT = 64 * 1024
 _NOT_FORWARDED = frozenset(
     ("host", "authorization", "content-length", "transfer-encoding", "x-forwarded-for")
@@ -104,6 +106,8 @@ class Streams:
             code, headers = _parse_head(head)
             if code == 101:
                 return await _tunnel(hijack(request, head), reader, writer)
+            if code >= 300 and info.subresource == "log":
+                raise await _refusal(code, dict(headers), reader)
             return await _relay(request, code, headers, reader)
         finally:
             writer.close()
@@ -200,6 +204,23 @@ def _parse_head(head: bytes) -> tuple[int, list[tuple[str, str]]]:
     return code, headers
 
 
+async def _refusal(code: int, headers: dict[str, str], reader: asyncio.StreamReader) -> StatusError:
+    """What a kubelet says in plain text, as clients of the API expect to be told."""
+    text = b""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        async for chunk in _body(reader, headers):
+            text += chunk
+            if len(text) > _REFUSAL_LIMIT:
+                break
+    message = text[:_REFUSAL_LIMIT].decode(errors="replace").strip()
+    if code == 400:
+        return bad_request(message)
+    if code == 500:
+        return StatusError(500, "InternalError", f"Internal error occurred: {message}")
+    reason = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound"}.get(code, "")
+    return StatusError(code, reason, message)
+
+
 async def _relay(
     request: BaseRequest,
     code: int,
@@ -210,15 +231,13 @@ async def _relay(
     given = dict(headers)
     response = web.StreamResponse(status=code)
     response.headers["Content-Type"] = given.get("content-type", "text/plain")
-    length = given.get("content-length")
-    chunked = "chunked" in given.get("transfer-encoding", "")
-    if length is not None:
-        response.content_length = int(length)
+    if "content-length" in given:
+        response.content_length = int(given["content-length"])
     else:
         response.enable_chunked_encoding()
     await response.prepare(request)
     try:
-        async for chunk in _body(reader, int(length) if length is not None else None, chunked):
+        async for chunk in _body(reader, given):
             await response.write(chunk)
     except asyncio.IncompleteReadError:
         if request.transport is not None:
@@ -228,8 +247,12 @@ async def _relay(
     return response
 
 
-async def _body(reader: asyncio.StreamReader, length: int | None, chunked: bool):  # type: ignore[no-untyped-def]
+async def _body(
+    reader: asyncio.StreamReader, headers: Mapping[str, str]
+) -> AsyncGenerator[bytes, None]:
     """The body of an answer, decoded from its transfer coding (RFC 9112, section 7)."""
+    chunked = "chunked" in headers.get("transfer-encoding", "")
+    length = int(headers["content-length"]) if "content-length" in headers else None
     if chunked:
         while True:
             size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)

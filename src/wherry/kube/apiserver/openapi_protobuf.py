@@ -1,0 +1,188 @@
+"""The OpenAPI 2 document in protobuf, the only form in which kubectl takes it.
+
+It asks for it to validate what OpenAPI 3 has no path for, like ``kind: List``. The messages are
+those of gnostic (github.com/google/gnostic-models/openapiv2, OpenAPIv2.proto); here is the part of
+them that our document uses. What has no field of its own (``x-…``) is an extension, as YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import orjson
+
+from wherry.kube.api import openapi
+
+Document = dict[str, Any]
+
+MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+ASKED_FOR = (MEDIA_TYPE, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+"""What clients ask for it by; the second is not well-formed, and so is never answered with."""
+
+_FIELDS: dict[str, dict[str, tuple[int, str]]] = {
+    "Document": {
+        "swagger": (1, "string"),
+        "info": (2, "Info"),
+        "paths": (8, "Paths"),
+        "definitions": (9, "Definitions"),
+        "security": (12, "[SecurityRequirement]"),
+        "securityDefinitions": (13, "SecurityDefinitions"),
+    },
+    "Info": {"title": (1, "string"), "version": (2, "string")},
+    "PathItem": {
+        "get": (2, "Operation"),
+        "put": (3, "Operation"),
+        "post": (4, "Operation"),
+        "delete": (5, "Operation"),
+        "options": (6, "Operation"),
+        "head": (7, "Operation"),
+        "patch": (8, "Operation"),
+        "parameters": (9, "[ParametersItem]"),
+    },
+    "Operation": {
+        "tags": (1, "[string]"),
+        "description": (3, "string"),
+        "operationId": (5, "string"),
+        "produces": (6, "[string]"),
+        "consumes": (7, "[string]"),
+        "parameters": (8, "[ParametersItem]"),
+        "responses": (9, "Responses"),
+        "schemes": (10, "[string]"),
+    },
+    "BodyParameter": {
+        "description": (1, "string"),
+        "name": (2, "string"),
+        "in": (3, "string"),
+        "required": (4, "bool"),
+        "schema": (5, "Schema"),
+    },
+    "QueryParameter": {
+        "required": (1, "bool"),
+        "in": (2, "string"),
+        "description": (3, "string"),
+        "name": (4, "string"),
+        "type": (6, "string"),
+        "uniqueItems": (20, "bool"),
+    },
+    "PathParameter": {
+        "required": (1, "bool"),
+        "in": (2, "string"),
+        "description": (3, "string"),
+        "name": (4, "string"),
+        "type": (5, "string"),
+        "uniqueItems": (19, "bool"),
+    },
+    "Response": {"description": (1, "string"), "schema": (2, "SchemaItem")},
+    "Schema": {
+        "$ref": (1, "string"),
+        "format": (2, "string"),
+        "description": (4, "string"),
+        "required": (19, "[string]"),
+        "additionalProperties": (21, "AdditionalPropertiesItem"),
+        "type": (22, "TypeItem"),
+        "items": (23, "ItemsItem"),
+        "properties": (25, "Properties"),
+    },
+    "ApiKeySecurity": {
+        "type": (1, "string"),
+        "name": (2, "string"),
+        "in": (3, "string"),
+        "description": (4, "string"),
+    },
+}
+_EXTENSIONS = {"Operation": 13, "Schema": 31}
+
+# Messages that map names to values: the number of their entries, and what a value is.
+_NAMED = {
+    "Paths": (2, "PathItem"),
+    "Definitions": (1, "Schema"),
+    "Properties": (1, "Schema"),
+    "Responses": (1, "ResponseValue"),
+    "SecurityDefinitions": (1, "SecurityDefinitionsItem"),
+    "SecurityRequirement": (1, "StringArray"),
+}
+
+# Messages around one other: its number, and what it is.
+_WRAPPED = {
+    "ResponseValue": (1, "Response"),
+    "SchemaItem": (1, "Schema"),
+    "AdditionalPropertiesItem": (1, "Schema"),
+    "ItemsItem": (1, "Schema"),
+    "TypeItem": (1, "string"),
+    "SecurityDefinitionsItem": (2, "ApiKeySecurity"),
+}
+
+
+@cache
+def v2_gzip() -> bytes:
+    """The document, encoded and compressed; made once."""
+    import gzip
+
+    return gzip.compress(encode("Document", openapi.v2_document()), 6)
+
+
+def encode(message: str, value: Any) -> bytes:
+    """``value``, a part of the document, as the message of that name."""
+    if message in _NAMED:
+        number, held = _NAMED[message]
+        return b"".join(
+            _part(number, _part(1, name.encode()) + _part(2, encode(held, each)))
+            for name, each in value.items()
+        )
+    if message in _WRAPPED:
+        number, held = _WRAPPED[message]
+        return _field(number, held, value)
+    if message == "StringArray":
+        return _field(1, "[string]", value)
+    if message == "ParametersItem":
+        return _part(1, _parameter(value))
+    return b"".join(_fields(message, value))
+
+
+def _fields(message: str, value: Document) -> Iterable[bytes]:
+    known = _FIELDS[message]
+    for name, each in value.items():
+        if name in known:
+            number, type = known[name]
+            yield _field(number, type, each)
+        elif name.startswith("x-"):
+            yaml = _part(2, orjson.dumps(each))  # JSON is YAML
+            yield _part(_EXTENSIONS[message], _part(1, name.encode()) + _part(2, yaml))
+        else:
+            raise KeyError(f"the message {message} has no field for {name}")
+
+
+def _parameter(value: Document) -> bytes:
+    """A parameter: in the body (1), or else (2) in the query (3) or the path (4)."""
+    match value["in"]:
+        case "body":
+            return _part(1, encode("BodyParameter", value))
+        case "query":
+            return _part(2, _part(3, encode("QueryParameter", value)))
+    return _part(2, _part(4, encode("PathParameter", value)))
+
+
+def _field(number: int, type: str, value: Any) -> bytes:
+    if type.startswith("["):
+        return b"".join(_field(number, type[1:-1], each) for each in value)
+    if type == "string":
+        return _part(number, value.encode())
+    if type == "bool":
+        return _varint(number << 3) + (b"\x01" if value else b"\x00")
+    return _part(number, encode(type, value))
+
+
+def _part(number: int, data: bytes) -> bytes:
+    """A field that says how long it is."""
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
