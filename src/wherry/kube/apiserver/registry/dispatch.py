@@ -89,8 +89,11 @@ def handler(request: APIRequest) -> Handler:
 
 
 def _has_place(resource: Resource, request: APIRequest) -> bool:
-    """Across all namespaces objects can be seen, not changed; and a create names no object."""
+    """Across all namespaces objects can be seen, not changed; a create names no object, an update
+    and a patch name one."""
     info = request.info
     if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
         return False
-    return info.verb != "create" or not info.name
+    if info.verb == "create":
+        return not info.name
+    return bool(info.name) or info.verb not in ("update", "patch")
