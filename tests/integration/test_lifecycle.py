@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 
 import kernel
-import pytest
 from conftest import Instance, eventually
 
 NewInstance = Callable[[], Instance]
@@ -93,18 +90,3 @@ def test_a_port_in_use_is_named_and_nothing_is_started(new_instance: NewInstance
     assert refused.code == 1
     assert f"0.0.0.0:{port}: bind: address already in use" in refused.err
     assert not instance.data_dir.exists()
-
-
-def test_without_root_it_says_so() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "wherry", "up"],
-        user=65534,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "No module named" in done.stderr or "Permission" in done.stderr:
-        pytest.skip("nobody cannot read this checkout")
-    assert done.returncode == 1
-    assert "needs root" in done.stderr
