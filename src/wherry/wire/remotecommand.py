@@ -215,11 +215,11 @@ def exit_status(code: int, why: str = "") -> dict[str, Any]:
 
 
 def failure(message: str) -> dict[str, Any]:
-    """The command could not be run or followed."""
+    """The command could not be run or followed: an internal error, as the API words it."""
     return {
         "metadata": {},
         "status": "Failure",
-        "message": message,
+        "message": f"Internal error occurred: {message}",
         "reason": "InternalError",
         "details": {"causes": [{"message": message}]},
         "code": 500,

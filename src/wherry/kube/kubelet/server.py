@@ -111,7 +111,7 @@ class Server:
         app = web.Application(middlewares=[self._guard], client_max_size=1 << 20)
         for method, path, handler in self._routes:
             app.router.add_route(method, path, handler)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
         await self._runner.setup()
         context = ssl.create_default_context(
             ssl.Purpose.CLIENT_AUTH, cafile=str(self._config.client_ca)
@@ -119,9 +119,7 @@ class Server:
         context.load_cert_chain(self._config.tls_cert, self._config.tls_key)
         # A client without a certificate is told so in HTTP's words.
         context.verify_mode = ssl.CERT_OPTIONAL
-        site = web.TCPSite(
-            self._runner, port=self._config.port, ssl_context=context, shutdown_timeout=1
-        )
+        site = web.TCPSite(self._runner, port=self._config.port, ssl_context=context)
         await site.start()
 
     async def stop(self) -> None:
@@ -354,7 +352,8 @@ async def _run(
     try:
         process = await start()
     except CRIError as error:
-        await channels.finish(failure(error.message))
+        what = "attaching to container" if command is None else "executing command in container"
+        await channels.finish(failure(f"error {what}: {error.message}"))
         return
     await couple(process, channels, options, command=command)
 

@@ -1,0 +1,119 @@
+"""The machine as a Node."""
+
+from pathlib import Path
+
+from wherry.engine.cri.types import Image
+from wherry.kube.kubelet.backoff import Backoff, go_duration
+from wherry.kube.kubelet.images import default_policy
+from wherry.kube.kubelet.machine import Machine, Pressure, read_machine, read_pressure
+from wherry.kube.kubelet.node import (
+    allocatable,
+    capacity,
+    conditions,
+    is_news,
+    node_object,
+    node_status,
+)
+from wherry.kube.kubelet.parts import KubeletConfig
+
+NOW, LATER = "2026-03-01T12:00:00Z", "2026-03-01T12:01:00Z"
+MACHINE = Machine(
+    4, 8 << 30, 100 << 30, {"2Mi": 4 << 20}, 0, "amd64", "6.1", "Debian", "m", "b", "h"
+)
+FINE = Pressure(4 << 30, 0.5, 0.9, 30000)
+NOWHERE = Path("/nonexistent")
+CONFIG = KubeletConfig(
+    "one", "192.0.2.9", NOWHERE, NOWHERE, 10250, NOWHERE, NOWHERE, NOWHERE, "api"
+)
+
+
+def test_capacity_is_what_the_machine_has_and_allocatable_what_pods_may_get():
+    assert capacity(MACHINE, 110) == {
+        "cpu": "4",
+        "ephemeral-storage": "104857600Ki",
+        "hugepages-2Mi": "4Mi",
+        "memory": "8388608Ki",
+        "pods": "110",
+    }
+    assert allocatable(MACHINE, 110)["memory"] == "8384512Ki"
+
+
+def test_the_node_is_known_by_the_usual_labels():
+    labels = node_object(CONFIG, MACHINE)["metadata"]["labels"]
+    assert labels["kubernetes.io/hostname"] == "one"
+    assert labels["kubernetes.io/arch"] == "amd64"
+    assert labels["kubernetes.io/os"] == "linux"
+
+
+def test_a_node_without_trouble_is_ready():
+    found = {c["type"]: c for c in conditions(FINE, "", (), NOW)}
+    assert found["Ready"]["reason"] == "KubeletReady"
+    assert found["Ready"]["message"] == "kubelet is posting ready status"
+    assert found["MemoryPressure"]["reason"] == "KubeletHasSufficientMemory"
+    assert found["DiskPressure"]["reason"] == "KubeletHasNoDiskPressure"
+    assert found["PIDPressure"]["message"] == "kubelet has sufficient PID available"
+
+
+def test_trouble_is_told():
+    short = Pressure(1 << 20, 0.05, 0.9, 10)
+    found = {c["type"]: c for c in conditions(short, "no network", (), NOW)}
+    assert found["Ready"]["status"] == "False" and found["Ready"]["message"] == "no network"
+    assert found["MemoryPressure"]["status"] == "True"
+    assert found["DiskPressure"]["reason"] == "KubeletHasDiskPressure"
+    assert found["PIDPressure"]["reason"] == "KubeletHasInsufficientPID"
+
+
+def test_heartbeats_alone_are_no_news():
+    def status(now, not_ready="", images=()):
+        return node_status(
+            CONFIG,
+            MACHINE,
+            runtime_version="wherry://1",
+            kubelet_version="v1.37.0",
+            images=images,
+            conditions=conditions(FINE, not_ready, old["conditions"], now),
+        )
+
+    old = {"conditions": ()}
+    old = status(NOW)
+    assert not is_news({**old, "config": {}}, status(LATER))
+    assert is_news(old, status(LATER, "no network"))
+    image = Image("sha256:1", ["web:1"], [], 5)
+    assert is_news(old, status(LATER, images=[image]))
+    ready = next(c for c in status(LATER)["conditions"] if c["type"] == "Ready")
+    assert (ready["lastTransitionTime"], ready["lastHeartbeatTime"]) == (NOW, LATER)
+
+
+def test_this_machine_can_be_read(tmp_path):
+    machine = read_machine(tmp_path)
+    assert machine.cpus > 0 and machine.memory > 1 << 20 and machine.disk > 0
+    assert machine.architecture and machine.kernel and machine.boot_id
+    assert read_pressure(tmp_path).pids_available > 0
+
+
+def test_back_off_doubles_from_the_second_failure_on_and_forgets_after_a_while():
+    backoff = Backoff(10, 300)
+    assert backoff.remaining("x", 100, 100) == 0
+    backoff.next("x", 100, 100)
+    assert backoff.remaining("x", 101, 103) == 8
+    assert backoff.remaining("x", 101, 111) == 0
+    backoff.next("x", 101, 111)
+    assert backoff.delay("x") == 20
+    for _ in range(10):
+        backoff.next("x", 200, 200)
+    assert backoff.delay("x") == 300
+    assert backoff.remaining("x", 200 + 601, 802) == 0
+    backoff.next("x", 801, 802)
+    assert backoff.delay("x") == 10
+
+
+def test_durations_are_written_as_go_does():
+    assert [go_duration(s) for s in (10, 160, 300, 3600)] == ["10s", "2m40s", "5m0s", "1h0m0s"]
+
+
+def test_the_pull_policy_follows_from_the_tag():
+    assert default_policy("web") == "Always"
+    assert default_policy("web:latest") == "Always"
+    assert default_policy("localhost:5000/web") == "Always"
+    assert default_policy("localhost:5000/web:1") == "IfNotPresent"
+    assert default_policy(f"web@sha256:{'0' * 64}") == "IfNotPresent"
