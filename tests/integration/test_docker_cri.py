@@ -294,10 +294,10 @@ async def test_pods_outlive_the_daemon(node):
     assert (await node.cri.pod_sandbox_status(other)).ips != before.ips
 
 
-async def test_twenty_pods_at_once_take_less_than_two_seconds(node):
+async def test_twenty_pods_at_once_are_quick(node):
     await node.cri.run_pod_sandbox(node.pod())  # the image of the pause container is made once
     began = time.monotonic()
     await asyncio.gather(*(node.run(node.pod(), "sleep", "100") for _ in range(20)))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # 0.5 s on an idle machine
     addresses = {s.ips for s in await node.cri.list_pod_sandboxes()}
     assert len(addresses) == 21

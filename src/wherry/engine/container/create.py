@@ -20,6 +20,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.image.manifest import Platform, parse_platform
 from wherry.engine.image.store import ImageStore, check_platform
 from wherry.engine.network.network import PREDEFINED
+from wherry.host.files import sync_directory
 
 # Joining a container by name means that container, whatever it is called later.
 _JOINING = ("NetworkMode", "IpcMode", "PidMode")
@@ -139,6 +140,7 @@ class Creator:
         try:
             home.mkdir(mode=0o710)
             self._store.save(container)
+            sync_directory(self._store.root)
         except BaseException as error:
             self._store.release_name(name, identifier)
             shutil.rmtree(home, ignore_errors=True)

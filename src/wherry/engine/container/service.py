@@ -325,8 +325,8 @@ class Containers:
         Following ends when the container does.
         """
         path = Path(container.log_path)
-        run = container.run
-        if not (query.follow and container.state.running and run is not None):
+        run = container.run if container.state.running and path.exists() else None
+        if not query.follow or run is None:
             async for data in logs.read(path, query, raw=container.tty):
                 yield data
             return
