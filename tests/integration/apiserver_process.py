@@ -103,6 +103,8 @@ class Server:
         argv = [sys.executable, "-m", "wherry.kube.apiserver", "--data-dir", self.directory]
         argv += ["--port", str(self.port), "--client-ca", pki / "ca.crt"]
         argv += ["--tls-cert", pki / "server.crt", "--tls-key", pki / "server.key"]
+        argv += ["--kubelet-client-certificate", self.admin[0], "--kubelet-client-key"]
+        argv += [self.admin[1], "--kubelet-certificate-authority", pki / "ca.crt"]
         self.process = subprocess.Popen(
             [str(argument) for argument in argv],
             stdout=subprocess.PIPE,

@@ -23,6 +23,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tls-cert", type=Path, required=True)
     parser.add_argument("--tls-key", type=Path, required=True)
     parser.add_argument("--client-ca", type=Path, help="whose client certificates count")
+    parser.add_argument("--kubelet-client-certificate", type=Path)
+    parser.add_argument("--kubelet-client-key", type=Path)
+    parser.add_argument("--kubelet-certificate-authority", type=Path)
     return parser.parse_args()
 
 
@@ -36,6 +39,9 @@ async def _run(arguments: argparse.Namespace) -> None:
             tls_cert=arguments.tls_cert,
             tls_key=arguments.tls_key,
             client_ca=arguments.client_ca,
+            kubelet_client_cert=arguments.kubelet_client_certificate,
+            kubelet_client_key=arguments.kubelet_client_key,
+            kubelet_ca=arguments.kubelet_certificate_authority,
         ),
         store,
     )

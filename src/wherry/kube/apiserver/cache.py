@@ -108,6 +108,7 @@ class ResourceCache:
         self.revision = 0  # what is held is the state at this one
         self._writes: dict[bytes, Write] = {}
         self._news: set[asyncio.Event] = set()
+        self._ended = False
         self._listeners: list[Callable[[Event], None]] = []
 
     # --- reading ----------------------------------------------------------------------------
@@ -196,6 +197,11 @@ class ResourceCache:
         for listener in self._listeners:
             listener(event)
 
+    def end_watches(self) -> None:
+        """Let everybody who watches come to an orderly end; new watches end at once."""
+        self._ended = True
+        self.wake()
+
     def wake(self) -> None:
         for news in self._news:
             news.set()
@@ -257,7 +263,7 @@ class ResourceCache:
         deadline = loop.time() + seconds
         ending = loop.call_at(deadline, news.set)
         try:
-            while loop.time() < deadline:
+            while loop.time() < deadline and not self._ended:
                 news.clear()
                 if after < self._since:
                     goal = self._since
@@ -351,6 +357,11 @@ class Cache:
     def following(self) -> bool:
         """Whether the store is being watched."""
         return self._following is not None and not self._following.done()
+
+    def end_watches(self) -> None:
+        """The server is about to stop: see `ResourceCache.end_watches`."""
+        for cache in self._by_resource.values():
+            cache.end_watches()
 
     async def close(self) -> None:
         if self._following is not None:

@@ -78,6 +78,7 @@ class Front:
         self._streams = streams
         self._server: _Server | None = None
         self._sockets: asyncio.Server | None = None
+        self._carrying: set[asyncio.Task[Any]] = set()
 
     async def listen(self, host: str | None, port: int, tls: ssl.SSLContext) -> int:
         """Begin to serve; the port, which was free if 0 was given. Raises OSError."""
@@ -100,6 +101,8 @@ class Front:
     async def close(self) -> None:
         if self._sockets is not None:
             self._sockets.close()
+        for task in self._carrying:
+            task.cancel()
         if self._server is not None:
             self._server.pre_shutdown()
             await self._server.shutdown(_SHUTDOWN)
@@ -119,7 +122,7 @@ class Front:
             if not info.is_resource:
                 return self._document(request, info, query)
             if self._streams.concerns(info):
-                return await self._streams.handle(request, info, query)
+                return await self._carry(request, info, query)
             form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
             if info.verb in _READ_VERBS:
                 body = Body()
@@ -139,6 +142,18 @@ class Front:
             return _failure(
                 StatusError(500, "InternalError", f"Internal error occurred: {error}"), form
             )
+
+    async def _carry(
+        self, request: BaseRequest, info: RequestInfo, query: Query
+    ) -> web.StreamResponse:
+        """A stream to a kubelet. It ends when either side does, or when the server stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._carrying.add(task)
+        try:
+            return await self._streams.handle(request, info, query)
+        finally:
+            self._carrying.discard(task)
 
     def _user(self, request: BaseRequest) -> User:
         """Who asks, perhaps in another's name."""

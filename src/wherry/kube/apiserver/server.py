@@ -101,6 +101,7 @@ class APIServer:
 
     async def close(self) -> None:
         """End what is under way; the store stays open."""
+        self._cache.end_watches()
         await self._front.close()
         await self._cache.close()
 

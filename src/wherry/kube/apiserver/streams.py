@@ -29,6 +29,7 @@ from wherry.kube.apiserver.request import Query, RequestInfo
 
 POD_STREAMS = ("log", "exec", "attach", "portforward")
 _DIAL = 10.0  # seconds
+_FAREWELL = 5.0  # seconds a client has to take the rest and close its side
 _REFUSAL_LIMIT = 10_000  # bytes of a kubelet's refusal that are passed on
 _HEAD_LIMIT = 64 * 1024
 _NOT_FORWARDED = frozenset(
@@ -110,9 +111,7 @@ class Streams:
                 raise await _refusal(code, dict(headers), reader)
             return await _relay(request, code, headers, reader)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError):
-                await writer.wait_closed()
+            writer.close()  # what is buffered still goes; nothing we would wait for comes back
 
     def target(self, info: RequestInfo, query: Query) -> Target | None:
         """Which kubelet, and which of its paths."""
@@ -295,6 +294,9 @@ async def _tunnel(
         # The kubelet's end ends the stream; a client that stops sending may still be listening,
         # but over TLS it cannot close one half alone: it has gone.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        client.writer.transport.abort()
+        raise
     finally:
         for task in tasks:
             task.cancel()
@@ -302,7 +304,11 @@ async def _tunnel(
         for task in tasks:
             if not task.cancelled():
                 task.exception()  # a connection that broke ends the stream, nothing more
-        await client.close()
+    try:
+        async with asyncio.timeout(_FAREWELL):
+            await client.close()
+    except TimeoutError:
+        client.writer.transport.abort()
     return client.response
 
 
