@@ -14,7 +14,7 @@ from aiohttp import web
 from wherry.engine import filters
 from wherry.engine.api.parameters import filter_parameter, flag, json_response, version
 from wherry.engine.api.routing import Route
-from wherry.engine.errors import BadParameter, EngineError
+from wherry.engine.errors import BadParameter, EngineError, Forbidden
 from wherry.engine.image import progress, remote
 from wherry.engine.image.image import Image
 from wherry.engine.image.manifest import Platform, parse_platform, platform_of
@@ -74,7 +74,7 @@ async def _pull(engine: Engine, request: web.Request) -> web.StreamResponse:
         reference = reference.with_tag(tag)
     _platform(request)
     if reference.familiar_name == "scratch":
-        raise BadParameter("'scratch' is a reserved name")
+        raise Forbidden("'scratch' is a reserved name")
     await engine.images.pull(str(reference), _credentials(request))
     raise AssertionError("a pull ends in an answer of its own")
 

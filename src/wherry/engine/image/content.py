@@ -85,7 +85,7 @@ class Content:
                 except (OSError, ValueError, TypeError):
                     log.exception("layer %s is damaged", chain)
             else:
-                directory.rename(tempfile.mkdtemp(dir=self._trash))
+                remove_tree(directory)
         needed = {*blobs, *(layer.blob for layer in self._layers.values())}
         for blob in self._blobs_dir.iterdir():
             digest = f"sha256:{blob.name}"
@@ -93,7 +93,6 @@ class Content:
                 self._blobs.add(digest)
             else:
                 blob.unlink()
-        self.empty_trash()
 
     # Looking
 
@@ -137,27 +136,26 @@ class Content:
 
     # Sweeping
 
-    def collect(self, blobs: Collection[str], layers: Collection[str]) -> list[str]:
-        """Take away what is neither named here nor leased; the chain ids of the layers taken.
+    def collect(
+        self, blobs: Collection[str], layers: Collection[str]
+    ) -> tuple[list[str], list[Path]]:
+        """Take away what is neither named here nor leased.
 
-        Layers are only moved aside; ``empty_trash`` does the long part.
+        Returns the chain ids of the layers taken, and the places they were moved to, which the
+        caller is to ``remove_tree`` in its own time.
         """
+        trash: list[Path] = []
         with self._lock:
             dead = [c for c in self._layers if c not in layers and not self._pinned[c]]
             for chain in dead:
-                self._layer_path(chain).rename(tempfile.mkdtemp(dir=self._trash))
+                trash.append(self._layer_path(chain).rename(tempfile.mkdtemp(dir=self._trash)))
                 del self._layers[chain]
             # A layer's own archive stays with it: the next image on it is saved with that.
             needed = {*blobs, *(layer.blob for layer in self._layers.values())}
             for digest in [b for b in self._blobs if b not in needed and not self._pinned[b]]:
                 self.blob_path(digest).unlink()
                 self._blobs.discard(digest)
-        return dead
-
-    def empty_trash(self) -> None:
-        """Delete what ``collect`` has moved aside."""
-        for directory in self._trash.iterdir():
-            remove_tree(directory)
+        return dead, trash
 
     def _layer_path(self, chain: str) -> Path:
         return self._layers_dir / chain.removeprefix("sha256:")
@@ -225,6 +223,8 @@ class Lease:
             if existing is not None:
                 return existing
             target = content._layer_path(chain)
+            if target.exists():  # one that was found damaged at the start
+                target.rename(tempfile.mkdtemp(dir=content._trash))
             directory.rename(target)
             content._layers[chain] = layer
         self._fresh_layers.append((target, layer.entries))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from wherry.engine.image import catalog as catalogs
 from wherry.engine.image.catalog import Catalog
-from wherry.engine.image.content import Content, Lease
+from wherry.engine.image.content import Content, Lease, remove_tree
 from wherry.engine.image.image import Image
 from wherry.engine.image.manifest import parse_config
 from wherry.engine.image.reference import parse
@@ -98,6 +98,7 @@ class Library:
         if lease is not None:
             await in_thread(lease.sync)
         swept: list[str] = []
+        trash: list[Path] = []
         async with self._changing:
             new, result = decide(self.catalog)
             if new is not self.catalog:
@@ -107,9 +108,9 @@ class Library:
                 await in_thread(catalogs.write, self._file, new)
                 self._see(new)
             if sweep:
-                swept = await in_thread(self.content.collect, *_content_of(new))
-        if swept:
-            await in_thread(self.content.empty_trash)
+                swept, trash = await in_thread(self.content.collect, *_content_of(new))
+        for directory in trash:
+            await in_thread(remove_tree, directory)
         return result, swept
 
     def _read_config(self, image: str) -> Mapping[str, Any]:
