@@ -11,7 +11,8 @@ Read on in the order a request takes:
 ``admission``
     what the cluster adds or refuses (one table);
 ``registry``
-    the verbs, generic for all kinds; ``services`` allocates addresses and ports;
+    the verbs, generic for all kinds; ``services`` allocates addresses and ports, ``expiry`` ends
+    old events;
 ``cache``
     all objects in memory, and the events for those who watch;
 ``answers``, ``render``

@@ -116,6 +116,10 @@ class ResourceCache:
     def get(self, namespace: str, name: str) -> Stored | None:
         return self._objects.get(f"{namespace}/{name}" if self.resource.namespaced else name)
 
+    def find(self, key: str) -> Stored | None:
+        """By the whole key, as events have it."""
+        return self._objects.get(key)
+
     def list(self, namespace: str = "", start: str = "") -> Sequence[Stored]:
         """Objects in order of their keys (of one namespace, or all), from key ``start`` on."""
         low, high = self._bounds(self._keys, namespace, start)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.kube.api.resources import RESOURCES, SERVICES
+from wherry.kube.api.resources import EVENTS, RESOURCES, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.authn import MASTERS, Authenticator, known
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.documents import Documents
+from wherry.kube.apiserver.expiry import Expiry
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
 from wherry.kube.apiserver.policy import GRANTS
@@ -30,7 +31,8 @@ class APIServerConfig:
     """What an API server is told.
 
     ``advertise_address``: where pods reach it; ``listen_host`` None: all addresses. ``tokens`` are
-    static bearer tokens. Without ``kubelet_ca`` any kubelet is believed.
+    static bearer tokens. Without ``kubelet_ca`` any kubelet is believed. ``event_ttl`` is how long
+    Events are kept, in seconds.
     """
 
     advertise_address: str
@@ -45,6 +47,7 @@ class APIServerConfig:
     listen_host: str | None = None
     tokens: Mapping[str, User] = field(default_factory=dict)
     anonymous: bool = True
+    event_ttl: float = 3600.0
 
 
 class APIServer:
@@ -58,6 +61,7 @@ class APIServer:
         self._cache = Cache(store, RESOURCES)
         self._allocations = Allocations(config.service_cidr)
         backend = Backend(store, self._cache, self._allocations)
+        self._expiry = Expiry(backend.records(EVENTS), config.event_ttl)
         documents = Documents(
             f"{config.advertise_address}:{config.port}",
             checks=(
@@ -82,6 +86,7 @@ class APIServer:
         """Read the store and make what every cluster has."""
         await self._cache.open()
         self._allocations.follow(self._cache.of(SERVICES))
+        self._expiry.follow(self._cache.of(EVENTS))
         await bootstrap.reconcile(
             self.transport(SELF),
             self._allocations.addresses.first,
@@ -103,6 +108,7 @@ class APIServer:
         """End what is under way; the store stays open."""
         self._cache.end_watches()
         await self._front.close()
+        await self._expiry.close()
         await self._cache.close()
 
     def transport(self, user: User | str) -> LocalTransport:
