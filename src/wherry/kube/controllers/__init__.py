@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from wherry.kube.client.client import Client
+from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.controllers.base import Context, Controller, Options
 from wherry.kube.controllers.deployment.controller import DeploymentController
@@ -88,7 +89,8 @@ async def run_controllers(
     options = options or Options()
     chosen = select(options.enabled)
     shared = informers or SharedInformers(client)
-    context = Context(client, shared, options)
+    finishing = Client(FinishingTransport(client.transport), manager=client.manager)
+    context = Context(finishing, shared, options)
     try:
         controllers = [controller(context) for controller in chosen]
         shared.start()

@@ -9,6 +9,7 @@ says which are used. ``snapshot`` is the cluster as it is known, ``queue`` the p
 from __future__ import annotations
 
 from wherry.kube.client.client import Client
+from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.scheduler.config import Configuration
 from wherry.kube.scheduler.scheduler import Scheduler
@@ -30,7 +31,8 @@ async def run_scheduler(
     """
     shared = informers or SharedInformers(client)
     try:
-        scheduler = Scheduler(client, configuration or Configuration(), shared)
+        finishing = Client(FinishingTransport(client.transport), manager=client.manager)
+        scheduler = Scheduler(finishing, configuration or Configuration(), shared)
         shared.start()
         await scheduler.run()
     finally:

@@ -161,6 +161,27 @@ def test_a_rolling_update_keeps_both_promises_whoever_acts_next(
     assert sum(model.sizes.values()) == model.sizes[image] == model.available == replicas
 
 
+def test_a_status_older_than_the_size_is_not_built_upon():
+    """Rolled back before the first replica set has told that its pod is gone."""
+    model = settled(1, 1, 0)
+    (old,) = model.sets
+    model.roll("hello:2")
+    model.step()
+    (new,) = set(model.sets) - {old}
+    for act in (model.replicate, model.start, model.report):
+        act(new)
+    model.step()
+    model.replicate(old)
+    assert model.pods == {old: [], new: [True]}
+    model.roll("hello:1")
+    for _ in range(3):
+        model.step()
+        model.replicate(new)
+    assert model.available == 1
+    model.settle()
+    assert model.pods == {old: [True], new: []}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), amounts, amounts)
 def test_a_broken_revision_never_takes_more_than_it_may(

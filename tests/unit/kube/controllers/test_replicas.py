@@ -109,24 +109,25 @@ def test_status_counts_labelled_ready_and_available():
         pod("c", ready=False, labels={}),
         pod("d", deleting=True),
         pod("e", phase="Failed"),
+        pod("gone"),
     ]
-    assert status(owner, pods, None, NOW) == {
+    assert status(owner, pods, {"gone"}, None, NOW) == {
         "replicas": 3,
         "fullyLabeledReplicas": 2,
         "readyReplicas": 2,
         "availableReplicas": 1,
         "observedGeneration": 3,
-        "terminatingReplicas": 1,
+        "terminatingReplicas": 2,
     }
     assert next_available(owner, pods, NOW) == 30
 
 
 def test_a_failure_shows_until_it_is_over():
     owner = replica_set()
-    failed = status(owner, [], ("FailedCreate", "no"), NOW)
+    failed = status(owner, [], (), ("FailedCreate", "no"), NOW)
     (condition,) = failed["conditions"]
     assert (condition["type"], condition["reason"]) == ("ReplicaFailure", "FailedCreate")
-    assert "conditions" not in status({**owner, "status": failed}, [], None, NOW)
+    assert "conditions" not in status({**owner, "status": failed}, [], (), None, NOW)
 
 
 async def test_a_slow_start_tries_few_where_all_fail_and_all_where_none_does():

@@ -30,11 +30,19 @@ def total(replica_sets: Iterable[Object]) -> int:
     return sum(map(size, replica_sets))
 
 
-def available(replica_set: Object) -> int:
-    """How many of the pods it will keep are available.
+def is_observed(replica_set: Object) -> bool:
+    """Whether its status was written for its present size.
 
-    A status that is older than the size may still count pods which are about to go.
+    One that is older may count pods that are gone: nothing may be built upon it.
     """
+    observed = (replica_set.get("status") or {}).get("observedGeneration") or 0
+    return bool(observed >= meta.generation(replica_set))
+
+
+def available(replica_set: Object) -> int:
+    """How many of the pods it will keep are known to be available."""
+    if not is_observed(replica_set):
+        return 0
     reported = (replica_set.get("status") or {}).get("availableReplicas") or 0
     return min(reported, size(replica_set))
 
@@ -112,13 +120,14 @@ def shrink_old(deployment: Object, new: Object, old: Sequence[Object]) -> Sizes:
         return {}
     sizes = {meta.name(rs): size(rs) for rs in active}
     gone = 0
-    for rs in active:
+    settled = [rs for rs in active if is_observed(rs)]
+    for rs in settled:
         broken = min(may_go - gone, size(rs) - available(rs))
         if broken > 0:
             sizes[meta.name(rs)] -= broken
             gone += broken
     spare = sum(map(available, active)) + available(new) - least
-    for rs in active:
+    for rs in settled:
         healthy = min(max(spare, 0), sizes[meta.name(rs)])
         sizes[meta.name(rs)] -= healthy
         spare -= healthy

@@ -122,7 +122,8 @@ class ReplicaController(Controller):
         if wait is not None:
             self.queue.add_after(key, wait + 0.01)
         terminating = self.reports_terminating
-        await self._report(owner, status(owner, owned, failure, moment, terminating=terminating))
+        new = status(owner, owned, self.removed, failure, moment, terminating=terminating)
+        await self._report(owner, new)
         if error is not None:
             raise error
 

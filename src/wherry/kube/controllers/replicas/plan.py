@@ -134,16 +134,19 @@ def deletion_cost(pod: Object) -> int:
 def status(
     owner: Object,
     owned: Sequence[Object],
+    removed: Collection[str],
     failure: tuple[str, str] | None,
     now: datetime,
     *,
     terminating: bool = True,
 ) -> Object:
-    """The owner's status. ``failure`` is the reason (FailedCreate, FailedDelete) and the message
-    of what went wrong just now; ``terminating`` says whether the kind reports terminating pods.
+    """The owner's status. ``removed`` as for ``plan``: those pods no longer count.
+
+    ``failure`` is the reason (FailedCreate, FailedDelete) and the message of what went wrong just
+    now; ``terminating`` says whether the kind reports terminating pods.
     """
     spec, old = owner["spec"], owner.get("status") or {}
-    active = [pod for pod in owned if pods.is_active(pod)]
+    active = [pod for pod in owned if pods.is_active(pod) and meta.uid(pod) not in removed]
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
     min_ready = spec.get("minReadySeconds") or 0
     ready = [pod for pod in active if pods.is_ready(pod)]
@@ -156,7 +159,10 @@ def status(
     result: Object = {"replicas": len(active)}
     result.update((field, count) for field, count in counts.items() if count)
     if terminating:
-        result["terminatingReplicas"] = sum(map(pods.is_terminating, owned))
+        result["terminatingReplicas"] = sum(
+            pods.is_terminating(pod) or (pods.is_active(pod) and meta.uid(pod) in removed)
+            for pod in owned
+        )
     kept = list(old.get("conditions") or ())
     failed = conditions.find(kept, "ReplicaFailure")
     if failure is not None and failed is None:
