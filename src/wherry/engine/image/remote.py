@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from wherry.engine.errors import BadParameter, EngineError, NotFound
 from wherry.engine.image.reference import DEFAULT_DOMAIN, Reference
@@ -159,8 +158,8 @@ async def _token(challenge: str, repository: str, credentials: Credentials) -> s
     """A token for pulling, from the service that the registry's challenge names."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.get("realm", "")
-    if not realm.startswith(("https://", "http://")):
-        return ""
+    if not realm.startswith(("https://", *(f"http://{host}" for host in _LOOPBACK))):
+        return ""  # a password must not go over an open line
     query = {"service": fields.get("service", ""), "scope": f"repository:{repository}:pull"}
     await _dial(realm)
     async with (
@@ -183,6 +182,8 @@ def _session() -> aiohttp.ClientSession:
 
 async def _dial(url: str) -> None:
     """Connect once, only to say precisely what is wrong when that fails."""
+    from urllib.request import getproxies, proxy_bypass
+
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme, "")
     if proxy and not proxy_bypass(parts.hostname or ""):
@@ -193,8 +194,9 @@ async def _dial(url: str) -> None:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             try:
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except socket.gaierror as error:
-                text = _LOOKUP.get(error.errno or 0, str(error.strerror))
+            except (socket.gaierror, UnicodeError) as error:
+                code = error.errno if isinstance(error, OSError) else None
+                text = _LOOKUP.get(code or socket.EAI_NONAME, str(error))
                 raise EngineError(f'Get "{url}": dial tcp: lookup {host}: {text}') from None
             failure: OSError | None = None
             for *_, address in found:

@@ -157,6 +157,12 @@ class ImageStore:
             documents.append(document)
         return documents
 
+    def layers_size(self) -> int:
+        """Bytes of all unpacked layers, each counted once."""
+        content = self._library.content
+        chains = {one for _, record in self._library.catalog.live() for one in record.chain}
+        return sum(content.layer(one).size for one in chains)
+
     def _parents(self) -> set[str]:
         return {record.parent for record in self._library.catalog.images.values()}
 
