@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import Resource
@@ -53,20 +54,11 @@ class Collection:
         }
 
 
-class Seen:
-    """An event as one watcher sees it. ``frame`` and ``object`` are made when asked for."""
+class Seen(NamedTuple):
+    """An event as one watcher sees it. ``type``: ADDED, MODIFIED, DELETED or BOOKMARK."""
 
-    __slots__ = ("_frame", "stored", "type")
-
-    def __init__(self, type: str, stored: Stored, frame: Callable[[str], bytes]) -> None:
-        self.type = type
-        self.stored = stored
-        self._frame = frame
-
-    @property
-    def frame(self) -> bytes:
-        """The line of a watch response."""
-        return self._frame(self.type)
+    type: str
+    stored: Stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 PREFIX = "/registry/"
 _EVENTS = 4096  # recent events a resource keeps at least,
 _EVENT_BYTES = 8 << 20  # unless their objects are larger than this in sum
+_BATCH = 200  # events told at once at most,
+_BATCH_BYTES = 128 * 1024  # or so large
 _SETTLE_AFTER = 2000  # changes
 _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
 
@@ -37,7 +39,7 @@ _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
 class Event:
     """One change of one object."""
 
-    __slots__ = ("_frames", "_head", "_removed", "current", "key", "previous", "revision")
+    __slots__ = ("_head", "_removed", "current", "key", "previous", "revision")
 
     def __init__(
         self,
@@ -53,7 +55,6 @@ class Event:
         self.previous = previous
         self._head = head
         self._removed: Stored | None = None
-        self._frames: dict[str, bytes] = {}
 
     def shown(self, type: str) -> Stored:
         """The state a watcher is shown: of an object that went (DELETED), to all or to a
@@ -68,13 +69,6 @@ class Event:
             value = old.data[:head] + old.data[head + len(before) :]
             self._removed = Stored(self.key, self.revision, data=splice(value, head, self.revision))
         return self._removed
-
-    def frame(self, type: str) -> bytes:
-        """The line of a watch response, encoded once for all watchers."""
-        frame = self._frames.get(type)
-        if frame is None:
-            frame = self._frames[type] = watch_frame(type, self.shown(type).data)
-        return frame
 
 
 def watch_frame(type: str, data: bytes) -> bytes:
@@ -274,7 +268,7 @@ class ResourceCache:
                     async for batch in self._replay(after, goal):
                         yield batch, batch[-1].revision
                     after = goal
-                elif batch := self._events[self._index(after) :]:
+                elif batch := self._batch(self._index(after)):
                     after = batch[-1].revision
                     yield batch, after
                 elif timer is not None and timer.when() <= loop.time():
@@ -290,6 +284,17 @@ class ResourceCache:
             ending.cancel()
             if timer is not None:
                 timer.cancel()
+
+    def _batch(self, start: int) -> Sequence[Event]:
+        """Some of the events from position ``start`` on: no more than a watcher that does not
+        read may hold in memory."""
+        events = self._events[start : start + _BATCH]
+        size = 0
+        for i, event in enumerate(events):
+            size += len(event.current.data) if event.current else 0
+            if size > _BATCH_BYTES:
+                return events[: i + 1]
+        return events
 
     async def _replay(self, after: int, goal: int) -> AsyncIterator[Sequence[Event]]:
         """What happened to this resource behind ``after``, up to ``goal``, from the history.

@@ -67,7 +67,7 @@ def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], b
             "application/json;stream=watch",
         )
     if not form.transform:
-        return lambda batch: b"".join([seen.frame for seen in batch])
+        return lambda batch: b"".join([watch_frame(seen.type, seen.stored.data) for seen in batch])
     first = True  # only the first table of a watch describes its columns
 
     def transformed(batch: Sequence[Seen]) -> bytes:

@@ -42,7 +42,7 @@ _BATCH = 512  # writes a commit at most: keeps the loop's share of a batch to a 
 _PAGE = 500  # changes a watcher behind the ring reads at once
 _COMPACT_STEP = 2000  # revisions forgotten in one transaction, so that writes get between
 _RECENT = 1024  # changes in memory, at least
-_RECENT_BYTES = 8 << 20  # and at most about so many bytes of values
+_RECENT_BYTES = 2 << 20  # and at most about so many bytes of values
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (

@@ -89,7 +89,7 @@ async def test_only_the_first_table_of_a_watch_describes_its_columns(
 ) -> None:
     found = await _pods(api, server)
     encode_frames = frames(POD_KIND, TABLE, "")
-    seen = [Seen("ADDED", stored, lambda type: b"") for stored in found.items]
+    seen = [Seen("ADDED", stored) for stored in found.items]
     lines = [orjson.loads(line) for line in encode_frames(seen).splitlines()]
     assert lines[0]["object"]["columnDefinitions"] and not lines[1]["object"]["columnDefinitions"]
     assert [line["object"]["rows"][0]["cells"][0] for line in lines] == ["a", "b"]

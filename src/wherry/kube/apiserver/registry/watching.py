@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from wherry.kube.api.kinds import Kind
 from wherry.kube.apiserver.answers import Seen, Watching
-from wherry.kube.apiserver.cache import Cache, Event, watch_frame
+from wherry.kube.apiserver.cache import Cache, Event
 from wherry.kube.apiserver.objects import Object, Stored
 from wherry.kube.apiserver.options import ListOptions, Selection, parse_list_options
 from wherry.kube.apiserver.registry.records import Records
@@ -41,7 +41,7 @@ async def _batches(
             await cache.not_older_than(options.revision)
         after = cache.revision
         present = [
-            Seen("ADDED", stored, _frame_of(stored))
+            Seen("ADDED", stored)
             for stored in records.cache.list(namespace)
             if selection.everything or selection.matches(kind, stored.object)
         ]
@@ -80,16 +80,12 @@ class _View:
             type = "DELETED"
         else:
             return None
-        return Seen(type, event.shown(type), event.frame)
+        return Seen(type, event.shown(type))
 
     def _wants(self, stored: Stored | None) -> bool:
         if stored is None:
             return False
         return self._selection.everything or self._selection.matches(self._kind, stored.object)
-
-
-def _frame_of(stored: Stored) -> Callable[[str], bytes]:
-    return lambda type: watch_frame(type, stored.data)
 
 
 def _bookmark(kind: Kind, revision: int, annotations: dict[str, str]) -> Seen:
@@ -101,5 +97,4 @@ def _bookmark(kind: Kind, revision: int, annotations: dict[str, str]) -> Seen:
         "apiVersion": kind.resource.api_version,
         "metadata": metadata,
     }
-    stored = Stored("", revision, object=o)
-    return Seen("BOOKMARK", stored, _frame_of(stored))
+    return Seen("BOOKMARK", Stored("", revision, object=o))
