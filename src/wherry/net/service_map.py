@@ -323,6 +323,8 @@ def _choosing_rules(chain: str) -> list[str]:
         given,
         turn,
         f"meta mark set {key} . meta mark map @{prefix}choices",
+        # What a client was given before has gone, or it would not have come this far.
+        f"delete @{prefix}affinity {{ {client} : meta mark }}",
         f"update @{prefix}affinity {{ {client} timeout {words[3]}s : meta mark }}",
         given,
     ]
