@@ -143,7 +143,7 @@ def _container_status(
     else:
         _from_memory(pod, status, old, findings)
     waiting = findings.waiting.get(name)
-    if waiting is not None and "running" not in status["state"]:
+    if waiting is not None and _will_be_started(pod, container, status["state"]):
         if "terminated" in status["state"]:
             status["lastState"] = status["state"]
         reason, message = waiting
@@ -152,6 +152,15 @@ def _container_status(
         }
     _add_resources(container, status)
     return status
+
+
+def _will_be_started(pod: Object, container: Object, state: Object) -> bool:
+    """Whether a reason to wait applies: the container neither runs nor has ended for good."""
+    terminated = state.get("terminated")
+    if terminated is None:
+        return "running" not in state
+    policy = pods.container_restart_policy(pod, container)
+    return policy == "Always" or (policy == "OnFailure" and terminated["exitCode"] != 0)
 
 
 def _state(container: ContainerStatus, runtime: PodRuntime) -> Object:

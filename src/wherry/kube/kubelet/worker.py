@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 DEADLINE = "Pod was active on the node longer than the specified deadline"
 SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
-SANDBOX = ""  # stands among the names of containers
+SANDBOX, VOLUMES = "/sandbox", "/volumes"  # stand among the names of containers
 RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
 
 
@@ -188,7 +188,7 @@ class PodWorker:
         if status["phase"] in ("Succeeded", "Failed"):
             await self._finish(pod, runtime)
             return
-        if self._volumes_due and runtime.ready_sandbox is not None and self._parts_dynamic(pod):
+        if runtime.ready_sandbox is not None and self._uses_objects(pod):
             await self._prepare_volumes(pod, runtime)
         health = Health(self._parts.probes.started, self._parts.probes.unhealthy)
         actions = compute_pod_actions(pod, runtime, health, restarting=self._restarting)
@@ -196,7 +196,8 @@ class PodWorker:
         self._tell_status(pod, status, urgent=not actions.start)
         await self._carry_out(pod, runtime, actions)
 
-    def _parts_dynamic(self, pod: Object) -> bool:
+    def _uses_objects(self, pod: Object) -> bool:
+        """Whether something of the pod follows ConfigMaps, Secrets or its own metadata."""
         return self._parts.volumes.needs_refresh(pod) or bool(sources.references(pod))
 
     def _track(self, pod: Object, runtime: PodRuntime) -> None:
@@ -293,7 +294,7 @@ class PodWorker:
         if runtime.sandboxes:
             parts.tell(pod, "Normal", "SandboxChanged", SANDBOX_CHANGED)
             if self._kills:
-                await asyncio.gather(*self._kills.values(), return_exceptions=True)
+                await self._unless_leaving(asyncio.wait(list(self._kills.values())))
             for old in runtime.sandboxes:
                 await parts.runtime.remove_pod_sandbox(old.id)
             runtime = await parts.view.refresh(self.uid)
@@ -329,6 +330,8 @@ class PodWorker:
         """Make the pod's volumes if they are due; whether they are there."""
         if not self._volumes_due:
             return True
+        if self._too_early(VOLUMES):
+            return False
         parts = self._parts
         namespace = meta.namespace(pod)
         used = {(kind, namespace, name) for kind, name in sources.references(pod)}
@@ -347,7 +350,7 @@ class PodWorker:
         except (VolumeError, ConfigError, StatusError) as error:
             parts.tell(pod, "Warning", "FailedMount", str(error))
             self._volumes_due = True
-            self._wake_after(self._retry.next())
+            self._try_again(VOLUMES, self._retry.next())
             return False
         renewal = parts.tokens.next_renewal(self.uid)
         if renewal is not None:

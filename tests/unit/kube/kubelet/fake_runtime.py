@@ -38,6 +38,7 @@ class FakeRuntime:
         self.exits_at_once: dict[str, int] = {}  # container name: code
         self.ignores_term: set[str] = set()
         self.exec_results: dict[str, ExecResult] = {}  # by the first word of the command
+        self.cannot_run = False
         self.pod_cidr = ""
         self._numbers = itertools.count(1)
         self._listeners: list[asyncio.Queue[ContainerEvent]] = []
@@ -165,6 +166,8 @@ class FakeRuntime:
 
     async def start_container(self, container_id: str) -> None:
         name = self.containers[container_id].metadata.name
+        if self.cannot_run:
+            self.exit(container_id, 127, reason="ContainerCannotRun")
         await self._call("start_container", name)
         self._change(container_id, state=ContainerState.RUNNING, started_at=time.time_ns())
         self._tell("started", container_id)

@@ -169,6 +169,21 @@ async def test_a_restarted_kubelet_takes_up_what_runs_and_writes_nothing(tmp_pat
         assert node.pod()["metadata"] == version
 
 
+async def test_a_restarted_kubelet_leaves_finished_pods_as_they_are(tmp_path):
+    async with NodeUnderTest(tmp_path) as node:
+        await node.run(make_pod(restartPolicy="Never"))
+        await node.until_ready()
+        node.runtime.exit(node.runtime.running("web").id, 0)
+        await node.until(lambda: node.pod()["status"]["phase"] == "Succeeded")
+        await node.until(lambda: node.runtime.count("stop_pod_sandbox"))
+        await asyncio.sleep(0.1)
+        before = node.pod()["metadata"]
+        await node.restart()
+        await asyncio.sleep(0.4)
+        assert node.pod()["metadata"] == before
+        assert len(node.runtime.containers) == 1
+
+
 async def test_a_restarted_kubelet_notices_what_ended_meanwhile(tmp_path):
     async with NodeUnderTest(tmp_path) as node:
         await node.run(make_pod())
@@ -338,6 +353,29 @@ async def test_a_command_that_cannot_be_run_leads_to_back_off(tmp_path):
         await node.until(
             lambda: state(node.pod())["state"]["waiting"]["reason"] == "CrashLoopBackOff"
         )
+
+
+async def test_a_command_that_cannot_be_run_fails_a_pod_that_never_restarts(tmp_path):
+    async with NodeUnderTest(tmp_path) as node:
+        refused = CRIError("no such command", "RunContainerError")
+        node.runtime.fail["start_container"] = refused
+        node.runtime.cannot_run = True
+        await node.run(make_pod(restartPolicy="Never"))
+        await node.until(lambda: node.pod()["status"]["phase"] == "Failed")
+        ended = state(node.pod())["state"]["terminated"]
+        assert (ended["exitCode"], ended["reason"]) == (127, "ContainerCannotRun")
+
+
+async def test_a_volume_whose_source_is_missing_holds_the_pod_back_until_it_is_there(tmp_path):
+    async with NodeUnderTest(tmp_path) as node:
+        volume = {"name": "keys", "configMap": {"name": "late"}}
+        await node.run(make_pod(volumes=[volume]))
+        text = 'MountVolume.SetUp failed for volume "keys" : configmap "late" not found'
+        await node.until(lambda: ("FailedMount", text) in node.events())
+        assert node.runtime.count("run_pod_sandbox") == 0
+        late = {"metadata": {"name": "late", "namespace": "default"}, "data": {}}
+        await node.client.create(CONFIG_MAPS, late)
+        await node.until_ready()
 
 
 def _status_path(name):

@@ -52,6 +52,13 @@ def test_a_container_that_waits_for_its_restart_shows_why_and_how_it_ended():
     assert result["phase"] == "Running"
 
 
+def test_a_container_that_ended_for_good_does_not_wait():
+    findings = Findings(waiting={"web": ("RunContainerError", "no such command")})
+    result = told(pod("web", policy="Never"), runtime(status("web", EXITED, 127)), findings)
+    assert result["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 127
+    assert result["phase"] == "Failed"
+
+
 def test_the_last_words_are_the_message():
     ended = runtime(status("web", EXITED, 1))
     spoken = PodRuntime("u", ended.sandboxes, ended.containers, {"web-0": "farewell"})
