@@ -74,6 +74,9 @@ def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], b
         nonlocal first
         lines = []
         for seen in batch:
+            if seen.type == "BOOKMARK" and form.transform == "Table":
+                lines.append(watch_frame(seen.type, orjson.dumps(_empty_table(seen.stored, form))))
+                continue
             shown = transform(kind, seen.stored, form, include)
             if form.transform == "Table":
                 if not first:
@@ -135,6 +138,17 @@ def _table(kind: Kind, objects: Sequence[Object], form: Form, include: str) -> O
     made: Object = table(kind, objects, include_object=include or "Metadata", now=datetime.now(UTC))
     made["apiVersion"] = f"meta.k8s.io/{form.version}"
     return made
+
+
+def _empty_table(mark: Stored, form: Form) -> Object:
+    """A bookmark among tables: it has a version (and perhaps a note), and nothing to show."""
+    return {
+        "kind": "Table",
+        "apiVersion": f"meta.k8s.io/{form.version}",
+        "metadata": mark.object["metadata"],
+        "columnDefinitions": None,
+        "rows": [],
+    }
 
 
 def _partial(o: Object, form: Form) -> Object:

@@ -95,6 +95,14 @@ async def test_only_the_first_table_of_a_watch_describes_its_columns(
     assert [line["object"]["rows"][0]["cells"][0] for line in lines] == ["a", "b"]
 
 
+def test_a_bookmark_among_tables_has_a_version_and_no_rows() -> None:
+    mark = Stored("", 9, object={"kind": "Pod", "metadata": {"resourceVersion": "9"}})
+    (line,) = frames(POD_KIND, TABLE, "")([Seen("BOOKMARK", mark)]).splitlines()
+    event = orjson.loads(line)
+    assert event["type"] == "BOOKMARK" and event["object"]["rows"] == []
+    assert event["object"]["metadata"]["resourceVersion"] == "9"
+
+
 def test_tables_hold_no_unheard_of_objects() -> None:
     found = Collection(POD_KIND, [Stored("", 0, object=pod())], 1)
     with pytest.raises(StatusError, match="includeObject: Unsupported value"):
