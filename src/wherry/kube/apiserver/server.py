@@ -120,6 +120,3 @@ class APIServer:
 
     def _cache_fault(self) -> str:
         return "" if self._cache.revision else "the store has not been read"
-
-
-__all__ = ["APIServer", "APIServerConfig"]

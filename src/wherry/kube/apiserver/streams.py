@@ -403,6 +403,3 @@ def _log_options(name: str, query: Query) -> list[tuple[str, str]]:
     if faults:
         raise invalid("PodLogOptions", name, faults)
     return pairs
-
-
-__all__ = ["KubeletClient", "Streams", "Target"]

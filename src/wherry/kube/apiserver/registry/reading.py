@@ -5,6 +5,8 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wherry.kube.api.errors import expired
 from wherry.kube.apiserver.answers import Collection, Single
 from wherry.kube.apiserver.cache import Cache
@@ -42,10 +44,8 @@ async def list_(records: Records, cache: Cache, request: APIRequest) -> Collecti
         if exact:
             try:
                 return _page(records, cache, options, namespace, Continue(options.revision, ""))
-            except Compacted as error:
-                raise expired(
-                    f"The resourceVersion for the provided list is too old. ({error.oldest})"
-                ) from error
+            except Compacted:
+                raise expired("The resourceVersion for the provided list is too old.") from None
     return _page(records, cache, options, namespace, Continue(-1, ""))
 
 
@@ -82,7 +82,6 @@ def _page(
     return Collection(records.kind, chosen, revision)
 
 
-def _rest(taken: list[Stored] | tuple[Stored, ...] | object, revision: int) -> str:
-    assert isinstance(taken, list)
-    last: Stored = taken[-1]
-    return Continue(revision, last.key + "\0").encode()
+def _rest(taken: Sequence[Stored], revision: int) -> str:
+    """The token for what comes behind ``taken``."""
+    return Continue(revision, taken[-1].key + "\0").encode()

@@ -22,7 +22,7 @@ from wherry.kube.apiserver.options import (
     parse_delete_options,
     parse_write_options,
 )
-from wherry.kube.apiserver.registry.backend import Backend, check
+from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.deleting import remove
 from wherry.kube.apiserver.registry.patching import read_patch
 from wherry.kube.apiserver.registry.records import Records
@@ -198,6 +198,3 @@ async def evict(backend: Backend, request: APIRequest) -> Single:
         ),
         code=201,
     )
-
-
-__all__ = ["bind", "check", "evict", "get_scale", "patch_scale", "put_scale"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid
+from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.kinds.namespace import Namespace
 from wherry.kube.api.meta import clone
@@ -247,19 +247,3 @@ def held(o: Object) -> bool:
     if o["metadata"].get("finalizers"):
         return True
     return o["kind"] == NAMESPACES.kind and bool(o.get("spec", {}).get("finalizers"))
-
-
-__all__ = [
-    "ASPECTS",
-    "MAIN",
-    "STATUS",
-    "Aspect",
-    "StatusError",
-    "change",
-    "check_name",
-    "held",
-    "internal",
-    "released",
-    "unchanged",
-    "update",
-]
