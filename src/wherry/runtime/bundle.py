@@ -6,6 +6,7 @@ of Docker: mounts, devices, masked and read-only paths, namespaces.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import resource
@@ -156,14 +157,18 @@ def process(spec: ProcessSpec, host: Host) -> dict[str, Any]:
     if spec.oom_score_adj is not None:
         adjusted = spec.oom_score_adj
         if adjusted < host.oom_score_adj and not host.may_raise:
-            log.warning(
-                "oom_score_adj %d is refused without CAP_SYS_RESOURCE; using this daemon's %d",
-                adjusted,
-                host.oom_score_adj,
-            )
+            _say_refused("oom_score_adj", adjusted, host.oom_score_adj)
             adjusted = host.oom_score_adj
         out["oomScoreAdj"] = adjusted
     return out
+
+
+@functools.cache
+def _say_refused(name: str, wanted: int, ours: int) -> None:
+    """Log it, once for each value: on such a machine it would be said for every container."""
+    log.warning(
+        "%s %d is refused without CAP_SYS_RESOURCE; using this daemon's %d", name, wanted, ours
+    )
 
 
 def _rlimit(name: str, soft: int, hard: int, host: Host) -> dict[str, Any]:
@@ -171,12 +176,7 @@ def _rlimit(name: str, soft: int, hard: int, host: Host) -> dict[str, Any]:
     ours = host.rlimits.get(name, -1)
     if not host.may_raise and ours >= 0:
         if hard < 0 or hard > ours:
-            log.warning(
-                "%s %d is refused without CAP_SYS_RESOURCE; using this daemon's %d",
-                name,
-                hard,
-                ours,
-            )
+            _say_refused(name, hard, ours)
             hard = ours
         if soft < 0 or soft > hard:
             soft = hard

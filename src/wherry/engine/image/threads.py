@@ -45,6 +45,8 @@ class ThreadReader(io.RawIOBase):
             if self._aborted:
                 raise Aborted("the stream was cut off")
             self._pending = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+            if self._aborted:  # just now, by a loop that did not see this read yet
+                self._pending.cancel()
             try:
                 self._piece = memoryview(self._pending.result())
             except FutureCancelled as error:
