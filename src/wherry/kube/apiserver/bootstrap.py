@@ -32,7 +32,7 @@ async def reconcile(
         advertise_address: where pods reach this server, with ``port``.
     """
     await asyncio.gather(*(_namespace(transport, name) for name in SYSTEM_NAMESPACES))
-    await _service(transport, service_address)
+    await _service(transport, service_address, port)
     if ip_address(advertise_address).is_loopback:
         return  # nobody but this machine reaches it, so it is nobody's endpoint
     await asyncio.gather(
@@ -46,7 +46,7 @@ async def _namespace(transport: Transport, name: str) -> None:
     await _ensure(transport, NAMESPACES, namespace, lambda found: None)
 
 
-async def _service(transport: Transport, address: str) -> None:
+async def _service(transport: Transport, address: str, port: int) -> None:
     service = _object(
         SERVICES,
         {
@@ -57,16 +57,16 @@ async def _service(transport: Transport, address: str) -> None:
                 "ipFamilies": ["IPv4"],
                 "ipFamilyPolicy": "SingleStack",
                 "sessionAffinity": "None",
-                "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
+                "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
             }
         },
     )
 
     def mend(found: Object) -> Object | None:
-        ports = found["spec"].get("ports") or []
-        if [(p["name"], p["port"]) for p in ports if "name" in p] == [("https", 443)]:
+        wanted = service["spec"]["ports"]
+        if found["spec"].get("ports") == wanted:
             return None
-        return {**found, "spec": {**found["spec"], "ports": service["spec"]["ports"]}}
+        return {**found, "spec": {**found["spec"], "ports": wanted}}
 
     await _ensure(transport, SERVICES, service, mend)
 
