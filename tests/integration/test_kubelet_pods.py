@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -455,3 +456,33 @@ def test_nothing_is_left_of_pods_made_and_deleted_while_the_daemon_is_killed(
         if str(directory) in line and not any(uid in line for uid in live)
     ]
     assert mounted == []
+
+
+def test_purge_unmounts_volumes_and_never_touches_what_lies_behind_them(
+    new_instance: Callable[[], Instance], tmp_path: Path
+) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "precious").write_text("keep")
+    instance = new_instance()
+    instance.wherry("up", "--sample")
+    make(
+        instance,
+        "default",
+        "mounted",
+        container={
+            "volumeMounts": [
+                {"name": "host", "mountPath": "/whole"},
+                {"name": "host", "mountPath": "/part", "subPath": "inside"},
+                {"name": "memory", "mountPath": "/memory"},
+            ]
+        },
+        volumes=[
+            {"name": "host", "hostPath": {"path": str(tmp_path)}},
+            {"name": "memory", "emptyDir": {"medium": "Memory"}},
+        ],
+    )
+    ready(instance, "default", "mounted")
+    instance.wherry("down", "--purge", "--grace", "1")
+    assert str(instance.data_dir) not in Path("/proc/self/mountinfo").read_text()
+    assert not instance.data_dir.exists()
+    assert (tmp_path / "inside" / "precious").read_text() == "keep"
