@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from wherry.launcher import instance as instances
 from wherry.launcher import node, supervise
-from wherry.launcher.instance import Instance
+from wherry.launcher.instance import Instance, InstanceError
+from wherry.runtime.rootfs import mounts_below
 
 
 async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str]:
@@ -14,5 +15,8 @@ async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str
     stopped = await supervise.stop(instance)
     await node.clear(instance, grace=grace, purge=purge)
     if purge:
+        still = mounts_below(instance.data_dir)
+        if still:  # deleting would go through to what lies behind the mount
+            raise InstanceError(f"{still[0]} is still mounted; nothing was deleted")
         instances.forget(instance)
     return stopped

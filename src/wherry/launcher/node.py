@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.engine import Engine, EngineConfig, purge_all, stop_all
@@ -66,6 +67,8 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
         await Proxy.teardown(
             Nftables(), table=f"{instance.nft_table}-proxy", service_cidr=instance.service_range
         )
+        # Volumes are mounts, some with a user's own files behind them: unmounted before deleted.
+        await asyncio.to_thread(Kubelet.teardown, _kubelet_root(instance))
         await purge_all(config)
 
 
@@ -84,12 +87,16 @@ def engine_config(instance: Instance) -> EngineConfig:
     )
 
 
+def _kubelet_root(instance: Instance) -> Path:
+    return instance.data_dir / "kubelet"
+
+
 def _kubelet_config(instance: Instance) -> KubeletConfig:
     pki = instance.pki
     return KubeletConfig(
         node_name=instance.node_name,
         node_ip=instance.node_ip,
-        root_dir=instance.data_dir / "kubelet",
+        root_dir=_kubelet_root(instance),
         pod_logs=instance.pod_logs,
         port=instance.kubelet_port,
         tls_cert=pki / "kubelet.crt",

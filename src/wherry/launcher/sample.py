@@ -69,7 +69,8 @@ async def _make_images(socket: Path) -> str:
 
 def _changes(image: str) -> list[str]:
     page = f"echo Hello from $(hostname), image {image} > /www/index.html"
-    serve = f"exec httpd -f -p {PORT} -h /www"
+    # The first process of a container ignores SIGTERM unless it asks for it, and httpd does not.
+    serve = f"trap 'exit 0' TERM; httpd -f -p {PORT} -h /www & wait"
     return [
         f'CMD ["sh", "-c", "{page}; {serve}"]',
         f"EXPOSE {PORT}",
