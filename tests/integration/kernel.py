@@ -15,17 +15,26 @@ def state() -> dict[str, set[str]]:
             for line in Path("/proc/self/mounts").read_text().splitlines()
             if not line.split()[1].startswith(("/proc", "/dev"))
         },
-        "links": {link["ifname"] for link in _ip("link")},
+        # A cable that hangs on a bridge comes and goes with a container of some instance; one that
+        # hangs on nothing was left behind.
+        "links": {link["ifname"] for link in _ip("link") if "master" not in link},
         "routes": {f"{r.get('type', '')} {r['dst']} {r.get('dev', '')}" for r in _ip("route")},
         "tables": set(_output("nft", "list", "tables").splitlines()),
         "cgroups": _cgroups(),
-        "monitors": _conmons(),
+        "monitors": _monitors(),
     }
 
 
-def left_behind(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
-    """What is there now and was not before."""
-    return {kind: after[kind] - before[kind] for kind in before if after[kind] - before[kind]}
+def left_behind(before: dict[str, set[str]], instance: str) -> dict[str, set[str]]:
+    """What is there now and was not before, of the instance whose directory is called so.
+
+    Other instances live on meanwhile: what carries a directory's name counts only for its own.
+    """
+    after = state()
+    left = {kind: after[kind] - before[kind] for kind in before}
+    for kind in ("mounts", "monitors"):
+        left[kind] = {entry for entry in left[kind] if f"/{instance}" in entry}
+    return {kind: entries for kind, entries in left.items() if entries}
 
 
 def _output(*argv: str) -> str:
@@ -41,8 +50,8 @@ def _cgroups() -> set[str]:
     return {str(path) for path in Path("/sys/fs/cgroup").rglob("*wherry*") if path.is_dir()}
 
 
-def _conmons() -> set[str]:
-    """Command lines of the monitors of instances that this suite made (conftest names them)."""
+def _monitors() -> set[str]:
+    """Command lines of all monitors."""
     found = set()
     for comm in Path("/proc").glob("[0-9]*/comm"):
         try:
@@ -50,4 +59,4 @@ def _conmons() -> set[str]:
                 found.add((comm.parent / "cmdline").read_text().replace("\0", " "))
         except OSError:
             continue
-    return {line for line in found if "/run/wherry/instance" in line}
+    return found

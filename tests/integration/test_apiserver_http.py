@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import socket
@@ -269,8 +270,8 @@ async def test_broken_tls_and_broken_http_harm_nobody(
         )
         writer.write(data)
         writer.write_eof() if writer.can_write_eof() else writer.close()
-        with_answer = await reader.read(1000)
-        assert b"Traceback" not in with_answer
+        with contextlib.suppress(OSError):  # our own end was closed first
+            assert b"Traceback" not in await reader.read(1000)
         writer.close()
     async with session.get("/livez") as response:
         assert response.status == 200
