@@ -7,6 +7,7 @@ is chosen once, at the first start, among those nobody holds, and written to ``i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import ipaddress
@@ -25,6 +26,7 @@ from wherry.host.files import make_private, write_atomic
 DEFAULT_DATA_DIR = Path("/var/lib/wherry")
 RUN_ROOT = Path("/run/wherry")
 SLOTS = 14
+_LOCK = ".lock"
 
 
 class InstanceError(Exception):
@@ -175,6 +177,8 @@ def forget(instance: Instance) -> None:
     release(instance)
     shutil.rmtree(instance.run_dir, ignore_errors=True)
     shutil.rmtree(instance.data_dir)
+    with contextlib.suppress(OSError):  # other instances are there
+        RUN_ROOT.rmdir()
 
 
 def release(instance: Instance) -> None:
@@ -183,6 +187,9 @@ def release(instance: Instance) -> None:
         claim = _claims() / str(instance.slot)
         if claim.is_symlink() and claim.readlink() == instance.data_dir:
             claim.unlink()
+        if [path.name for path in _claims().iterdir()] == [_LOCK]:  # the last one: no trace
+            (_claims() / _LOCK).unlink()
+            _claims().rmdir()
 
 
 def _claims() -> Path:
@@ -191,13 +198,28 @@ def _claims() -> Path:
 
 @contextmanager
 def _slot_lock() -> Iterator[None]:
-    _claims().mkdir(parents=True, exist_ok=True, mode=0o755)
-    descriptor = os.open(_claims() / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        _claims().mkdir(parents=True, exist_ok=True, mode=0o755)
+        path = _claims() / _LOCK
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # the last instance took the directory along just now
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                yield
+                return
+            # Whoever had it before removed the file: lock the one that is there now.
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(slot: int) -> Path | None:

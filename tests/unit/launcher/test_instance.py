@@ -73,3 +73,12 @@ def test_a_directory_with_other_files_is_never_taken(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(InstanceError, match="holds other files"):
         instances.open_or_create(tmp_path)
+
+
+def test_the_last_one_forgotten_leaves_no_file(tmp_path: Path) -> None:
+    one = instances.open_or_create(tmp_path / "one")
+    two = instances.open_or_create(tmp_path / "two")
+    instances.forget(one)
+    assert (tmp_path / "run").exists()
+    instances.forget(two)
+    assert list(tmp_path.iterdir()) == []
