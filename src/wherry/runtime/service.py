@@ -176,12 +176,13 @@ class Runtime:
                     command=list(spec.process.args),
                     rootfs=str(spec.rootfs),
                 )
-                monitor.save(directory)
                 os.write(start.fileno(), b"\0")
                 pid, complaint = conmon.parse_sync(await _read_line(sync.fileno()))
                 if pid <= 0:
                     await child.wait()
                     raise oci.failure(complaint, spec.process.args, spec.rootfs)
+                # Only now: what a crash leaves without it was not made to the end.
+                monitor.save(directory)
             except BaseException:
                 child.kill()
                 await asyncio.shield(child.wait())

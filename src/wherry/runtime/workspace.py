@@ -66,13 +66,9 @@ class Workspace:
         return pid if id in groups else None
 
     def monitor_pids(self, id: str) -> list[int]:
-        """The monitors of a container that live: one, or none.
-
-        Looks through all processes where a crash came before the monitor was noted down.
-        """
+        """The monitors of a created container that live: one, or none."""
         monitor = Monitor.load(self.bundle(id))
-        candidates = [monitor.pid] if monitor else _all_pids()
-        return [pid for pid in candidates if _is_monitor(pid, id)]
+        return [monitor.pid] if monitor and _is_monitor(monitor.pid, id) else []
 
     async def remove(self, id: str, *, keep_exit: bool = False) -> None:
         """Remove every trace of a container, running or half made; nothing where there is none.
@@ -82,8 +78,11 @@ class Workspace:
         bundle = self.bundle(id)
         if bundle.exists():
             cgroup = self._recorded_cgroup(bundle)
-            if not (bundle / "pid").exists():
-                await end(self.monitor_pids(id), signal.SIGKILL)
+            if Monitor.load(bundle) is None:
+                # The group is not yet theirs, and they would fill it again once it was empty. What
+                # one of them has started before it was killed is found by the next look.
+                while makers := _makers(bundle):
+                    await end(makers, signal.SIGKILL)
             if cgroup:
                 await self._kill_group(cgroup)
             # Their container is gone, so the monitors end by themselves, exit code written.
@@ -152,8 +151,39 @@ async def end(pids: Iterable[int], number: int | None, *, timeout: float | None 
             os.close(descriptor)
 
 
-def _all_pids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+def _makers(bundle: Path) -> set[int]:
+    """The processes that are at making the container of ``bundle``.
+
+    These are the monitor and the OCI runtime's ``create``, which name the bundle, and what they
+    have started: either may have been killed and have left the other.
+    """
+    children: dict[int, list[int]] = {}
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*"):
+        # A process that we may not look at is none of ours.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            # proc_pid_stat(5): the name may have spaces and parentheses; state and parent follow.
+            stat = (path / "stat").read_text(errors="replace")
+            state, parent = stat.rsplit(")", 1)[1].split()[:2]
+            if state not in "ZX":
+                children.setdefault(int(parent), []).append(int(path.name))
+                if _names_bundle(path, bundle):
+                    found.append(int(path.name))
+    makers: set[int] = set()
+    while found:
+        pid = found.pop()
+        if pid not in makers:
+            makers.add(pid)
+            found += children.get(pid, ())
+    return makers
+
+
+def _names_bundle(process: Path, bundle: Path) -> bool:
+    arguments = (process / "cmdline").read_bytes().split(b"\0")
+    if arguments == [b""]:
+        # Just being executed, or a thread of the kernel; the working directory is known already.
+        return (process / "cwd").samefile(bundle)
+    return b"--bundle" in arguments and os.fsencode(bundle) in arguments
 
 
 def _is_monitor(pid: int, id: str) -> bool:
