@@ -168,6 +168,7 @@ async def test_a_replica_set_holds_its_number_whatever_happens_to_the_pods():
                 and api.get(REPLICA_SETS, "web", "default")["status"].get("readyReplicas") == 1
             )
         )
+        await cluster.settle()
         said = [e["message"] for e in api.find(EVENTS)]
         assert sum(text.startswith("Created pod: ") for text in said) == 6
         assert sum(text.startswith("Deleted pod: ") for text in said) == 3
