@@ -68,7 +68,6 @@ async def test_a_deployment_becomes_pods_and_says_so():
         for pod in cluster.pods():
             assert pod["metadata"]["name"].startswith(f"{name}-")
             assert meta.controller_of(pod)["uid"] == rs["metadata"]["uid"]
-        await cluster.settle()
         said = messages(cluster)
         assert f"Scaled up replica set {name} from 0 to 3" in said
         assert sum(text.startswith(f"Created pod: {name}-") for text in said) == 3
