@@ -11,6 +11,7 @@ import io
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ IMAGES = ("hello:1", "hello:2")
 REPLICAS = 2
 PORT = 8080
 ROLLOUT_TIMEOUT = 60.0
+FETCH_TIMEOUT = 10.0
 
 
 def run(instance: Instance) -> Iterator[str]:
@@ -168,12 +170,18 @@ async def _deployment_states(client: Client) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _fetch(url: str) -> str:
-    timeout = aiohttp.ClientTimeout(total=10)
-    try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
-            return await answer.text()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise UpFailed(f"{url} does not answer: {error}") from error
+    """The page at ``url``; a service is refused until the proxy has heard of its endpoints."""
+    timeout = aiohttp.ClientTimeout(total=5)
+    deadline = time.monotonic() + FETCH_TIMEOUT
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    return await answer.text()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise UpFailed(f"{url} does not answer: {error}") from error
+                await asyncio.sleep(0.02)
 
 
 def _deployment() -> dict[str, Any]:
