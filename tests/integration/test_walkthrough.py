@@ -47,8 +47,14 @@ def kubectl(request: pytest.FixtureRequest, cluster: Instance) -> Instance:
 
 
 def _page(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
-        return answer.read().decode()
+    def fetch() -> str:
+        try:
+            with urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
+                return answer.read().decode()
+        except OSError:  # refused until the proxy has heard of the endpoints
+            return ""
+
+    return eventually(fetch, seconds=10)
 
 
 def _pods(instance: Instance, namespace: str, selector: str = "app=web") -> list[dict]:
@@ -77,8 +83,11 @@ def test_create_expose_scale_update_undo(kubectl: Instance, namespace: str) -> N
     eventually(
         lambda: len(kubectl.get("ep", "web", "-n", namespace)["subsets"][0]["addresses"]) == 3
     )
-    answers = {_page(address).split()[2].rstrip(",") for _ in range(12)}
-    assert answers == names, "every replica answers"
+
+    def answers() -> set[str]:
+        return {_page(address).split()[2].rstrip(",") for _ in range(12)}
+
+    assert eventually(lambda: answers() == names), "every replica answers"
 
     wide = run("get", "deploy,rs,po,svc,ep", "-o", "wide")
     assert re.search(r"deployment.apps/web\s+3/3\s+3\s+3", wide)

@@ -100,7 +100,9 @@ class Cluster:
                 if meta.is_deleting(pod):
                     await self.client.delete(PODS, name, namespace, grace=0)
                 elif not ready(pod) and not self.hold(pod):
-                    patch = {"status": READY()}
+                    # Of the state it looked at only: a pod that failed meanwhile stays failed.
+                    version = meta.resource_version(pod)
+                    patch = {"metadata": {"resourceVersion": version}, "status": READY()}
                     await self.client.patch(PODS, name, patch, namespace, subresource="status")
 
 
