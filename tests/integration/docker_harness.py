@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # Beyond the slots that instances take first.
-SLOT = 12
+SLOT = int(os.environ.get("WHERRY_TEST_SLOT", "12"))
 BRIDGE = f"wherry{SLOT}"
 
 

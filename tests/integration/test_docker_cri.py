@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import tempfile
@@ -29,7 +30,7 @@ from wherry.engine.cri.types import (
 )
 from wherry.engine.engine import Engine, purge_all, slot_config, stop_all
 
-SLOT = 13
+SLOT = int(os.environ.get("WHERRY_TEST_CRI_SLOT", "13"))
 POD_RANGE = "10.231.5.0/24"
 
 
