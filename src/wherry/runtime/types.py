@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 
 class RuntimeFailure(Exception):
@@ -105,6 +106,25 @@ class ContainerSpec:
     annotations: Mapping[str, str] = field(default_factory=dict)
     stdin_open: bool = False
     stdin_once: bool = False
+
+
+class LogSink(Protocol):
+    """Where a container's output is kept: one object for one run of a container.
+
+    The runtime calls it from one task at a time. What it awaits holds the container at its pipe.
+    """
+
+    async def write(self, stream: int, data: bytes) -> None:
+        """Keep ``data`` of ``stream`` (1 stdout, 2 stderr): a piece as it was read, not a line.
+
+        Must not raise: what cannot be kept, as on a full disk, is told in the daemon's log.
+        """
+
+    async def close(self) -> None:
+        """The run's last byte has been written: keep an unfinished line as one, let go of files."""
+
+    async def reopen(self) -> None:
+        """Go on in a new file: whoever rotates the log has moved the old one away."""
 
 
 @dataclass(frozen=True, slots=True)
