@@ -15,6 +15,10 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "memory": cluster.memory_and_idle,
     "docker_run": engine.docker_run,
     "docker_exec": engine.docker_exec,
+    "docker_burst": engine.docker_burst,
+    "docker_filter": engine.docker_filter,
+    "docker_memory": engine.docker_memory,
+    "docker_ps": engine.docker_ps,
 }
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,18 +22,29 @@ PEERS = ROOT / ".venv" / "peers"
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured quantity; ``unit`` is s, MB or %."""
+    """One measured quantity; ``unit`` is s, MB or %.
+
+    What is wanted is either a ``target`` or a ``ratio`` of what the peer needs.
+    """
 
     name: str
     values: Sequence[float]
     unit: str = "s"
     target: float | None = None
+    ratio: float | None = None
     peer: Sequence[float] = field(default=())
+
+    @property
+    def wanted(self) -> float | None:
+        """The target in ``unit``; None where it depends on a peer that could not be had."""
+        if self.ratio is not None and self.peer:
+            return self.ratio * statistics.median(self.peer)
+        return self.target
 
     def line(self) -> str:
         """The figure as a line of the table."""
         spread = f"{min(self.values):.3f}–{max(self.values):.3f}"
-        target = f"{self.target:g} {self.unit}" if self.target is not None else ""
+        target = f"{self.wanted:.3g} {self.unit}" if self.wanted is not None else ""
         peer = f"{statistics.median(self.peer):.3f}" if self.peer else ""
         median = f"{statistics.median(self.values):.3f} {self.unit}"
         return f"{self.name:<46}{median:>10}{spread:>18}{target:>10}{peer:>10}"
@@ -42,6 +53,23 @@ class Figure:
 def environment(**extra: str) -> dict[str, str]:
     """Ours, with the clients first on PATH."""
     return dict(os.environ, PATH=f"{CLIENTS}:{os.environ['PATH']}", **extra)
+
+
+def resident(pids: Iterable[int]) -> float:
+    """Megabytes that processes hold, shared pages counted with each."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def processes(*words: str) -> list[int]:
+    """The processes whose command lines have all of ``words``."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if all(word in line for word in words):
+                found.append(int(entry.name))
+    return found
 
 
 def timed(run: Callable[[], object], runs: int, warm_up: int = 1) -> list[float]:
@@ -82,15 +110,23 @@ class Wherry:
             name, _, value = line.removeprefix("export ").partition("=")
             self.env[name] = value
 
-    def daemons(self) -> list[int]:
-        """Process ids of server and node."""
+    def daemons(self, *names: str) -> list[int]:
+        """Process ids of server and node, or of those named."""
         from wherry.host.pidfile import running_pid
         from wherry.launcher.instance import find
 
         instance = find(self.directory)
         assert instance is not None
-        pids = [running_pid(instance.pid_file(name)) for name in ("server", "node")]
+        pids = [running_pid(instance.pid_file(name)) for name in names or ("server", "node")]
         return [pid for pid in pids if pid is not None]
+
+    def monitors(self) -> list[int]:
+        """Process ids of what stays with the containers when the daemons go."""
+        from wherry.launcher.instance import find
+
+        instance = find(self.directory)
+        assert instance is not None
+        return processes("monitor", str(instance.run_dir))
 
 
 @contextmanager
@@ -119,9 +155,28 @@ def _images(directory: Path) -> None:
     make_images(instance)
 
 
+@dataclass(frozen=True)
+class Dockerd:
+    """Debian's dockerd: the environment for ``docker``, and where its files are."""
+
+    env: dict[str, str]
+    place: Path
+
+    def daemons(self) -> list[int]:
+        """Process ids of dockerd and containerd."""
+        monitors = self.monitors()
+        return [pid for pid in processes("containerd", str(self.place)) if pid not in monitors] + [
+            pid for pid in processes("dockerd", str(self.place)) if pid not in monitors
+        ]
+
+    def monitors(self) -> list[int]:
+        """Process ids of containerd's shims."""
+        return processes("containerd-shim", str(self.place))
+
+
 @contextmanager
-def dockerd() -> Iterator[dict[str, str] | None]:
-    """Debian's dockerd with the same image in it, as an environment for ``docker``.
+def dockerd() -> Iterator[Dockerd | None]:
+    """Debian's dockerd with the same image in it.
 
     It lives in network and mount namespaces of its own, so that its bridge and its firewall rules
     touch nothing of this machine. None where its packages cannot be had.
@@ -157,7 +212,7 @@ def dockerd() -> Iterator[dict[str, str] | None]:
                 return
             time.sleep(0.2)
         _import_into(env)
-        yield env
+        yield Dockerd(env, place)
     finally:
         daemon.terminate()
         daemon.wait(30)

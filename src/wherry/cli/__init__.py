@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wherry import __version__
+from wherry.cli import registry
 from wherry.launcher.instance import DEFAULT_DATA_DIR, Instance, InstanceError
 
 
@@ -70,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         "node", parents=[place], help="run engine, kubelet and proxy (foreground)"
     )
     node.set_defaults(run=_node)
+
+    registry.add(commands, place)
     return parser
 
 
