@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +23,27 @@ _JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
 
 class NftError(Exception):
     """nftables refused; the text is its own, and nothing was changed."""
+
+
+def apply(script: str) -> None:
+    """Apply ``script`` as one transaction in the network namespace of the calling thread. Blocks.
+
+    Raises:
+        NftError: nothing was changed.
+    """
+    try:
+        context = _Context()
+    except _LibraryMissing:
+        done = subprocess.run(
+            ["nft", "-f", "-"], input=script.encode(), capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            raise NftError(done.stderr.decode(errors="replace").strip()) from None
+        return
+    try:
+        context.run(script, as_json=False)
+    finally:
+        context.close()
 
 
 class Nftables:
