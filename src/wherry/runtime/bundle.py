@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from wherry.runtime import capabilities
-from wherry.runtime.cgroups import Layout
-from wherry.runtime.types import ContainerSpec, Limits, MountSpec, ProcessSpec
+from wherry.runtime.features import Features
+from wherry.runtime.types import BlockLimit, ContainerSpec, Limits, MountSpec, ProcessSpec
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,7 @@ class Host:
     capabilities: Collection[str] = field(default_factory=frozenset)
     rlimits: Mapping[str, int] = field(default_factory=dict)  # our own hard limits, -1 is none
     oom_score_adj: int = 0
-    memory_swap: bool = True
-    blkio_weight: bool = True
+    features: Features = field(default_factory=Features)
 
     @property
     def may_raise(self) -> bool:
@@ -72,21 +71,15 @@ class Host:
         return "CAP_SYS_RESOURCE" in self.capabilities
 
 
-def this_host(layout: Layout, group: str) -> Host:
-    """Look at the machine; ``group`` is any cgroup of ours, the roots lack the files of limits."""
-
-    def has(controller: str, *names: str) -> bool:
-        directory = layout.group(controller, group)
-        return directory is not None and any((directory / name).exists() for name in names)
-
+def this_host(features: Features) -> Host:
+    """Look at the rights of this process; ``features`` are those of the machine."""
     names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
     return Host(
-        cgroup_v2=layout.is_v2,
+        cgroup_v2=features.cgroup_v2,
         capabilities=capabilities.effective(),
         rlimits={name: resource.getrlimit(getattr(resource, name))[1] for name in names},
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
-        memory_swap=has("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
-        blkio_weight=has("blkio", "blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight"),
+        features=features,
     )
 
 
@@ -96,9 +89,9 @@ def config(spec: ContainerSpec, host: Host, cgroup_path: str) -> dict[str, Any]:
     if spec.privileged:
         named = {device["path"] for device in devices}
         devices += [device for device in host_devices() if device["path"] not in named]
-    mounts = _mounts(spec, host)
+    mounts = _mounts(spec)
     linux: dict[str, Any] = {
-        "namespaces": _namespaces(spec, host),
+        "namespaces": _namespaces(spec),
         "resources": resources(spec.limits, host) | {"devices": _device_rules(spec, devices)},
         "cgroupsPath": cgroup_path,
         "devices": [{k: v for k, v in device.items() if k != "access"} for device in devices],
@@ -189,10 +182,11 @@ _NAMESPACES = (
     ("pid", "pid_namespace"),
     ("ipc", "ipc_namespace"),
     ("uts", "uts_namespace"),
+    ("cgroup", "cgroup_namespace"),
 )
 
 
-def _namespaces(spec: ContainerSpec, host: Host) -> list[dict[str, str]]:
+def _namespaces(spec: ContainerSpec) -> list[dict[str, str]]:
     out = [{"type": "mount"}]
     for kind, attribute in _NAMESPACES:
         where: str | None = getattr(spec, attribute)
@@ -200,8 +194,6 @@ def _namespaces(spec: ContainerSpec, host: Host) -> list[dict[str, str]]:
             out.append({"type": kind})
         elif where != "host":
             out.append({"type": kind, "path": where})
-    if host.cgroup_v2 and not spec.privileged:
-        out.append({"type": "cgroup"})
     return out
 
 
@@ -214,22 +206,23 @@ def _mount(destination: str, kind: str, options: Sequence[str], source: str = ""
     }
 
 
-def _mounts(spec: ContainerSpec, host: Host) -> list[dict[str, Any]]:
+def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
     """The standard mounts, then those asked for, outer ones first, which replace the standard."""
     safe = ["nosuid", "noexec", "nodev"]
     access = "rw" if spec.privileged else "ro"
+    groups = "rw" if spec.privileged or spec.writable_cgroups else "ro"
     pty = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
     standard = [
         _mount("/proc", "proc", safe),
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         _mount("/dev/pts", "devpts", pty),
         _mount("/sys", "sysfs", [*safe, access]),
-        _mount("/sys/fs/cgroup", "cgroup", [access, *safe]),
+        _mount("/sys/fs/cgroup", "cgroup", [groups, *safe]),
         _mount("/dev/mqueue", "mqueue", safe),
     ]
     if spec.ipc_namespace == "host":
         standard.append(_mount("/dev/shm", "bind", ["rbind", *safe], "/dev/shm"))  # noqa: S108
-    else:
+    elif spec.shm_size is not None:
         size = [*safe, "mode=1777", f"size={spec.shm_size}"]
         standard.append(_mount("/dev/shm", "tmpfs", size, "shm"))  # noqa: S108
     asked = sorted(spec.mounts, key=lambda mount: mount.destination.rstrip("/").count("/"))
@@ -273,7 +266,7 @@ def _device_rules(
                     "access": device.get("access", "rwm"),
                 }
             )
-    return rules
+    return [*rules, *map(dict, spec.device_rules)]
 
 
 # What the container gets of its own, or what is not a device.
@@ -316,16 +309,19 @@ def resources(limits: Limits, host: Host) -> dict[str, Any]:
 
     What this kernel cannot limit is left out, with a word in the log, as Docker does.
     """
+    features = host.features
     memory = {
         "limit": limits.memory,
         "swap": limits.memory_swap,
         "reservation": limits.memory_reservation,
+        "swappiness": limits.memory_swappiness if features.swappiness else None,
+        "disableOOMKiller": (limits.oom_kill_disable and features.oom_kill_disable) or None,
     }
-    if limits.memory_swap is not None and not host.memory_swap:
+    if limits.memory_swap is not None and not features.swap:
         log.warning("this kernel cannot limit swap; going on without")
         memory["swap"] = None
     weight = limits.blkio_weight
-    if weight and not host.blkio_weight:
+    if weight and not features.block_weight:
         log.warning("this kernel cannot weight block I/O; going on without")
         weight = None
     sections: dict[str, dict[str, Any]] = {
@@ -334,14 +330,29 @@ def resources(limits: Limits, host: Host) -> dict[str, Any]:
             "shares": limits.cpu_shares,
             "quota": limits.cpu_quota,
             "period": limits.cpu_period,
+            "realtimePeriod": limits.cpu_realtime_period,
+            "realtimeRuntime": limits.cpu_realtime_runtime,
             "cpus": limits.cpuset_cpus or None,
             "mems": limits.cpuset_mems or None,
         },
         "pids": {"limit": limits.pids},
-        "blockIO": {"weight": weight or None},
+        "blockIO": {
+            "weight": weight or None,
+            "weightDevice": _block(limits.blkio_weight_devices, "weight"),
+            "throttleReadBpsDevice": _block(limits.read_bytes, "rate"),
+            "throttleWriteBpsDevice": _block(limits.write_bytes, "rate"),
+            "throttleReadIOPSDevice": _block(limits.read_operations, "rate"),
+            "throttleWriteIOPSDevice": _block(limits.write_operations, "rate"),
+        },
     }
     kept = {
         name: {key: value for key, value in section.items() if value is not None}
         for name, section in sections.items()
     }
     return {name: section for name, section in kept.items() if section}
+
+
+def _block(limits: Sequence[BlockLimit], key: str) -> list[dict[str, int]] | None:
+    return [
+        {"major": limit.major, "minor": limit.minor, key: limit.value} for limit in limits
+    ] or None

@@ -20,7 +20,18 @@ import orjson
 from wherry.host.files import make_private
 from wherry.host.process import Child
 from wherry.host.readiness import readable
-from wherry.runtime import bundle, capabilities, cgroups, conmon, exec, oci, seccomp, usage
+from wherry.runtime import (
+    bundle,
+    capabilities,
+    cgroups,
+    conmon,
+    exec,
+    features,
+    oci,
+    seccomp,
+    usage,
+)
+from wherry.runtime.features import Features
 from wherry.runtime.held import Held, read_exit_file
 from wherry.runtime.rootfs import mounts_below, unmount
 from wherry.runtime.streams import ContainerStream, ExecProcess, control
@@ -64,6 +75,7 @@ class Runtime:
         self._program = program
         self._held: dict[str, Held] = {}
         self._opened = False
+        self.features = Features()  # what can be limited here, once it is open
 
     async def open(self) -> None:
         """Find the programs, look at the machine, make the directories and the monitors' group.
@@ -90,7 +102,8 @@ class Runtime:
         runtime = oci.OCIRuntime(program, self._run_dir / "oci")
         self._space = space = Workspace(self._run_dir, exits, self._cgroup_root, layout, runtime)
         cgroups.make(layout, space.monitors)
-        self._host = bundle.this_host(layout, space.monitors)
+        self.features = features.look(layout, space.monitors)
+        self._host = bundle.this_host(self.features)
         self._filters = seccomp.CompiledFilters(self._run_dir / "seccomp", program)
         self._opened = True
 

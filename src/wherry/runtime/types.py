@@ -61,19 +61,37 @@ class MountSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockLimit:
+    """A limit for one block device: its weight, or bytes or operations in a second."""
+
+    major: int
+    minor: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Resources the container may use; None or empty means no limit."""
 
     memory: int | None = None
     memory_swap: int | None = None
     memory_reservation: int | None = None
+    memory_swappiness: int | None = None  # 0 to 100
+    oom_kill_disable: bool = False
     cpu_shares: int | None = None
     cpu_quota: int | None = None
     cpu_period: int | None = None
+    cpu_realtime_period: int | None = None
+    cpu_realtime_runtime: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids: int | None = None
     blkio_weight: int | None = None
+    blkio_weight_devices: Sequence[BlockLimit] = ()
+    read_bytes: Sequence[BlockLimit] = ()
+    write_bytes: Sequence[BlockLimit] = ()
+    read_operations: Sequence[BlockLimit] = ()
+    write_operations: Sequence[BlockLimit] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,7 @@ class ContainerSpec:
     pid_namespace: str | None = None
     ipc_namespace: str | None = None
     uts_namespace: str | None = None
+    cgroup_namespace: str | None = None
     cgroup_parent: str = ""  # below the runtime's own root; "" is the root for plain containers
     limits: Limits = field(default_factory=Limits)
     readonly_rootfs: bool = False
@@ -102,7 +121,9 @@ class ContainerSpec:
     readonly_paths: Sequence[str] | None = None
     sysctls: Mapping[str, str] = field(default_factory=dict)
     devices: Sequence[Mapping[str, object]] = ()
-    shm_size: int = 64 << 20
+    device_rules: Sequence[Mapping[str, object]] = ()  # beyond the devices, as in the OCI section
+    writable_cgroups: bool = False
+    shm_size: int | None = 64 << 20  # None: no /dev/shm
     annotations: Mapping[str, str] = field(default_factory=dict)
     stdin_open: bool = False
     stdin_once: bool = False

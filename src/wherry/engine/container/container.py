@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from wherry.engine.container.healthcheck import Health
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -37,6 +39,7 @@ class State:
     error: str = ""
     started_at: int = 0
     finished_at: int = 0
+    health: Health | None = None
 
     @property
     def status(self) -> str:
@@ -217,7 +220,7 @@ class Container:
             raise ValueError(f"{home / 'container.json'} is not a container of format {FORMAT}")
         return cls(
             home=home,
-            state=_known(State, document["state"]),
+            state=_state(document["state"]),
             endpoints={n: _known(Endpoint, e) for n, e in document["endpoints"].items()},
             ports=[_known(PublishedPort, port) for port in document["ports"]],
             mounts=[_known(MountPoint, mount) for mount in document["mounts"]],
@@ -239,6 +242,13 @@ _PLAIN = (
     "manually_stopped",
     "holding",
 )
+
+
+def _state(document: dict[str, Any]) -> State:
+    state = _known(State, document)
+    if health := document.get("health"):
+        state.health = Health.decode(health)
+    return state
 
 
 _T = TypeVar("_T", bound="DataclassInstance")

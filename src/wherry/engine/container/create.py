@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.container import merge, names, options, rules
+from wherry.engine.container import merge, names, options, rules, security
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.container.mounts import mount_points
 from wherry.engine.container.spec import INIT_PROGRAM
@@ -61,7 +61,7 @@ def decode(body: Any, platform: str = "") -> CreateRequest:
     )
 
 
-def normalise(host: dict[str, Any]) -> None:
+def normalise(host: dict[str, Any], *, cgroup_v2: bool = True) -> None:
     """Fill in, in place, what follows from other options, as dockerd does."""
     if host["NetworkMode"] in ("", "default"):
         host["NetworkMode"] = "bridge"
@@ -78,7 +78,14 @@ def normalise(host: dict[str, Any]) -> None:
     if host["Memory"] and not host["MemorySwap"]:
         host["MemorySwap"] = host["Memory"] * 2
     host["IpcMode"] = host["IpcMode"] or "private"
-    host["CgroupnsMode"] = host["CgroupnsMode"] or "private"
+    if not host["CgroupnsMode"]:
+        # Where groups of v1 are shown to the container it could do little with a view of its own.
+        own = cgroup_v2 and not host["Privileged"]
+        host["CgroupnsMode"] = "private" if own else "host"
+    host["Runtime"] = host["Runtime"] or "runc"
+    if host["OomKillDisable"] is None:
+        host["OomKillDisable"] = False
+    security.complete(host)
     host["ShmSize"] = host["ShmSize"] or 64 << 20
     if host["PidsLimit"] is not None and host["PidsLimit"] <= 0:
         host["PidsLimit"] = None
@@ -92,10 +99,17 @@ def normalise(host: dict[str, Any]) -> None:
 class Creator:
     """Makes containers in a store."""
 
-    def __init__(self, store: ContainerStore, images: ImageStore, events: EventBus) -> None:
+    def __init__(
+        self,
+        store: ContainerStore,
+        images: ImageStore,
+        events: EventBus,
+        machine: Callable[[], rules.Machine],
+    ) -> None:
         self._store = store
         self._images = images
         self._events = events
+        self._machine = machine
 
     def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
         """Make a container called ``name``, or something pleasant; returns it and warnings.
@@ -108,8 +122,9 @@ class Creator:
             Conflict: the name is taken.
         """
         host = request.host_config
-        normalise(host)
-        warnings = rules.check(request.config, host)
+        machine = self._machine()
+        normalise(host, cgroup_v2=machine.features.cgroup_v2)
+        warnings = rules.check(request.config, host, machine)
         image = self._images.resolve(request.config["Image"])
         check_platform(image, request.platform)
         image_config = image.config.get("config") or {}

@@ -167,7 +167,8 @@ class Execs:
             await started.resize(*exec_.size)
         return started
 
-    async def _finish(self, exec_: Exec, process_: ProcessStream) -> None:
+    async def finish(self, exec_: Exec, process_: ProcessStream) -> None:
+        """Wait for its end, keep its exit code and tell of it."""
         exec_.exit_code = await process_.wait()
         exec_.running, exec_.pid, exec_.process = False, 0, None
         exec_.finished_at = time.monotonic()
@@ -210,7 +211,7 @@ class Execs:
             detach_keys=exec_.detach_keys,
         )
         if outcome is Outcome.ENDED:
-            await self._finish(exec_, started)
+            await self.finish(exec_, started)
         else:
             self._lifecycle.attend(self._drain(exec_, started))
 
@@ -219,7 +220,7 @@ class Execs:
         await started.close_stdin()
         while (await started.read())[0]:
             continue
-        await self._finish(exec_, started)
+        await self.finish(exec_, started)
 
     async def resize(self, exec_: Exec, width: int, height: int) -> None:
         """Give its terminal a size, now or at its start."""

@@ -11,8 +11,9 @@ from wherry.runtime.types import RuntimeFailure
 
 _CREATE = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-    "unable to start container process: "
+    "runc create failed: "
 )
+_START = _CREATE + "unable to start container process: "
 _EXEC = "OCI runtime exec failed: exec failed: unable to start container process: "
 _MOUNT_HINT = (
     ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified "
@@ -22,10 +23,17 @@ _MOUNT_HINT = (
 
 def start_error(failure: RuntimeFailure) -> EngineError:
     """The answer to ``start``; the request was at fault where the command cannot run."""
-    text = f"{_CREATE}{failure.message.strip()}: unknown"
+    text = f"{_START}{failure.message.strip()}: unknown"
+    if failure.message.endswith("is a directory"):
+        text += ": permission denied"
     if "not a directory" in failure.message.lower():
         return BadParameter(text + _MOUNT_HINT)
     return BadParameter(text) if failure.exit_code in (126, 127) else EngineError(text)
+
+
+def refusal(reason: str) -> EngineError:
+    """The answer to ``start`` where the OCI runtime would not even begin."""
+    return EngineError(f"{_CREATE}{reason}: unknown")
 
 
 def exec_error(failure: RuntimeFailure) -> EngineError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from wherry.engine.container.container import Container
+from wherry.engine.container.healthcheck import NONE
+from wherry.engine.container.healthcheck import STATUSES as HEALTH_STATUSES
 from wherry.engine.container.units import parse_duration, parse_since
 from wherry.engine.errors import BadParameter
 from wherry.engine.filters import Filters
@@ -42,6 +44,9 @@ def select(
     for status in filters.get("status"):
         if status not in _STATUSES:
             raise BadParameter(f"invalid filter 'status={status}'")
+    for status in filters.get("health"):
+        if status not in HEALTH_STATUSES:
+            raise BadParameter(f"invalid filter 'health={status}'")
     for code in filters.get("exited"):
         if not code.lstrip("-").isdigit():
             raise BadParameter(f"invalid filter 'exited={code}'")
@@ -78,7 +83,7 @@ def _matches(container: Container, filters: Filters) -> bool:
         and filters.not_labels(container.labels)
         and filters.exact("status", state.status)
         and ("exited" not in filters or _exited(container, filters))
-        and filters.exact("health", "none")
+        and filters.exact("health", state.health.status if state.health else NONE)
         and filters.exact("is-task", "false")
         and _on_network(container, filters)
         and _has_volume(container, filters)

@@ -54,6 +54,8 @@ def inspect(
         "HostConfig": container.host_config,
         "GraphDriver": {"Data": dict(driver_data), "Name": "overlay2"},
     }
+    if state.health is not None:
+        document["State"]["Health"] = state.health.shown()
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
     document["Mounts"] = [mount(point) for point in container.mounts if point.type != "tmpfs"]
@@ -205,7 +207,8 @@ def status_line(container: Container, now: float | None = None) -> str:
         case "restarting":
             return f"Restarting ({state.exit_code}) {ago(state.finished_at)} ago"
         case "running":
-            return f"Up {ago(state.started_at)}"
+            health = f" ({state.health.words})" if state.health is not None else ""
+            return f"Up {ago(state.started_at)}{health}"
         case "removing":
             return "Removal In Progress"
         case "dead":

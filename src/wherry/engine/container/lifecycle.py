@@ -59,6 +59,9 @@ class Lifecycle:
         self.events = events
         self.runtime = runtime
         self.resources = Resources(store, images, networks, runtime)
+        # Told at once: a run has begun, it has ended; and when all it held was given back.
+        self.on_running: Callable[[Container], None] = lambda container: None
+        self.on_ended: Callable[[Container], None] = lambda container: None
         self.on_settled: Callable[[Container], None] = lambda container: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._attendants: set[asyncio.Task[Any]] = set()
@@ -159,6 +162,7 @@ class Lifecycle:
         state.running, state.restarting, state.oom_killed = True, False, False
         state.pid, state.exit_code = pid, 0
         state.started_at, state.finished_at = started_at, 0
+        self.on_running(container)
         self.note(container)
         self.publish(container, "start")
         if run.status is not None:
@@ -219,6 +223,7 @@ class Lifecycle:
         state.paused, state.pid = False, 0
         state.exit_code, state.oom_killed = status.exit_code, status.oom_killed
         state.finished_at = status.finished_at
+        self.on_ended(container)
         # On disk before the runtime forgets how it ended.
         self.note(container)
         remove = container.auto_remove and not container.keep

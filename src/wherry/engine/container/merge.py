@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wherry.engine.container import healthcheck
 from wherry.engine.errors import BadParameter
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,7 +38,9 @@ def merge_image(config: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str
             **(image.get("ExposedPorts") or {}),
             **(merged.get("ExposedPorts") or {}),
         }
-    for field in ("StopSignal", "Healthcheck", "Shell"):
+    if check := healthcheck.merged(merged.get("Healthcheck"), image.get("Healthcheck")):
+        merged["Healthcheck"] = check
+    for field in ("StopSignal", "Shell"):
         if not merged.get(field) and image.get(field):
             merged[field] = image[field]
     if image.get("OnBuild"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from wherry.engine.container.container import Container
 from wherry.engine.container.spec import Joined
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import Conflict, EngineError
+from wherry.engine.errors import BadParameter, Conflict, NotFound
 from wherry.host import syscalls
 from wherry.runtime.rootfs import unmount
 
@@ -22,6 +23,46 @@ def network_owner(container: Container, store: ContainerStore) -> Container:
     return container
 
 
+def check(host: Mapping[str, Any]) -> None:
+    """Judge the modes.
+
+    Raises:
+        BadParameter: one of them is none.
+    """
+    for field, label, allowed in (
+        ("PidMode", "PID", ("", "host")),
+        ("IpcMode", "IPC", ("", "none", "private", "shareable", "host")),
+        ("UTSMode", "UTS", ("", "host")),
+        ("UsernsMode", "user namespace", ("", "host")),
+        ("CgroupnsMode", "cgroup namespace", ("", "private", "host")),
+    ):
+        value = host[field]
+        joins = value.startswith(PREFIX) and field in ("PidMode", "IpcMode")
+        if not (value in allowed or (joins and value != PREFIX)):
+            raise BadParameter(f"invalid {label} mode: {value}")
+
+
+def check_remapped(host: Mapping[str, Any]) -> None:
+    """Judge what does not go with a user namespace of the container's own.
+
+    Raises:
+        BadParameter: the container would have to have power over the host.
+    """
+    if host["UsernsMode"] == "host":
+        return
+    if host["Privileged"]:
+        raise BadParameter(
+            "privileged mode is incompatible with user namespaces.  "
+            "You must run the container in the host namespace when running privileged mode"
+        )
+    if host["NetworkMode"] == "host":
+        raise BadParameter(
+            "cannot share the host's network namespace when user namespaces are enabled"
+        )
+    if host["PidMode"] == "host":
+        raise BadParameter("cannot share the host PID namespace when user namespaces are enabled")
+
+
 def joined(
     container: Container, store: ContainerStore, network_namespace: Callable[[str], Path]
 ) -> Joined:
@@ -30,21 +71,29 @@ def joined(
     Raises:
         NotFound: a container to be joined is gone.
         Conflict: it does not run.
-        EngineError: it keeps its IPC namespace to itself.
+        BadParameter: it keeps its IPC namespace to itself.
     """
     host = container.host_config
     owner = network_owner(container, store)
-    if owner is not container and not owner.state.running:
-        raise Conflict(f"cannot join network of a non running container: {owner.id}")
+    if owner is not container:
+        if not owner.state.running:
+            raise Conflict(f"cannot join network of a non running container: {owner.id}")
+        if owner.state.restarting:
+            raise _is_restarting(owner)
     network = "host" if owner.network_mode == "host" else str(network_namespace(owner.id))
-    ipc, shm = _ipc(container, host["IpcMode"], store)
+    ipc, shm = _ipc(host["IpcMode"], container, store)
     return Joined(
         network=network,
         pid=_process_namespace(host["PidMode"], "pid", "PID", store),
         ipc=ipc,
         uts="host" if host["UTSMode"] == "host" else None,
+        cgroup=None if host["CgroupnsMode"] == "private" else "host",
         shm=shm,
     )
+
+
+def _is_restarting(other: Container) -> Conflict:
+    return Conflict(f"Container {other.id} is restarting, wait until the container is running")
 
 
 def _process_namespace(mode: str, kind: str, label: str, store: ContainerStore) -> str | None:
@@ -52,13 +101,19 @@ def _process_namespace(mode: str, kind: str, label: str, store: ContainerStore) 
         return "host"
     if not mode.startswith(PREFIX):
         return None
-    other = store.get(mode.removeprefix(PREFIX))
+    problem = f"failed to join {label} namespace: "
+    try:
+        other = store.get(mode.removeprefix(PREFIX))
+    except NotFound as error:
+        raise BadParameter(problem + error.message) from None
     if not other.state.running or not other.state.pid:
-        raise Conflict(f"cannot join {label} of a non running container: {other.id}")
+        raise Conflict(f"{problem}container {other.id} is not running")
+    if other.state.restarting:
+        raise Conflict(problem + _is_restarting(other).message)
     return f"/proc/{other.state.pid}/ns/{kind}"
 
 
-def _ipc(container: Container, mode: str, store: ContainerStore) -> tuple[str | None, Path | None]:
+def _ipc(mode: str, container: Container, store: ContainerStore) -> tuple[str | None, Path | None]:
     if mode == "shareable":
         return None, shared_memory(container)
     namespace = _process_namespace(mode, "ipc", "IPC", store)
@@ -68,8 +123,8 @@ def _ipc(container: Container, mode: str, store: ContainerStore) -> tuple[str | 
     if other.host_config["IpcMode"] == "host":
         return "host", None
     if other.host_config["IpcMode"] != "shareable":
-        raise EngineError(
-            f"cannot join IPC of {other.id}: non-shareable IPC "
+        raise BadParameter(
+            f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
             "(hint: use IpcMode:shareable for the donor container)"
         )
     return namespace, shared_memory(other)

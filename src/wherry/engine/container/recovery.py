@@ -66,6 +66,8 @@ async def _take_up(
             state.started_at = _started_at(found)
             state.finished_at = 0
         await lifecycle.networks.reclaim(container)
+        if not state.paused:
+            lifecycle.on_running(container)
         lifecycle.store.save(container, durable=False)
         if run.status is not None:
             lifecycle.exited(run.status)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wherry.engine.container import confined, identity, namespaces, users
+from wherry.engine.container import confined, devices, identity, namespaces, sysctls, users
 from wherry.engine.container.container import Container
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
@@ -46,9 +46,16 @@ class Resources:
             EngineError: something else stands against it.
             OSError: the kernel refuses.
         """
+        devices.refuse_requests(container.host_config)
         layers = self._images.layers(self._images.by_id(container.image_id))
         joined = namespaces.joined(container, self._store, self._networks.namespace)
         owner = namespaces.network_owner(container, self._store)
+        sysctls.check(
+            container.host_config.get("Sysctls") or {},
+            network=joined.network,
+            ipc=joined.ipc,
+            uts=joined.uts,
+        )
         results = await asyncio.gather(
             asyncio.to_thread(_prepare_files, container, layers),
             self._networks.connect(container, save),

@@ -3,65 +3,124 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from wherry.engine.container import signals
+from wherry.engine.container import (
+    devices,
+    healthcheck,
+    limits,
+    namespaces,
+    security,
+    signals,
+)
 from wherry.engine.errors import BadParameter, NotImplementedByEngine
+from wherry.runtime.features import Features
 
-MINIMUM_MEMORY = 6 << 20
 LOG_DRIVERS = ("json-file", "local", "none")
+# What clients may call the one runtime there is.
+RUNTIMES = ("", "runc", "crun", "io.containerd.runc.v2")
+ULIMITS = frozenset(
+    (
+        *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile"),
+        *("nproc", "rss", "rtprio", "rttime", "sigpending", "stack"),
+    )
+)
 
 
-def check(config: Mapping[str, Any], host: Mapping[str, Any]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What of the machine and the engine decides whether a request makes sense here."""
+
+    features: Features = field(default_factory=Features)
+    remapped: bool = False  # containers have user namespaces of their own
+    forwards: bool = True
+
+
+def check(
+    config: Mapping[str, Any], host: dict[str, Any], machine: Machine | None = None
+) -> list[str]:
     """Judge a complete request; returns warnings for the client.
+
+    Limits that the machine does not know are discarded from ``host``.
 
     Raises:
         BadParameter: the request contradicts itself or asks for the impossible.
     """
+    machine = machine or Machine()
+    _check_network(config, host)
+    _check_realtime(host, machine.features)
     _check_config(config)
     check_restart(host["RestartPolicy"], auto_remove=host["AutoRemove"])
-    _check_network(config, host)
-    _check_namespaces(host)
-    _check_security(host)
     _check_ports(config, host)
+    security_warnings = security.check(host)
+    devices.check(host)
     _check_present(host)
     driver = host["LogConfig"].get("Type") or "json-file"
     if driver not in LOG_DRIVERS:
         raise BadParameter(f"logger: no log driver named '{driver}' is registered")
-    warnings = check_resources(host)
-    if (config.get("Healthcheck") or {}).get("Test") not in (None, [], ["NONE"]):
-        warnings.append("this version of Wherry does not run health checks")
-    return warnings
+    warnings = limits.check(host, machine.features)
+    namespaces.check(host)
+    _check_numbers(host)
+    if not machine.forwards and host["NetworkMode"] not in ("host", "none"):
+        warnings.append("IPv4 forwarding is disabled. Networking will not work.")
+    if host["NetworkMode"] == "host" and host["PortBindings"]:
+        warnings.append("Published ports are discarded when using host network mode")
+    if machine.remapped:
+        namespaces.check_remapped(host)
+    if host["CgroupnsMode"] == "private" and not machine.features.cgroup_namespaces:
+        warnings.append(
+            "Your kernel does not support cgroup namespaces.  Cgroup namespace setting discarded."
+        )
+        host["CgroupnsMode"] = "host"
+    return warnings + security_warnings
 
 
 def _check_present(host: Mapping[str, Any]) -> None:
     """Refuse what this engine does not have, rather than leave it out in silence."""
-    for field, what in (("VolumesFrom", "--volumes-from"), ("Links", "--link")):
-        if host[field]:
+    for name, what in (("VolumesFrom", "--volumes-from"), ("Links", "--link")):
+        if host[name]:
             raise NotImplementedByEngine(f"{what} is not available in this version of Wherry")
-    for request in host["DeviceRequests"] or []:
-        raise BadParameter(
-            f'could not select device driver "{request.get("Driver") or ""}" '
-            f"with capabilities: {_go_lists(request.get('Capabilities') or [])}"
-        )
     if host.get("StorageOpt"):
         raise BadParameter(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
         )
-    if host["Isolation"] not in ("", "default"):
-        raise BadParameter(f"invalid isolation mode: {host['Isolation']}")
-    if host["Runtime"] not in ("", "runc", "crun"):
+    if host["Isolation"].lower() not in ("", "default"):
+        raise BadParameter(
+            f"invalid isolation ({host['Isolation']}): linux only supports 'default'"
+        )
+    if host["Runtime"] not in RUNTIMES:
         raise BadParameter(f"unknown or invalid runtime name: {host['Runtime']}")
 
 
-def _go_lists(value: Any) -> str:
-    """Lists as Go prints them: blanks between the elements, no quotes."""
-    if isinstance(value, list):
-        return "[" + " ".join(map(_go_lists, value)) + "]"
-    return str(value)
+def _check_numbers(host: Mapping[str, Any]) -> None:
+    if host["ShmSize"] < 0:
+        raise BadParameter("SHM size can not be less than 0")
+    if not -1000 <= host["OomScoreAdj"] <= 1000:
+        raise BadParameter(
+            f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
+        )
+    for entry in host["Ulimits"]:
+        name, soft, hard = entry.get("Name"), entry.get("Soft") or 0, entry.get("Hard") or 0
+        if str(name) not in ULIMITS:
+            raise BadParameter(f"invalid ulimit type: {name}")
+        if not (isinstance(soft, int) and isinstance(hard, int)):
+            raise BadParameter(f"invalid ulimit value: {name}={soft}:{hard}")
+        if hard != -1 and (soft == -1 or soft > hard):
+            raise BadParameter(
+                f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+            )
+
+
+def _check_realtime(host: Mapping[str, Any], features: Features) -> None:
+    period, runtime = host["CpuRealtimePeriod"], host["CpuRealtimeRuntime"]
+    if period > 0 and not features.cpu_realtime:
+        raise BadParameter("Your kernel does not support CPU real-time scheduler")
+    if runtime > 0 and not features.cpu_realtime:
+        raise BadParameter("Your kernel does not support CPU real-time scheduler")
+    if period and runtime and runtime > period:
+        raise BadParameter("cpu real-time runtime cannot be higher than cpu real-time period")
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
@@ -75,12 +134,19 @@ def _check_config(config: Mapping[str, Any]) -> None:
             raise BadParameter(f"invalid environment variable: {variable}")
     if config.get("StopSignal"):
         signals.parse(config["StopSignal"])
-    hostname = config["Hostname"]
-    if hostname and (
-        len(hostname) > 63
-        or not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?", hostname)
-    ):
-        raise BadParameter(f"invalid hostname format: {hostname}")
+    healthcheck.validate(config.get("Healthcheck"))
+
+
+def restart_policy(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``RestartPolicy`` with both its fields; the name is empty where none is given.
+
+    Raises:
+        BadParameter: they are of other types.
+    """
+    name, count = given.get("Name") or "", given.get("MaximumRetryCount") or 0
+    if not isinstance(name, str) or not isinstance(count, int):
+        raise BadParameter("invalid JSON: json: cannot unmarshal RestartPolicy")
+    return {"Name": name, "MaximumRetryCount": count}
 
 
 def check_restart(policy: Mapping[str, Any], *, auto_remove: bool) -> None:
@@ -143,113 +209,7 @@ def _check_network(config: Mapping[str, Any], host: Mapping[str, Any]) -> None:
                 raise BadParameter(f'invalid IP address in add-host: "{address}"') from None
 
 
-def _check_namespaces(host: Mapping[str, Any]) -> None:
-    for field, label, allowed in (
-        ("PidMode", "PID", ("", "host")),
-        ("IpcMode", "IPC", ("", "none", "private", "shareable", "host")),
-        ("UTSMode", "UTS", ("", "host")),
-        ("UsernsMode", "user namespace", ("", "host")),
-    ):
-        value = host[field]
-        joins = value.startswith("container:") and field in ("PidMode", "IpcMode")
-        if not (value in allowed or (joins and value != "container:")):
-            raise BadParameter(f"invalid {label} mode: {value}")
-    if host["CgroupnsMode"] not in ("", "private", "host"):
-        raise BadParameter(f"invalid cgroup namespace mode: {host['CgroupnsMode']}")
-
-
-_CAPABILITY = re.compile(r"(?:CAP_)?[A-Z_]+")
-
-
-def _check_security(host: Mapping[str, Any]) -> None:
-    from wherry.runtime.capabilities import ALL
-
-    known = {capability.removeprefix("CAP_") for capability in ALL}
-    for name in [*(host["CapAdd"] or []), *(host["CapDrop"] or [])]:
-        upper = name.upper()
-        if upper != "ALL" and upper.removeprefix("CAP_") not in known:
-            raise BadParameter(
-                f'invalid capability: unknown capability: "CAP_{upper.removeprefix("CAP_")}"'
-            )
-    for option in host["SecurityOpt"] or []:
-        key, separator, value = option.partition("=" if "=" in option else ":")
-        if option == "no-new-privileges":
-            continue
-        if not separator:
-            raise BadParameter(f"invalid --security-opt 1: {option!r}".replace("'", '"'))
-        if key == "no-new-privileges":
-            if value not in ("true", "false"):
-                raise BadParameter(f"invalid --security-opt 2: {option!r}".replace("'", '"'))
-        elif key not in ("seccomp", "apparmor", "label", "systempaths", "writable-cgroups"):
-            raise BadParameter(f"invalid --security-opt 2: {option!r}".replace("'", '"'))
-
-
 def _check_ports(config: Mapping[str, Any], host: Mapping[str, Any]) -> None:
     from wherry.engine.network.ports import requests
 
     requests(config.get("ExposedPorts") or {}, host["PortBindings"], publish_all=False)
-
-
-def check_resources(host: Mapping[str, Any]) -> list[str]:
-    """The limits of a request for creation or update; returns warnings."""
-    memory, swap = host["Memory"], host["MemorySwap"]
-    reservation, swappiness = host["MemoryReservation"], host["MemorySwappiness"]
-    if 0 < memory < MINIMUM_MEMORY or memory < 0:
-        raise BadParameter("Minimum memory limit allowed is 6MB")
-    if memory and 0 < swap < memory:
-        raise BadParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if not memory and swap > 0:
-        raise BadParameter(
-            "You should always set the Memory limit when using Memoryswap limit, see usage"
-        )
-    if swappiness is not None and not -1 <= swappiness <= 100:
-        raise BadParameter(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
-    if 0 < reservation < MINIMUM_MEMORY:
-        raise BadParameter("Minimum memory reservation allowed is 6MB")
-    if memory and reservation > memory:
-        raise BadParameter(
-            "Minimum memory limit can not be less than memory reservation limit, see usage"
-        )
-    _check_cpu(host)
-    weight = host["BlkioWeight"]
-    if weight and not 10 <= weight <= 1000:
-        raise BadParameter("Range of blkio weight is from 10 to 1000")
-    if host["OomScoreAdj"] < -1000 or host["OomScoreAdj"] > 1000:
-        raise BadParameter(
-            f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
-        )
-    if host["ShmSize"] < 0:
-        raise BadParameter("SHM size can not be less than 0")
-    warnings = []
-    if host["OomKillDisable"] and not memory:
-        warnings.append(
-            "OOM killer is disabled for the container, but no memory limit is set, "
-            "this can result in the system running out of resources."
-        )
-    return warnings
-
-
-def _check_cpu(host: Mapping[str, Any]) -> None:
-    nano, period, quota = host["NanoCpus"], host["CpuPeriod"], host["CpuQuota"]
-    if nano and period:
-        raise BadParameter("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-    if nano and quota:
-        raise BadParameter("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
-    cpus = len(os.sched_getaffinity(0))
-    if nano < 0 or nano > cpus * 1_000_000_000:
-        raise BadParameter(
-            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )
-    if period and not 1000 <= period <= 1_000_000:
-        raise BadParameter(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-        )
-    if 0 < quota < 1000:
-        raise BadParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if host["CpuShares"] < 0:
-        raise BadParameter(
-            f"invalid CPU shares ({host['CpuShares']}): value must be a positive integer"
-        )
-    for field, what in (("CpusetCpus", "cpus"), ("CpusetMems", "mems")):
-        if host[field] and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", host[field]):
-            raise BadParameter(f"Invalid value {host[field]} for cpuset {what}")

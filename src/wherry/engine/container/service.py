@@ -6,17 +6,27 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wherry.engine.container import filters as selection
-from wherry.engine.container import inspect, logs, names, options, processes, recovery, rules
+from wherry.engine.container import (
+    inspect,
+    limits,
+    logs,
+    names,
+    options,
+    processes,
+    recovery,
+    rules,
+)
 from wherry.engine.container.container import Container
 from wherry.engine.container.create import CreateRequest, Creator
 from wherry.engine.container.execs import Execs
 from wherry.engine.container.follow import FileWatch
+from wherry.engine.container.health import HealthMonitors
 from wherry.engine.container.lifecycle import Lifecycle
-from wherry.engine.container.spec import limits
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from wherry.engine.events import EventBus
@@ -52,7 +62,11 @@ class Containers:
         self.runtime = runtime
         self.lifecycle = Lifecycle(self.store, images, networks, events, runtime)
         self.execs = Execs(self.lifecycle)
-        self._creator = Creator(self.store, images, events)
+        self.health = HealthMonitors(self.lifecycle, self.execs)
+        self._creator = Creator(self.store, images, events, self._machine)
+
+    def _machine(self) -> rules.Machine:
+        return rules.Machine(self.runtime.features, forwards=_forwards())
 
     async def open(self) -> None:
         """Read the containers and take up what runs."""
@@ -129,6 +143,7 @@ class Containers:
                 raise _restarting(container)
             await self._runtime(self.runtime.pause(container.id), "pause", container)
             state.paused = True
+            self.health.end(container)
             self.store.save(container, durable=False)
             self.lifecycle.publish(container, "pause")
 
@@ -144,6 +159,7 @@ class Containers:
                 raise Conflict(f"Container {container.id} is not paused")
             await self._runtime(self.runtime.resume(container.id), "unpause", container)
             container.state.paused = False
+            self.health.go_on(container)
             self.store.save(container, durable=False)
             self.lifecycle.publish(container, "unpause")
 
@@ -196,32 +212,45 @@ class Containers:
             Conflict: it is being removed.
         """
         container = self.get(reference)
-        given = options.decode(options.RESOURCES, body, "UpdateConfig", complete=False)
-        # The client sends every field; a zero stands for one that the user left out.
-        changes = {name: value for name, value in given.items() if value not in (0, "", None, [])}
-        policy = (body or {}).get("RestartPolicy") if isinstance(body, dict) else None
+        given = options.decode(options.RESOURCES, body, "UpdateConfig")
+        policy = body.get("RestartPolicy") if isinstance(body, dict) else None
+        if policy:
+            policy = rules.restart_policy(policy)
+            rules.check_restart(policy, auto_remove=False)
+        warnings = limits.check(given, self.runtime.features, update=True)
         async with container.lock:
-            if container.state.removing or container.state.dead:
-                raise Conflict(
-                    f"Cannot update container {container.id}: "
-                    'Container is marked for removal and cannot be "update".'
-                )
-            host = container.host_config | changes
-            if policy and policy.get("Name"):
-                host["RestartPolicy"] = {
-                    "Name": policy["Name"],
-                    "MaximumRetryCount": policy.get("MaximumRetryCount") or 0,
-                }
-                rules.check_restart(host["RestartPolicy"], auto_remove=container.auto_remove)
-            warnings = rules.check_resources(host)
-            if container.state.running and not container.state.restarting and changes:
-                await self._runtime(
-                    self.runtime.update(container.id, limits(host)), "update", container
-                )
-            container.host_config = host
-            self.store.save(container)
+            try:
+                await self._update(container, given, policy or None)
+            except EngineError as error:
+                raise type(error)(
+                    f"Cannot update container {container.id}: {error.message}"
+                ) from error
         self.lifecycle.publish(container, "update")
         return warnings
+
+    async def _update(
+        self, container: Container, given: dict[str, Any], policy: dict[str, Any] | None
+    ) -> None:
+        if container.state.removing or container.state.dead:
+            raise Conflict('container is marked for removal and cannot be "update"')
+        host = limits.updated(container.host_config, given)
+        if policy and policy["Name"]:
+            if container.auto_remove and policy["Name"] != "no":
+                raise Conflict(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the "
+                    "container"
+                )
+            host["RestartPolicy"] = policy
+        if container.state.running and not container.state.restarting:
+            changes = limits.limits(host)
+            if changes.pids is None and given["PidsLimit"] is not None:
+                changes = replace(changes, pids=-1)
+            try:
+                await self.runtime.update(container.id, changes)
+            except RuntimeFailure as failure:
+                raise EngineError(failure.message) from failure
+        container.host_config = host
+        self.store.save(container)
 
     async def prune(self, filters: Filters) -> tuple[list[str], int]:
         """Remove those that do not run; returns their ids and the bytes that became free."""
@@ -424,6 +453,10 @@ class Containers:
         finally:
             await stream.close()
         self.lifecycle.publish(container, "resize", {"height": str(height), "width": str(width)})
+
+
+def _forwards() -> bool:
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
 
 
 def _restarting(container: Container) -> Conflict:

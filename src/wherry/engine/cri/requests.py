@@ -21,6 +21,8 @@ from wherry.engine.network.network import POD_NETWORK
 # The pause process must be the last to be killed for want of memory, and gets the least CPU.
 _SANDBOX_OOM_SCORE = -998
 _SANDBOX_SHARES = 2
+# Probes are the kubelet's, whatever an image says.
+_NO_CHECK = {"Test": ["NONE"]}
 
 
 def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
@@ -47,6 +49,7 @@ def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
         {
             "Image": image,
             "Hostname": "" if on_host else config.hostname,
+            "Healthcheck": _NO_CHECK,
             "Labels": naming.sandbox_labels(config.metadata, config.labels, config.annotations),
             "HostConfig": host,
         }
@@ -79,6 +82,7 @@ def container_request(
         "Tty": config.tty,
         "OpenStdin": config.stdin,
         "StdinOnce": config.stdin_once,
+        "Healthcheck": _NO_CHECK,
         "Labels": naming.container_labels(
             config.metadata,
             sandbox.metadata,

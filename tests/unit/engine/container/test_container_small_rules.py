@@ -74,8 +74,8 @@ def test_a_missing_command_is_told_in_the_words_the_client_looks_for():
     assert isinstance(error, BadParameter)
     assert error.message == (
         "failed to create task for container: failed to create shim task: OCI runtime create "
-        'failed: unable to start container process: exec: "nope": executable file not found in '
-        "$PATH: unknown"
+        "failed: runc create failed: unable to start container process: "
+        'exec: "nope": executable file not found in $PATH: unknown'
     )
     assert exec_error(failure).message.startswith("OCI runtime exec failed: exec failed: ")
 

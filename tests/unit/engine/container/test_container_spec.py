@@ -4,14 +4,9 @@ from pathlib import Path
 import pytest
 from containers_helper import make
 
-from wherry.engine.container.spec import (
-    Joined,
-    chosen_capabilities,
-    container_spec,
-    limits,
-    rlimits,
-    seccomp_section,
-)
+from wherry.engine.container.limits import limits
+from wherry.engine.container.security import chosen_capabilities, seccomp_section
+from wherry.engine.container.spec import Joined, container_spec, rlimits
 from wherry.engine.container.users import Account
 from wherry.engine.errors import BadParameter
 from wherry.runtime import capabilities
@@ -97,3 +92,29 @@ def test_a_profile_given_by_the_client_is_used():
 def test_a_missing_device_is_told():
     with pytest.raises(BadParameter, match='adding custom device "/dev/nope"'):
         spec(Path("/tmp"), host={"Devices": [{"PathOnHost": "/dev/nope"}]})
+
+
+def test_a_directory_stands_for_the_devices_in_it():
+    made = spec(
+        Path("/tmp"), host={"Devices": [{"PathOnHost": "/dev/pts", "PathInContainer": "/x"}]}
+    )
+    assert {"/x/ptmx"} <= {device["path"] for device in made.devices}
+
+
+def test_device_rules_may_leave_numbers_open(tmp_path):
+    made = spec(tmp_path, host={"DeviceCgroupRules": ["c 42:* rmw", "a *:* r"]})
+    assert made.device_rules == [
+        {"allow": True, "type": "c", "access": "rmw", "major": 42},
+        {"allow": True, "type": "a", "access": "r"},
+    ]
+
+
+def test_a_domain_name_is_set_where_the_names_are_the_container_s_own(tmp_path):
+    config = {"Domainname": "example.com"}
+    assert spec(tmp_path, config=config).sysctls == {"kernel.domainname": "example.com"}
+    shared = Joined(network="/run/netns/x", uts="host")
+    assert spec(tmp_path, config=config, joined=shared).sysctls == {}
+
+
+def test_without_ipc_there_is_no_shared_memory(tmp_path):
+    assert spec(tmp_path, host={"IpcMode": "none"}).shm_size is None
