@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -12,10 +10,14 @@ import orjson
 from aiohttp import web
 
 from wherry.engine import filters
+from wherry.engine.api.messages import Messages
 from wherry.engine.api.parameters import filter_parameter, flag, json_response, version
+from wherry.engine.api.registries import credentials, tell_all
 from wherry.engine.api.routing import Route
-from wherry.engine.errors import BadParameter, EngineError, Forbidden
-from wherry.engine.image import progress, remote
+from wherry.engine.errors import BadParameter, Forbidden
+from wherry.engine.image import progress
+from wherry.engine.image.distribution.http import open_url
+from wherry.engine.image.distribution.search import search
 from wherry.engine.image.image import Image
 from wherry.engine.image.manifest import Platform, parse_platform, platform_of
 from wherry.engine.image.reference import SHA256, Reference, parse
@@ -72,11 +74,15 @@ async def _pull(engine: Engine, request: web.Request) -> web.StreamResponse:
         reference = Reference(reference.domain, reference.path, digest=tag)
     elif tag:
         reference = reference.with_tag(tag)
-    _platform(request)
     if reference.familiar_name == "scratch":
         raise Forbidden("'scratch' is a reserved name")
-    await engine.images.pull(str(reference), _credentials(request))
-    raise AssertionError("a pull ends in an answer of its own")
+    pulling = engine.images.distribution.pull(
+        reference,
+        credentials(request),
+        platform=_platform(request),
+        all_tags=not (reference.tag or reference.digest),
+    )
+    return await tell_all(request, pulling)
 
 
 async def _import(engine: Engine, request: web.Request) -> web.StreamResponse:
@@ -100,13 +106,13 @@ async def _import(engine: Engine, request: web.Request) -> web.StreamResponse:
     if not source:
         raise BadParameter("fromSrc or fromImage must be given")
     url = source if "://" in source else f"http://{source}"
-    async with _Messages(request) as messages:
+    async with Messages(request) as messages:
 
         async def fetch(answer: Any) -> str:
             await messages.send(progress.status(f"Downloading from {url}"))
             return await bring_in(answer.content.iter_any())
 
-        await messages.send(progress.status(await remote.open_url(url, fetch)))
+        await messages.send(progress.status(await open_url(url, fetch)))
     return messages.response
 
 
@@ -114,7 +120,7 @@ async def load_images(engine: Engine, request: web.Request) -> web.StreamRespons
     """``POST /images/load``."""
     platform = _json_platform(request) if version(request) >= (1, 48) else None
     quiet = flag(request, "quiet", True)
-    async with _Messages(request) as messages:
+    async with Messages(request) as messages:
         await messages.start()
         stream = request.content.iter_any()
         loading = engine.images.load(stream, quiet=quiet, platform=platform)
@@ -178,7 +184,12 @@ async def search_images(engine: Engine, request: web.Request) -> web.StreamRespo
             raise BadParameter(f"invalid filter 'stars=[{stars}]'")
     official = wanted.flag("is-official") if "is-official" in wanted else None
     least = max((int(stars) for stars in wanted.get("stars")), default=0)
-    found = await remote.search(query.get("term", ""), int(limit or 0), _credentials(request))
+    found = await search(
+        query.get("term", ""),
+        int(limit or 0),
+        credentials(request),
+        engine.images.distribution.settings,
+    )
     return json_response(
         [
             one
@@ -188,35 +199,8 @@ async def search_images(engine: Engine, request: web.Request) -> web.StreamRespo
     )
 
 
-class _Messages:
-    """A stream of progress messages; what fails after its first is told in the stream itself."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self.response = web.StreamResponse(headers={"Content-Type": "application/json"})
-
-    async def start(self) -> None:
-        if not self.response.prepared:
-            await self.response.prepare(self._request)
-
-    async def send(self, message: progress.Message) -> None:
-        await self.start()
-        await self.response.write(orjson.dumps(message) + b"\r\n")
-
-    async def __aenter__(self) -> _Messages:
-        return self
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if error is not None:
-            if not isinstance(error, EngineError) or not self.response.prepared:
-                return False
-            await self.send(progress.failure(error.message))
-        await self.response.write_eof()
-        return True
-
-
 async def _stream(request: web.Request, *messages: progress.Message) -> web.StreamResponse:
-    async with _Messages(request) as stream:
+    async with Messages(request) as stream:
         for message in messages:
             await stream.send(message)
     return stream.response
@@ -249,20 +233,6 @@ def _json_platform(request: web.Request) -> Platform | None:
     if not isinstance(document, dict) or not document.get("os") or not document.get("architecture"):
         raise BadParameter("both OS and Architecture must be provided")
     return platform_of(document)
-
-
-def _credentials(request: web.Request) -> remote.Credentials:
-    """``X-Registry-Auth``; as Docker does, one that cannot be read counts as none."""
-    encoded = request.headers.get("X-Registry-Auth", "")
-    try:
-        document = orjson.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-    except (binascii.Error, ValueError):
-        return remote.Credentials()
-    if not isinstance(document, dict):
-        return remote.Credentials()
-    return remote.Credentials(
-        str(document.get("username") or ""), str(document.get("password") or "")
-    )
 
 
 ROUTES = (

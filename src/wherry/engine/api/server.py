@@ -20,6 +20,7 @@ from wherry.engine.api import (
     execs,
     images,
     networks,
+    registries,
     streams,
     system,
     volumes,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODULES = (system, events, containers, streams, execs, images, networks, volumes)
+MODULES = (system, events, containers, streams, execs, images, registries, networks, volumes)
 SOCKET_GROUP = "docker"
 # A body of JSON is small; images are streamed and not limited by this.
 BODY_LIMIT = 16 << 20

@@ -13,7 +13,7 @@ from wherry.engine.api.parameters import CURRENT, OLDEST, json_response, version
 from wherry.engine.api.routing import Route
 from wherry.engine.container import inspect
 from wherry.engine.container.service import directory_size
-from wherry.engine.errors import NotImplementedByEngine, Unauthorized, Unavailable
+from wherry.engine.errors import NotImplementedByEngine, Unavailable
 from wherry.engine.filters import Filters
 from wherry.engine.info import info as describe
 from wherry.engine.info import kernel_version, machine
@@ -104,10 +104,6 @@ async def disk_usage(engine: Engine, request: web.Request) -> web.Response:
     return json_response(document)
 
 
-async def login(engine: Engine, request: web.Request) -> web.Response:
-    raise Unauthorized("no registry can be logged in to in this version of Wherry")
-
-
 async def list_plugins(engine: Engine, request: web.Request) -> web.Response:
     return json_response([])
 
@@ -131,7 +127,6 @@ ROUTES = (
     Route("GET", "/version", show_version),
     Route("GET", "/info", info),
     Route("GET", "/system/df", disk_usage),
-    Route("POST", "/auth", login),
     Route("POST", "/build/prune", prune_build_cache),
     Route("GET", "/plugins", list_plugins),
     Route("POST", "/swarm/init", no_swarm_mode),

@@ -335,8 +335,7 @@ class EngineRuntime(ContainerRuntime):
     @_call("ErrImagePull")
     async def pull_image(self, image: str) -> str:
         """Fetch it; returns its id."""
-        await self._engine.images.pull(image)
-        return self._engine.images.resolve(image).id
+        return (await self._engine.images.fetch(image)).id
 
     async def list_images(self) -> Sequence[Image]:
         """All images."""

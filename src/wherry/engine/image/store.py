@@ -18,18 +18,20 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.errors import BadParameter, Conflict, NotFound, NotImplementedByEngine
+from wherry.engine.errors import BadParameter, Conflict, NotFound
 from wherry.engine.filters import Filters
-from wherry.engine.image import progress, remote, selection, views
+from wherry.engine.image import progress, selection, views
 from wherry.engine.image.adding import Addition, add_layered, add_root
 from wherry.engine.image.catalog import Catalog
+from wherry.engine.image.distribution.credentials import Credentials
+from wherry.engine.image.distribution.endpoints import Settings
+from wherry.engine.image.distribution.service import Distribution
 from wherry.engine.image.image import Image
 from wherry.engine.image.library import Library
 from wherry.engine.image.loading import load_archive, with_loaded
 from wherry.engine.image.manifest import Platform
 from wherry.engine.image.progress import Message
 from wherry.engine.image.reference import SHA256, Reference, normalise, parse
-from wherry.engine.image.remote import Credentials
 from wherry.engine.image.removal import Removal, Use, plan
 from wherry.engine.image.saving import Saved, choose, write_archive
 from wherry.engine.image.threads import ThreadReader, in_thread, stream_from
@@ -50,9 +52,10 @@ class ImageStore:
     in_use: Callable[[str], Sequence[str]]
     is_running: Callable[[str], bool]
 
-    def __init__(self, root: Path, *, notify: Notify) -> None:
+    def __init__(self, root: Path, *, notify: Notify, registries: Settings | None = None) -> None:
         self._library = Library(root)
         self._notify = notify
+        self.distribution = Distribution(self._library, registries or Settings(), self._tell)
         self.in_use = lambda image: ()
         self.is_running = lambda container: False
 
@@ -318,20 +321,17 @@ class ImageStore:
             self._tell("tag", added.id, target.familiar())
         return self._library.image(added.id)
 
-    async def pull(self, reference: str, auth: Credentials | None = None) -> None:
-        """Ask the registry for the image.
+    async def fetch(self, reference: str, credentials: Credentials | None = None) -> Image:
+        """Pull an image, saying nothing meanwhile.
 
         Raises:
             NotFound: the registry does not have it, or does not show it to us.
-            EngineError: the registry cannot be reached.
-            NotImplementedByEngine: it is there; fetching it is not part of the engine yet.
+            EngineError: the registry cannot be reached, or fails.
         """
         wanted = normalise(reference)
-        await remote.check_manifest(wanted, auth or Credentials())
-        raise NotImplementedByEngine(
-            f"{wanted.familiar()} is in its registry, but this engine does not fetch images yet:"
-            " bring it in with docker load or docker import"
-        )
+        async for _ in self.distribution.pull(wanted, credentials or Credentials()):
+            pass
+        return self.resolve(str(wanted))
 
     # Giving out
 

@@ -18,7 +18,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wherry.engine.api import images, server
 from wherry.engine.errors import EngineError
-from wherry.engine.image import remote
+from wherry.engine.image.distribution import service
+from wherry.engine.image.distribution.credentials import Credentials
 from wherry.engine.image.store import ImageStore
 
 
@@ -158,19 +159,19 @@ async def test_credentials_reach_the_registry_client(
 ) -> None:
     seen: list[Any] = []
 
-    async def check(reference: Any, credentials: remote.Credentials) -> None:
+    async def at_first(reference: Any, credentials: Credentials, *_: Any, **__: Any) -> None:
         seen.append((str(reference), credentials))
         raise EngineError("unreachable")
 
-    monkeypatch.setattr(remote, "check_manifest", check)
+    monkeypatch.setattr(service, "at_first_that_answers", at_first)
     auth = base64.urlsafe_b64encode(b'{"username":"me","password":"secret"}').decode()
     for header in (auth, "garbage", ""):
         answer = await client.post(
             "/images/create?fromImage=me/app&tag=1", headers={"X-Registry-Auth": header}
         )
         assert await error(answer) == (500, "unreachable")
-    assert seen[0] == ("docker.io/me/app:1", remote.Credentials("me", "secret"))
-    assert seen[1][1] == seen[2][1] == remote.Credentials()
+    assert seen[0] == ("docker.io/me/app:1", Credentials("me", "secret"))
+    assert seen[1][1] == seen[2][1] == Credentials()
 
 
 async def test_a_registry_that_refuses_connections_is_named_in_dockers_words(client: Any) -> None:
