@@ -19,6 +19,7 @@ from wherry.engine.container.healthcheck import Health
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from wherry.engine.logs.sink import Sink
     from wherry.runtime.types import ExitStatus
 
 FORMAT = 1
@@ -141,6 +142,7 @@ class Container:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Run | None = None
+    log: Sink | None = None  # where its output goes while it runs
     restart_timer: asyncio.TimerHandle | None = None
     restart_delay: float = 0.0
     keep: bool = (
