@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wherry.engine.container.service import Containers
+from wherry.engine.container.stats import StatsCollector
 from wherry.engine.errors import EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
@@ -84,6 +85,7 @@ class Engine:
         self.containers = Containers(
             config.containers_dir, self.images, self.networks, self.events, self.runtime
         )
+        self.stats = StatsCollector(self)
         self._server: Any = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._versions: dict[str, str] | None = None

@@ -161,6 +161,13 @@ def add(layout: Layout, path: str, pid: int) -> None:
         (tree / path.lstrip("/") / "cgroup.procs").write_text(str(pid))
 
 
+def unlimit_processes(layout: Layout, path: str) -> None:
+    """Take the limit on the number of processes from group ``path``."""
+    if (group := layout.group("pids", path)) is not None:
+        with contextlib.suppress(FileNotFoundError):
+            (group / "pids.max").write_text("max")
+
+
 def _groups(directory: Path) -> Iterator[Path]:
     """``directory`` and the groups in it, innermost first."""
     for current, _, _ in os.walk(directory, topdown=False):

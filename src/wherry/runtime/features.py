@@ -39,6 +39,8 @@ def look(layout: Layout, group: str) -> Features:
 
 
 def _look_v1(layout: Layout, group: str) -> Features:
+    """(BFQ's files of weights do not count: neither dockerd nor crun knows them in v1.)"""
+
     def has(controller: str, *names: str) -> bool:
         directory = layout.group(controller, group)
         return directory is not None and any((directory / name).exists() for name in names)
@@ -59,8 +61,8 @@ def _look_v1(layout: Layout, group: str) -> Features:
         cpus=_line(cpuset, "cpuset.cpus"),
         mems=_line(cpuset, "cpuset.mems"),
         pids=has("pids", "pids.max"),
-        block_weight=has("blkio", "blkio.weight", "blkio.bfq.weight"),
-        block_weight_device=has("blkio", "blkio.weight_device", "blkio.bfq.weight_device"),
+        block_weight=has("blkio", "blkio.weight"),
+        block_weight_device=has("blkio", "blkio.weight_device"),
         block_throttle=has("blkio", "blkio.throttle.read_bps_device"),
         cgroup_namespaces=_cgroup_namespaces(),
     )

@@ -13,6 +13,7 @@ import logging
 import os
 import signal as signals
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -258,7 +259,11 @@ class Runtime:
         Raises:
             RuntimeFailure: with the runtime's reason.
         """
-        self._get(id)
+        held = self._get(id)
+        if limits.pids is not None and limits.pids < 0:
+            # Of the runtimes one takes -1 for a number.
+            cgroups.unlimit_processes(self._space.layout, held.monitor.cgroup)
+            limits = replace(limits, pids=None)
         changes = bundle.resources(limits, self._host)
         if changes:
             await self._space.oci.call("update", "--resources=-", id, input=changes)

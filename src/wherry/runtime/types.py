@@ -85,7 +85,7 @@ class Limits:
     cpu_realtime_runtime: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
-    pids: int | None = None
+    pids: int | None = None  # -1 takes the limit away, in an update
     blkio_weight: int | None = None
     blkio_weight_devices: Sequence[BlockLimit] = ()
     read_bytes: Sequence[BlockLimit] = ()
@@ -159,12 +159,36 @@ class ExitStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockCount:
+    """A count of one block device: bytes or operations, by operation ("Read", "Write" …)."""
+
+    major: int
+    minor: int
+    operation: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What a container's cgroup counted: CPU nanoseconds, memory bytes, processes."""
+    """What a container's cgroup counted: times in nanoseconds, memory in bytes.
+
+    ``block`` has lists by the name that the Engine API has for them. v2 has no ``per_cpu`` and no
+    ``memory_maximum``.
+    """
 
     cpu_total: int
     memory: int
     memory_working_set: int
     memory_limit: int
     pids: int
-    raw: Mapping[str, object] = field(default_factory=dict)
+    cpu_user: int = 0
+    cpu_system: int = 0
+    per_cpu: Sequence[int] = ()
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_time: int = 0
+    memory_maximum: int = 0
+    memory_failures: int = 0  # how often it reached its limit
+    memory_stat: Mapping[str, int] = field(default_factory=dict)
+    pids_limit: int = 0
+    block: Mapping[str, Sequence[BlockCount]] = field(default_factory=dict)

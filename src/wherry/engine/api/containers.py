@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import orjson
@@ -21,7 +21,6 @@ from wherry.engine.api.parameters import (
 )
 from wherry.engine.api.routing import Route
 from wherry.engine.container import create, inspect, signals
-from wherry.engine.container.stats import sample
 from wherry.engine.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -163,20 +162,16 @@ async def resize(engine: Engine, request: web.Request) -> web.Response:
 
 async def stats(engine: Engine, request: web.Request) -> web.StreamResponse:
     container = engine.containers.get(_id(request))
-    if not flag(request, "stream", True):
-        first = None
-        if not flag(request, "one-shot") and container.state.running:
-            # The client computes a rate from two samples, a second apart.
-            first = await sample(engine, container, None)
-            await asyncio.sleep(1)
-        return json_response(await sample(engine, container, first))
+    stream, one_shot = flag(request, "stream", True), flag(request, "one-shot")
+    if one_shot and version(request) >= (1, 41) and stream:
+        raise BadParameter("cannot have stream=true and one-shot=true")
+    if not stream:
+        return json_response(await engine.stats.once(container, quickly=one_shot))
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    former = None
-    while engine.containers.store.find(container.id) is container:
-        former = await sample(engine, container, former)
-        await response.write(orjson.dumps(former) + b"\n")
-        await asyncio.sleep(1)
+    async with contextlib.aclosing(engine.stats.watch(container)) as documents:
+        async for document in documents:
+            await response.write(orjson.dumps(document) + b"\n")
     return response
 
 

@@ -361,15 +361,14 @@ class EngineRuntime(ContainerRuntime):
                 usage = await self._engine.runtime.usage(container.id)
             except RuntimeFailure:
                 continue  # it has just ended
-            memory = usage.raw.get("memory_stat")
-            table = memory if isinstance(memory, Mapping) else {}
+            table = usage.memory_stat
             found.append(
                 ContainerStats(
                     id=container.id,
                     labels=naming.split_labels(container)[0],
                     cpu_usage=usage.cpu_total,
                     memory_working_set=usage.memory_working_set,
-                    memory_rss=int(table.get("total_rss", table.get("anon", 0))),
+                    memory_rss=table.get("total_rss", table.get("anon", 0)),
                 )
             )
         return found
