@@ -8,6 +8,7 @@ import pytest
 
 from wherry.runtime import cgroups, usage
 from wherry.runtime.cgroups import Layout, layout_of
+from wherry.runtime.types import BlockCount
 
 V2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = """\
@@ -126,8 +127,11 @@ def test_usage_in_v1(v1: Layout) -> None:
     found = usage.read(v1, "/w")
     assert (found.cpu_total, found.memory, found.memory_working_set) == (5000, 1000, 700)
     assert (found.memory_limit, found.pids) == (4096, 4)
-    assert (found.raw["io_read"], found.raw["io_write"]) == (7, 9)
-    assert found.raw["cpu_user"] == 20_000_000
+    assert list(found.block["io_service_bytes_recursive"]) == [
+        BlockCount(8, 0, "Read", 7),
+        BlockCount(8, 0, "Write", 9),
+    ]
+    assert found.cpu_user == 20_000_000
     assert usage.oom_kills(v1, "/w") == 2
 
 
@@ -147,7 +151,12 @@ def test_usage_in_v2(v2: Layout) -> None:
     found = usage.read(v2, "/w")
     assert (found.cpu_total, found.memory, found.memory_working_set) == (5000, 1000, 0)
     assert found.memory_limit == usage.total_memory() > 0
-    assert (found.raw["io_read"], found.raw["io_write"]) == (8, 9)
+    assert list(found.block["io_service_bytes_recursive"]) == [
+        BlockCount(8, 0, "read", 7),
+        BlockCount(8, 0, "write", 9),
+        BlockCount(254, 0, "read", 1),
+    ]
+    assert found.memory_failures == 1
     assert usage.oom_kills(v2, "/w") == 1
 
 
