@@ -21,7 +21,7 @@ _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _HEADER = struct.Struct("=BBH")
 _ORIGINAL, _REPLY = 1, 2
 _IP, _PROTOCOL = 1, 2
-_SOURCE, _DESTINATION = 1, 2
+_SOURCE, _DESTINATION, _SOURCE6, _DESTINATION6 = 1, 2, 3, 4
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _NESTED = 0x8000
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
@@ -56,22 +56,25 @@ def read(body: bytes) -> Flow | None:
 def _tuple(data: bytes) -> tuple[int, str, int, str, int]:
     parts = netlink.attributes(data)
     addresses, ports = netlink.attributes(parts[_IP]), netlink.attributes(parts[_PROTOCOL])
+    old = _SOURCE in addresses
+    source, destination = (_SOURCE, _DESTINATION) if old else (_SOURCE6, _DESTINATION6)
+    family = socket.AF_INET if old else socket.AF_INET6
     return (
         ports[_NUMBER][0],
-        socket.inet_ntoa(addresses[_SOURCE]),
+        socket.inet_ntop(family, addresses[source]),
         int.from_bytes(ports[_SOURCE_PORT], "big"),
-        socket.inet_ntoa(addresses[_DESTINATION]),
+        socket.inet_ntop(family, addresses[destination]),
         int.from_bytes(ports[_DESTINATION_PORT], "big"),
     )
 
 
-def forget(protocol: str, matches: Callable[[Flow], bool]) -> int:
-    """Forget the flows of ``protocol`` that match; returns how many there were.
+def forget(protocol: str, matches: Callable[[Flow], bool], *, version: int = 4) -> int:
+    """Forget the flows of ``protocol`` over IP ``version`` that match; returns how many.
 
     Raises:
         OSError: the kernel refuses.
     """
-    everything = _HEADER.pack(socket.AF_INET, 0, 0)
+    everything = _HEADER.pack(socket.AF_INET if version == 4 else socket.AF_INET6, 0, 0)
     count = 0
     with Connection(_NETFILTER) as connection:
         for body in connection.ask(_GET, everything, NLM_F_DUMP):

@@ -1,11 +1,10 @@
-"""Bridges and the virtual cables between them and containers."""
+"""Bridges and other links of this machine that containers' interfaces hang on."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
 import logging
-import os
 import shutil
 import socket
 import struct
@@ -18,65 +17,105 @@ from wherry.net.netlink import Connection, attribute, nested
 
 log = logging.getLogger(__name__)
 
-_NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+NEW = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
 _BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 
 
 def mac_address(address: str) -> str:
-    """The hardware address for the holder of IPv4 ``address``.
+    """The hardware address for the holder of ``address``.
 
     The same for the same address, as Docker long had it, so that what neighbours remember of it is
     right also when another container has got the address.
     """
-    return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+    packed = ipaddress.ip_address(address).packed[-4:]
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in packed)
 
 
-def _packed_mac(mac: str) -> bytes:
-    packed = bytes.fromhex(mac.replace(":", ""))
+def packed_mac(mac: str) -> bytes:
+    """The six bytes of a hardware address.
+
+    Raises:
+        ValueError: it is none.
+    """
+    packed = bytes.fromhex(mac.replace(":", "").replace("-", ""))
     if len(packed) != 6:
         raise ValueError(f"{mac!r} is not a hardware address")
     return packed
 
 
-def ensure_bridge(name: str, address_cidr: str) -> None:
-    """See to it that bridge ``name`` is there, up, with ``address_cidr`` as its only address.
+def exists(name: str) -> bool:
+    """Whether there is a link called ``name`` in the namespace of this thread."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def ensure_bridge(name: str, *addresses: str, mtu: int = 0, only: bool = True) -> None:
+    """See to it that bridge ``name`` is there, up, with ``addresses`` (CIDR), and ``only`` those.
 
     Also lets this machine forward, lets it reach containers from its loopback addresses (published
     ports on 127.0.0.1; ``net.firewall`` keeps containers from going the other way), and passes what
-    is bridged through the rules for IPv4 where the kernel can: an answer that goes straight from
-    container to container must be translated back as well.
+    is bridged through the rules where the kernel can: an answer that goes straight from
+    container to container must be translated back as well. ``mtu`` 0 is the kernel's own.
 
     Raises:
         OSError: the kernel refuses; EEXIST where ``name`` is a link that is no bridge.
     """
-    interface = ipaddress.IPv4Interface(address_cidr)
-    mac = attribute(netlink.IFLA_ADDRESS, _packed_mac(mac_address(str(interface.ip))))
+    wanted = [ipaddress.ip_interface(address) for address in addresses]
+    with_ipv6 = any(interface.version == 6 for interface in wanted)
     info = nested(netlink.IFLA_LINKINFO, attribute(netlink.IFLA_INFO_KIND, b"bridge"))
     with Connection() as connection:
         try:
-            named = attribute(netlink.IFLA_IFNAME, name)
-            connection.change(netlink.RTM_NEWLINK, netlink.link(named, mac, info), _NEW)
+            parts = [attribute(netlink.IFLA_IFNAME, name), info]
+            if wanted:
+                mac = packed_mac(mac_address(str(wanted[0].ip)))
+                parts.append(attribute(netlink.IFLA_ADDRESS, mac))
+            connection.change(netlink.RTM_NEWLINK, netlink.link(*parts), NEW)
         except FileExistsError:
             if not Path(f"/sys/class/net/{name}/bridge").is_dir():
                 raise
         index = socket.if_nametoindex(name)
-        _set_only_address(connection, index, interface)
-        up = netlink.link(index=index, flags=netlink.IFF_UP, change=netlink.IFF_UP)
-        connection.change(netlink.RTM_NEWLINK, up)
+        namespaces.write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
+        namespaces.write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0" if with_ipv6 else "1")
+        _set_addresses(connection, index, wanted, only=only)
+        parts = [attribute(netlink.IFLA_MTU, mtu)] if mtu else []
         if _bridge_netfilter():
-            call = nested(
-                netlink.IFLA_INFO_DATA, attribute(netlink.IFLA_BR_NF_CALL_IPTABLES, b"\1")
-            )
+            through = [attribute(netlink.IFLA_BR_NF_CALL_IPTABLES, b"\1")]
+            if with_ipv6:
+                through.append(attribute(netlink.IFLA_BR_NF_CALL_IP6TABLES, b"\1"))
+            data = nested(netlink.IFLA_INFO_DATA, *through)
             kind = attribute(netlink.IFLA_INFO_KIND, b"bridge")
-            through = nested(netlink.IFLA_LINKINFO, kind, call)
-            connection.change(netlink.RTM_NEWLINK, netlink.link(through, index=index))
-    namespaces.write_sysctl("net/ipv4/ip_forward", "1")
-    namespaces.write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
-    namespaces.write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
+            parts.append(nested(netlink.IFLA_LINKINFO, kind, data))
+        up = netlink.link(*parts, index=index, flags=netlink.IFF_UP, change=netlink.IFF_UP)
+        connection.change(netlink.RTM_NEWLINK, up)
+    if any(interface.version == 4 for interface in wanted):
+        namespaces.write_sysctl("net/ipv4/ip_forward", "1")
+        namespaces.write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
+    if with_ipv6:
+        _forward_ipv6()
+
+
+def _forward_ipv6() -> None:
+    """Let this machine forward IPv6, and go on learning its own way out as it did before.
+
+    A machine that forwards is taken for a router, which no longer listens to other routers: one
+    that got its default route from them would lose it.
+    """
+    conf = Path("/proc/sys/net/ipv6/conf")
+    if not conf.exists() or (conf / "all/forwarding").read_text().strip() == "1":
+        return
+    for directory in conf.iterdir():
+        listening = directory / "accept_ra"
+        if directory.name != "all" and listening.read_text().strip() == "1":
+            listening.write_text("2")
+    (conf / "all/forwarding").write_text("1")
 
 
 def bridge_netfilter() -> bool:
-    """Whether what is bridged can pass through the rules for IPv4 on this machine now."""
+    """Whether what is bridged can pass through the rules on this machine now."""
     return _BRIDGE_NETFILTER.exists()
 
 
@@ -89,36 +128,95 @@ def _bridge_netfilter() -> bool:
     return bridge_netfilter()
 
 
-def _set_only_address(
-    connection: Connection, index: int, interface: ipaddress.IPv4Interface
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+def _set_addresses(
+    connection: Connection, index: int, wanted: list[Interface], *, only: bool
 ) -> None:
-    wanted = (interface.ip.packed, interface.network.prefixlen)
-    everything = netlink.address(index=0, prefix_length=0)
-    present = False
-    for body in connection.ask(netlink.RTM_GETADDR, everything, netlink.NLM_F_DUMP):
-        owner, prefix_length, found = netlink.read_address(body)
-        if owner != index:
-            continue
-        local = found.get(netlink.IFA_LOCAL, b"")
-        if (local, prefix_length) == wanted:
-            present = True
-            continue
-        stale = netlink.address(
-            attribute(netlink.IFA_LOCAL, local), index=index, prefix_length=prefix_length
-        )
-        connection.change(netlink.RTM_DELADDR, stale)
-    if not present:
-        connection.change(netlink.RTM_NEWADDR, _address(index, interface), _NEW)
+    missing: dict[tuple[bytes, int], Interface | None]
+    missing = {(i.ip.packed, i.network.prefixlen): i for i in wanted}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        everything = netlink.address(index=0, prefix_length=0, family=family)
+        for body in connection.ask(netlink.RTM_GETADDR, everything, netlink.NLM_F_DUMP):
+            owner, prefix_length, found = netlink.read_address(body)
+            local = found.get(netlink.IFA_LOCAL) or found.get(netlink.IFA_ADDRESS, b"")
+            if owner != index or missing.pop((local, prefix_length), None) is not None:
+                continue
+            if not only:
+                continue
+            if family == socket.AF_INET6 and ipaddress.ip_address(local) in _LINK_LOCAL:
+                continue  # the kernel's own
+            stale = netlink.address(
+                attribute(netlink.IFA_LOCAL, local),
+                index=index,
+                prefix_length=prefix_length,
+                family=family,
+            )
+            connection.change(netlink.RTM_DELADDR, stale)
+    for interface in missing.values():
+        if interface is not None:
+            connection.change(netlink.RTM_NEWADDR, address_body(index, interface), NEW)
 
 
-def _address(index: int, interface: ipaddress.IPv4Interface) -> bytes:
-    return netlink.address(
+def address_body(index: int, interface: Interface) -> bytes:
+    """The message that gives ``interface`` to the link of that index."""
+    parts = [
         attribute(netlink.IFA_LOCAL, interface.ip.packed),
         attribute(netlink.IFA_ADDRESS, interface.ip.packed),
-        attribute(netlink.IFA_BROADCAST, interface.network.broadcast_address.packed),
+    ]
+    family, flags = socket.AF_INET6, netlink.IFA_F_NODAD
+    if interface.version == 4:
+        broadcast = interface.network.broadcast_address.packed
+        parts.append(attribute(netlink.IFA_BROADCAST, broadcast))
+        family, flags = socket.AF_INET, 0
+    return netlink.address(
+        *parts,
         index=index,
         prefix_length=interface.network.prefixlen,
+        family=family,
+        flags=flags,
     )
+
+
+def ensure_vlan(name: str, parent: str, number: int) -> None:
+    """See to it that ``name`` is there, up: the part of ``parent`` that is tagged ``number``.
+
+    Raises:
+        OSError: the kernel refuses; EOPNOTSUPP without 802.1Q, ENODEV without ``parent``.
+    """
+    info = nested(
+        netlink.IFLA_LINKINFO,
+        attribute(netlink.IFLA_INFO_KIND, b"vlan"),
+        nested(netlink.IFLA_INFO_DATA, attribute(netlink.IFLA_VLAN_ID, struct.pack("=H", number))),
+    )
+    with Connection() as connection:
+        body = netlink.link(
+            attribute(netlink.IFLA_IFNAME, name),
+            attribute(netlink.IFLA_LINK, socket.if_nametoindex(parent)),
+            info,
+            flags=netlink.IFF_UP,
+            change=netlink.IFF_UP,
+        )
+        try:
+            connection.change(netlink.RTM_NEWLINK, body, NEW)
+        except FileExistsError:
+            return
+
+
+def knows_kind(kind: str) -> bool:
+    """Whether the kernel, with its modules, knows links of ``kind`` that hang on another.
+
+    It is asked for one that hangs on nothing: what it knows, it finds wrong; what it does not
+    know, it does not support.
+    """
+    info = nested(netlink.IFLA_LINKINFO, attribute(netlink.IFLA_INFO_KIND, kind.encode()))
+    with Connection() as connection:
+        try:
+            connection.change(netlink.RTM_NEWLINK, netlink.link(info), NEW)
+        except OSError as error:
+            return error.errno != errno.EOPNOTSUPP
+    return True
 
 
 def remove_link(name: str) -> None:
@@ -134,88 +232,6 @@ def remove_link(name: str) -> None:
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
-
-
-def connect(
-    *,
-    namespace: Path,
-    bridge: str,
-    host_interface: str,
-    interface: str,
-    address: str,
-    gateway: str,
-    mac: str | None = None,
-) -> None:
-    """Lay a cable from ``bridge`` to the new ``interface`` in ``namespace``.
-
-    ``address`` is that of the inner end with its prefix length (``172.17.0.2/16``), ``gateway`` is
-    where all else goes (none where it is empty), ``mac`` by default follows from the address.
-
-    Raises:
-        OSError: ENODEV without the bridge, EEXIST where ``host_interface`` is taken.
-        FileNotFoundError: there is no such namespace.
-    """
-    inner = ipaddress.IPv4Interface(address)
-    hardware = _packed_mac(mac or mac_address(str(inner.ip)))
-    target = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        peer = netlink.link(
-            attribute(netlink.IFLA_IFNAME, interface),
-            attribute(netlink.IFLA_ADDRESS, hardware),
-            attribute(netlink.IFLA_NET_NS_FD, target),
-        )
-        info = nested(
-            netlink.IFLA_LINKINFO,
-            attribute(netlink.IFLA_INFO_KIND, b"veth"),
-            nested(netlink.IFLA_INFO_DATA, attribute(netlink.VETH_INFO_PEER, peer)),
-        )
-        with Connection() as connection:
-            pair = netlink.link(
-                attribute(netlink.IFLA_IFNAME, host_interface),
-                attribute(netlink.IFLA_MASTER, socket.if_nametoindex(bridge)),
-                info,
-                flags=netlink.IFF_UP,
-                change=netlink.IFF_UP,
-            )
-            connection.change(netlink.RTM_NEWLINK, pair, _NEW)
-    finally:
-        os.close(target)
-    try:
-        namespaces.write_sysctl(f"net/ipv6/conf/{host_interface}/disable_ipv6", "1")
-        # A container that calls itself by a published port or a service comes back where it left.
-        Path(f"/sys/class/net/{host_interface}/brport/hairpin_mode").write_text("1")
-        with namespaces.enter(namespace), Connection() as connection:
-            namespaces.write_sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
-            _raise_inner(connection, interface, inner, gateway)
-    except BaseException:
-        remove_link(host_interface)
-        raise
-
-
-def _raise_inner(
-    connection: Connection, interface: str, address: ipaddress.IPv4Interface, gateway: str
-) -> None:
-    index = socket.if_nametoindex(interface)
-    connection.change(netlink.RTM_NEWADDR, _address(index, address), _NEW)
-    up = netlink.link(index=index, flags=netlink.IFF_UP, change=netlink.IFF_UP)
-    connection.change(netlink.RTM_NEWLINK, up)
-    if gateway:
-        packed = ipaddress.IPv4Address(gateway).packed
-        default = netlink.route(
-            attribute(netlink.RTA_GATEWAY, packed),
-            attribute(netlink.RTA_OIF, index),
-            protocol=netlink.RTPROT_BOOT,
-        )
-        connection.change(netlink.RTM_NEWROUTE, default, _NEW)
-
-
-def disconnect(host_interface: str) -> None:
-    """Take the cable away, both its ends; nothing where there is none.
-
-    Not needed where the namespace is deleted: the inner end takes the outer one with it, and the
-    kernel does that in the background, while this call waits some 15 ms for it.
-    """
-    remove_link(host_interface)
 
 
 # The beginning of ``struct rtnl_link_stats64``.

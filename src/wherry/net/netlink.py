@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 NLM_F_REQUEST = 0x1
@@ -26,17 +26,20 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER = 1, 3, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD = 18, 23, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
-IFLA_BR_NF_CALL_IPTABLES = 36
+IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_VLAN_ID = 1, 1, 1
+IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 36, 37
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
+# Ours at once, without asking the neighbours first: who has which address, we know.
+IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RT_TABLE_MAIN, RT_TABLE_UNSPEC = 254, 0
 RTPROT_BOOT, RTPROT_STATIC = 3, 4
-RT_SCOPE_UNIVERSE = 0
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 IFF_UP = 0x1
 
 _HEADER = struct.Struct("=IHHII")
@@ -90,9 +93,16 @@ def read_link(body: bytes) -> tuple[int, int, dict[int, bytes]]:
     return index, flags, attributes(body[_LINK.size :])
 
 
-def address(*parts: bytes, index: int, prefix_length: int) -> bytes:
-    """The body of a message about an IPv4 address (``struct ifaddrmsg``)."""
-    return _ADDRESS.pack(socket.AF_INET, prefix_length, 0, 0, index) + b"".join(parts)
+def address(
+    *parts: bytes,
+    index: int,
+    prefix_length: int,
+    family: int = socket.AF_INET,
+    flags: int = 0,
+    scope: int = RT_SCOPE_UNIVERSE,
+) -> bytes:
+    """The body of a message about an address (``struct ifaddrmsg``)."""
+    return _ADDRESS.pack(family, prefix_length, flags, scope, index) + b"".join(parts)
 
 
 def read_address(body: bytes) -> tuple[int, int, dict[int, bytes]]:
@@ -107,9 +117,11 @@ def route(
     kind: int = RTN_UNICAST,
     protocol: int = RTPROT_STATIC,
     table: int = RT_TABLE_MAIN,
+    family: int = socket.AF_INET,
+    scope: int = RT_SCOPE_UNIVERSE,
 ) -> bytes:
-    """The body of a message about an IPv4 route (``struct rtmsg``)."""
-    fields = (socket.AF_INET, prefix_length, 0, 0, table, protocol, RT_SCOPE_UNIVERSE, kind, 0)
+    """The body of a message about a route (``struct rtmsg``)."""
+    fields = (family, prefix_length, 0, 0, table, protocol, scope, kind, 0)
     return _ROUTE.pack(*fields) + b"".join(parts)
 
 
@@ -166,6 +178,30 @@ class Connection:
         self._send(kind, NLM_F_ACK | flags, body)
         for _ in self._answers():
             continue
+
+    def change_all(self, changes: Sequence[tuple[int, bytes, int]]) -> None:
+        """Have the kernel make several changes (kind, body, flags), in this order, at one go.
+
+        Raises:
+            OSError: the first that the kernel refused; those after it may have been made.
+        """
+        data = b""
+        first = self._sequence + 1
+        for kind, body, flags in changes:
+            self._sequence += 1
+            made = message(kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, body)
+            data += made + bytes(-len(made) % 4)
+        self._socket.send(data)
+        refused = 0
+        missing = set(range(first, self._sequence + 1))
+        while missing:
+            for kind, sequence, body in messages(self._socket.recv(1 << 20)):
+                if kind == NLMSG_ERROR and sequence in missing:
+                    missing.discard(sequence)
+                    (number,) = _ERROR.unpack_from(body)
+                    refused = refused or -number
+        if refused:
+            raise OSError(refused, os.strerror(refused))
 
     def ask(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
         """The bodies of the kernel's answer; with ``NLM_F_DUMP`` of all there are.

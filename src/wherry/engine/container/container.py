@@ -58,18 +58,31 @@ class State:
 
 @dataclass(slots=True)
 class Endpoint:
-    """A container's place on one network, while it runs there; empty addresses otherwise."""
+    """A container's place on one network: what was asked for, and, while it runs, what it has."""
 
     network: str  # the network's name
     network_id: str = ""
+    # Asked for.
+    aliases: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)  # "container:alias", user-defined networks only
+    options: dict[str, str] = field(default_factory=dict)
+    gateway_priority: int = 0
+    wanted_address: str = ""
+    wanted_address6: str = ""
+    link_local: list[str] = field(default_factory=list)
+    wanted_mac: str = ""
+    # Given, as long as the container runs.
     endpoint_id: str = ""
+    interface: str = ""  # its name in the container
     address: str = ""
     prefix_length: int = 0
     gateway: str = ""
+    address6: str = ""
+    prefix_length6: int = 0
+    gateway6: str = ""
     mac_address: str = ""
-    aliases: list[str] = field(default_factory=list)
-    wanted_address: str = ""
-    wanted_mac: str = ""
+    # Being made or taken away while the container runs: a daemon that finds this undoes it.
+    changing: bool = False
 
     @property
     def host_interface(self) -> str:
@@ -79,17 +92,39 @@ class Endpoint:
 
     @property
     def connected(self) -> bool:
-        return bool(self.address)
+        return bool(self.endpoint_id)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Those it has, IPv4 first."""
+        return [address for address in (self.address, self.address6) if address]
+
+    def disconnected(self) -> Endpoint:
+        """What is left of it when the container does not run: what was asked for."""
+        return Endpoint(
+            self.network,
+            self.network_id,
+            self.aliases,
+            self.links,
+            self.options,
+            self.gateway_priority,
+            self.wanted_address,
+            self.wanted_address6,
+            self.link_local,
+            self.wanted_mac,
+        )
 
 
 @dataclass(slots=True)
 class PublishedPort:
-    """A port of the container that the host answers for."""
+    """A port of the container that the host answers for; ``address`` is the container's."""
 
     protocol: str
     container_port: int
     host_ip: str
     host_port: int
+    address: str = ""
+    routed: bool = False
 
 
 @dataclass(slots=True)
@@ -134,6 +169,7 @@ class Container:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     ports: list[PublishedPort] = field(default_factory=list)
     mounts: list[MountPoint] = field(default_factory=list)
+    sandbox: str = ""  # where its network namespace is to be found, while it has one
     restart_count: int = 0
     manually_stopped: bool = False
     # It holds, or may hold, kernel resources: mounts, a namespace, an OCI container. Set before the
@@ -141,6 +177,8 @@ class Container:
     holding: bool = False
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Held while its places on networks change: a container may end while it is being connected.
+    network_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Run | None = None
     log: Sink | None = None  # where its output goes while it runs
     restart_timer: asyncio.TimerHandle | None = None
@@ -226,7 +264,7 @@ class Container:
             endpoints={n: _known(Endpoint, e) for n, e in document["endpoints"].items()},
             ports=[_known(PublishedPort, port) for port in document["ports"]],
             mounts=[_known(MountPoint, mount) for mount in document["mounts"]],
-            **{name: document[name] for name in _PLAIN},
+            **{name: document[name] for name in _PLAIN if name in document},
         )
 
 
@@ -243,6 +281,7 @@ _PLAIN = (
     "restart_count",
     "manually_stopped",
     "holding",
+    "sandbox",
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.engine.container import merge, names, options, rules, security
-from wherry.engine.container.container import Container, Endpoint
+from wherry.engine.container.container import Container
 from wherry.engine.container.mounts import mount_points
 from wherry.engine.container.spec import INIT_PROGRAM
 from wherry.engine.container.store import ContainerStore
@@ -19,7 +19,8 @@ from wherry.engine.errors import BadParameter, EngineError, NotFound
 from wherry.engine.events import EventBus
 from wherry.engine.image.manifest import Platform, parse_platform
 from wherry.engine.image.store import ImageStore, check_platform
-from wherry.engine.network.network import PREDEFINED
+from wherry.engine.network import endpoints
+from wherry.engine.network.network import Network
 from wherry.host.files import sync_directory
 
 # Joining a container by name means that container, whatever it is called later.
@@ -105,8 +106,10 @@ class Creator:
         images: ImageStore,
         events: EventBus,
         machine: Callable[[], rules.Machine],
+        find_network: Callable[[str], Network | None],
     ) -> None:
         self._store = store
+        self._find_network = find_network
         self._images = images
         self._events = events
         self._machine = machine
@@ -130,6 +133,12 @@ class Creator:
         image_config = image.config.get("config") or {}
         config = merge.merge_image(request.config, image_config)
         joined = self._resolve_joined(host)
+        wanted = endpoints.requested(
+            request.endpoints,
+            host["NetworkMode"],
+            request.config.get("MacAddress") or "",
+            self._find_network,
+        )
         mounts = mount_points(host)
         if host.get("Init") and not INIT_PROGRAM.exists():
             raise EngineError(f"--init needs {INIT_PROGRAM} on the host (Debian: catatonit)")
@@ -149,7 +158,7 @@ class Creator:
             args=args,
             home=home,
             log_path=self._log_path(request, home),
-            endpoints=_endpoints(request, host["NetworkMode"]),
+            endpoints=wanted,
             mounts=mounts,
         )
         try:
@@ -206,22 +215,3 @@ class Creator:
         if request.host_config["LogConfig"]["Type"] == "none":
             return ""
         return str(home / f"{home.name}.log")
-
-
-def _endpoints(request: CreateRequest, mode: str) -> dict[str, Endpoint]:
-    if mode.startswith("container:"):
-        return {}
-    settings = request.endpoints.get(mode) or request.endpoints.get("default") or {}
-    wanted = (settings.get("IPAMConfig") or {}).get("IPv4Address") or ""
-    if wanted and mode in PREDEFINED:
-        raise BadParameter("user specified IP address is supported on user defined networks only")
-    if settings.get("Aliases") and mode in PREDEFINED:
-        raise BadParameter("network-scoped aliases are only supported for user-defined networks")
-    return {
-        mode: Endpoint(
-            mode,
-            aliases=list(settings.get("Aliases") or ()),
-            wanted_address=wanted,
-            wanted_mac=settings.get("MacAddress") or request.config.get("MacAddress") or "",
-        )
-    }

@@ -140,10 +140,7 @@ def prunable(containers: Sequence[Container], filters: Filters, now: float) -> l
         BadParameter: a filter has no such key, or ``until`` no such value.
     """
     filters.check(PRUNE_KEYS)
-    until = 0
-    for text in filters.get("until"):
-        duration = parse_duration(text)
-        until = parse_since(text, "until") if duration is None else int((now - duration) * 1e9)
+    until = before(filters, now)
     return [
         container
         for container in containers
@@ -152,3 +149,18 @@ def prunable(containers: Sequence[Container], filters: Filters, now: float) -> l
         and filters.labels(container.labels)
         and filters.not_labels(container.labels)
     ]
+
+
+def before(filters: Filters, now: float) -> int:
+    """The moment before which something must have been made by filter ``until``; 0 without one.
+
+    ``now`` is seconds since the epoch, the moment nanoseconds.
+
+    Raises:
+        BadParameter: the filter is no moment.
+    """
+    until = 0
+    for text in filters.get("until"):
+        duration = parse_duration(text)
+        until = parse_since(text, "until") if duration is None else int((now - duration) * 1e9)
+    return until

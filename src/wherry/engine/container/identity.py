@@ -33,7 +33,7 @@ def write(container: Container, gateway: str, etc: Path = Path("/etc")) -> None:
     if shares_host:
         table = _text(etc / "hosts") + "".join(f"{a}\t{name}\n" for name, a in extra)
     else:
-        addresses = [e.address for e in container.endpoints.values() if e.address]
+        addresses = [a for e in container.endpoints.values() for a in e.addresses]
         table = hosts(addresses, config["Hostname"], config["Domainname"], extra)
     resolver = resolv_conf(
         _text(etc / "resolv.conf"),

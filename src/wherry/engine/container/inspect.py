@@ -8,6 +8,7 @@ from typing import Any
 
 from wherry.engine.container.container import Container, Endpoint, MountPoint
 from wherry.engine.container.units import human_duration, timestamp
+from wherry.engine.network import endpoints
 from wherry.engine.network.ports import by_container_port, parse_port
 
 
@@ -79,51 +80,31 @@ def mount(point: MountPoint) -> dict[str, Any]:
     }
 
 
-def endpoint(settings: Endpoint, *, names: list[str] | None = None) -> dict[str, Any]:
-    """EndpointSettings of the API."""
-    wanted = {"IPv4Address": settings.wanted_address} if settings.wanted_address else None
-    return {
-        "IPAMConfig": wanted,
-        "Links": None,
-        "Aliases": settings.aliases or None,
-        "MacAddress": settings.mac_address,
-        "DriverOpts": None,
-        "GwPriority": 0,
-        "NetworkID": settings.network_id,
-        "EndpointID": settings.endpoint_id if settings.network_id else "",
-        "Gateway": settings.gateway,
-        "IPAddress": settings.address,
-        "IPPrefixLen": settings.prefix_length,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": names,
-    }
-
-
 def network_settings(container: Container) -> dict[str, Any]:
     """NetworkSettings of the API, with the old fields that speak of the default bridge alone."""
     default = container.endpoints.get("bridge") or Endpoint("bridge")
-    holding = container.holding and container.state.running
+    own = container.holding and container.state.running and bool(container.sandbox)
     return {
         "Bridge": "",
-        "SandboxID": container.id if holding else "",
-        "SandboxKey": f"/var/run/docker/netns/{container.id[:12]}" if holding else "",
+        "SandboxID": container.id if own else "",
+        "SandboxKey": container.sandbox if own else "",
         "Ports": ports(container),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": default.endpoint_id if default.connected else "",
+        "EndpointID": default.endpoint_id,
         "Gateway": default.gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "GlobalIPv6Address": default.address6,
+        "GlobalIPv6PrefixLen": default.prefix_length6,
         "IPAddress": default.address,
         "IPPrefixLen": default.prefix_length,
-        "IPv6Gateway": "",
+        "IPv6Gateway": default.gateway6,
         "MacAddress": default.mac_address,
-        "Networks": {name: endpoint(e) for name, e in container.endpoints.items()},
+        "Networks": {
+            name: endpoints.inspect(e, container) for name, e in container.endpoints.items()
+        },
     }
 
 
@@ -159,7 +140,7 @@ def summary(
         "Status": status_line(container, now),
         "HostConfig": {"NetworkMode": container.network_mode},
         "NetworkSettings": {
-            "Networks": {name: endpoint(e) for name, e in container.endpoints.items()}
+            "Networks": {name: endpoints.inspect(e) for name, e in container.endpoints.items()}
         },
         "Mounts": [mount(point) for point in container.mounts if point.type != "tmpfs"],
     }

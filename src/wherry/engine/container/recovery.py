@@ -8,6 +8,7 @@ holds what that state needs and nothing else.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import shutil
 import time
@@ -65,10 +66,11 @@ async def _take_up(
             state.running, state.restarting = True, False
             state.started_at = _started_at(found)
             state.finished_at = 0
-        await lifecycle.networks.reclaim(container)
+        save = functools.partial(lifecycle.store.save, container, durable=False)
+        await lifecycle.networks.reclaim(container, save)
         if not state.paused:
             lifecycle.on_running(container)
-        lifecycle.store.save(container, durable=False)
+        save()
         if run.status is not None:
             lifecycle.exited(run.status)
         return

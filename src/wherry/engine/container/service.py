@@ -21,12 +21,13 @@ from wherry.engine.container import (
     recovery,
     rules,
 )
-from wherry.engine.container.container import Container
+from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.container.create import CreateRequest, Creator
 from wherry.engine.container.execs import Execs
 from wherry.engine.container.follow import FileWatch
 from wherry.engine.container.health import HealthMonitors
 from wherry.engine.container.lifecycle import Lifecycle
+from wherry.engine.container.networking import Networking
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from wherry.engine.events import EventBus
@@ -63,7 +64,8 @@ class Containers:
         self.lifecycle = Lifecycle(self.store, images, networks, events, runtime)
         self.execs = Execs(self.lifecycle)
         self.health = HealthMonitors(self.lifecycle, self.execs)
-        self._creator = Creator(self.store, images, events, self._machine)
+        self._creator = Creator(self.store, images, events, self._machine, networks.find)
+        self._networking = Networking(self.store, networks)
 
     def _machine(self) -> rules.Machine:
         return rules.Machine(self.runtime.features, forwards=_forwards())
@@ -264,6 +266,14 @@ class Containers:
             removed.append(container.id)
             freed += size
         return removed, freed
+
+    async def connect(self, network: str, reference: str, endpoint: Endpoint) -> None:
+        """See ``Networking.connect``."""
+        await self._networking.connect(network, self.get(reference), endpoint)
+
+    async def disconnect(self, network: str, reference: str, *, force: bool = False) -> None:
+        """See ``Networking.disconnect``."""
+        await self._networking.disconnect(network, self.get(reference), force=force)
 
     # ---- looking
 

@@ -31,7 +31,7 @@ def sandbox_status(container: Container) -> PodSandboxStatus:
         metadata=naming.pod_metadata(container),
         state=PodSandboxState.READY if ready else PodSandboxState.NOTREADY,
         created_at=container.created_at,
-        ips=tuple(e.address for e in container.endpoints.values() if e.address),
+        ips=tuple(a for e in container.endpoints.values() for a in e.addresses),
         labels=labels,
         annotations=annotations,
     )

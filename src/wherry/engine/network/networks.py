@@ -1,41 +1,46 @@
-"""The service for networks: which there are, and giving containers their places on them.
+"""The service for networks: which there are, making and removing them.
 
-What a container holds of the network is in its own document (endpoints, published ports) before it
-is made, so that it can be given back by a daemon that did not make it.
+What a network takes from the kernel (a link, routes, rules) is in the document of networks before
+it is taken. One whose making or removing was cut short by the daemon's end is taken away at the
+next start: only an acknowledged network counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from wherry.engine.container.container import Container, Endpoint, PublishedPort
-from wherry.engine.errors import BadParameter, EngineError, NotFound
+from wherry.engine.container.container import Container, Endpoint
+from wherry.engine.errors import BadParameter, Conflict, EngineError, Forbidden, NotFound
 from wherry.engine.events import EventBus
+from wherry.engine.network import creation, pools
+from wherry.engine.network.drivers import driver
 from wherry.engine.network.network import (
+    DEFAULT,
     POD_NETWORK,
     Network,
+    Subnet,
     bridge_network,
     default_networks,
-    mac_address,
+    first_address,
 )
-from wherry.engine.network.ports import PortRequest, ephemeral_range, requests
+from wherry.engine.network.places import Places
 from wherry.host.files import make_private, write_atomic
-from wherry.net import links, namespaces, routes
-from wherry.net.addresses import AddressPool, PoolExhausted
-from wherry.net.firewall import Firewall, PortBinding, PortTaken
-from wherry.net.nft import Nftables
+from wherry.net import namespaces, routes
+from wherry.net.firewall import Firewall
+from wherry.net.nft import Nftables, NftError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-# The interface inside a container.
-INTERFACE = "eth0"
+FORMAT = 2
+CREATING, REMOVING = "creating", "removing"
 
 
 class Networks:
@@ -58,67 +63,68 @@ class Networks:
         events: EventBus,
     ) -> None:
         self._document = root / "networks.json"
-        self._namespaces_root = namespaces_root
         self._bridge, self._subnet = bridge, subnet
         self._pod_bridge, self._pod_range = pod_bridge, pod_range
         self._nft = Nftables()
         self._firewall = Firewall(self._nft, nft_table)
         self._events = events
         self._networks: dict[str, Network] = {}  # by name
-        self._pools: dict[str, AddressPool] = {}
-        self._next_port = 0
+        self._site = ""  # this engine's /48 of unique local addresses
+        self._changing = asyncio.Lock()  # one network is made or removed at a time
+        self.places = Places(namespaces_root, self._firewall, self.find, self._tell_of)
 
-    # ---- which there are
+    # ---- opening and closing
 
     async def open(self) -> None:
-        """Read the networks from disk, and make sure of their bridges and rules."""
+        """Read the networks from disk, and make sure of their links and rules."""
         make_private(self._document.parent)
-        self._namespaces_root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.places.root.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._load()
-        await asyncio.to_thread(self._raise_bridges)
+        await asyncio.to_thread(self._raise_links)
         await self._raise_walls()
         self._save()
 
-    async def _raise_walls(self) -> None:
-        bridged = {n.bridge: n.subnet for n in self._networks.values() if n.bridge}
-        elsewhere = [self._pod_range] if self._pod_range else []
-        await self._firewall.setup(bridged, unmasqueraded=elsewhere)
-
     def _load(self) -> None:
-        try:
-            document = orjson.loads(self._document.read_bytes())
-        except FileNotFoundError:
-            document = {"format": FORMAT, "networks": []}
-        if document.get("format") != FORMAT:
-            raise EngineError(f"{self._document} is of a format that this version does not know")
-        known = {entry["name"]: Network(**entry) for entry in document["networks"]}
+        document = read_document(self._document)
+        self._site = document["site"]
+        known = {entry["name"]: Network.from_document(entry) for entry in document["networks"]}
         for network in default_networks(self._bridge, self._subnet):
             if saved := known.get(network.name):
                 network.id, network.created_at = saved.id, saved.created_at
             known[network.name] = network
         self._networks = known
         for network in known.values():
-            self._add_pool(network)
+            self.places.pools.add(network, rotating=network.name == POD_NETWORK)
 
-    def _save(self) -> None:
+    def _save(self, *, durable: bool = True) -> None:
         entries = [network.to_document() for network in self._networks.values()]
-        write_atomic(
-            self._document,
-            orjson.dumps({"format": FORMAT, "networks": entries}, option=orjson.OPT_INDENT_2),
-        )
+        document = {"format": FORMAT, "site": self._site, "networks": entries}
+        data = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+        write_atomic(self._document, data, durable=durable)
 
-    def _add_pool(self, network: Network) -> None:
-        if network.subnet:
-            self._pools[network.name] = AddressPool(network.subnet, reserved=(network.gateway,))
-
-    def _raise_bridges(self) -> None:
+    def _raise_links(self) -> None:
         # From the first moment, an address of ours that nobody has is refused, not sent uplink.
-        for cidr in (self._subnet, self._pod_range):
-            if cidr:
-                routes.block(cidr)
-        for network in self._networks.values():
-            if network.bridge:
-                links.ensure_bridge(network.bridge, network.gateway_cidr)
+        for cidr in filter(None, (self._subnet, self._pod_range)):
+            routes.block(cidr)
+        for network in tuple(self._networks.values()):
+            try:
+                if network.phase:
+                    take_away(network)
+                    del self._networks[network.name]
+                    self.places.pools.discard(network)
+                elif not network.config_only:
+                    _block(network)
+                    driver(network.driver).up(network)
+            except (OSError, EngineError) as error:
+                if not network.user_defined:
+                    raise
+                # Its containers will say so when they start.
+                log.error("network %s: %s", network.name, error)
+
+    async def _raise_walls(self) -> None:
+        segments = [driver(n.driver).segment(n) for n in self._networks.values()]
+        elsewhere = [self._pod_range] if self._pod_range else []
+        await self._firewall.setup([s for s in segments if s], unmasqueraded=elsewhere)
 
     async def set_pod_range(self, cidr: str) -> None:
         """Pods of this node get their addresses from ``cidr``.
@@ -127,29 +133,34 @@ class Networks:
             EngineError: pods still have addresses of another range.
         """
         present = self._networks.get(POD_NETWORK)
-        if present and present.subnet == cidr:
+        if present and present.ranges == [cidr]:
             return
-        if present and self._pools[POD_NETWORK].owners():
+        if present and self.places.pools.used(present):
             raise EngineError(
-                f"pods have addresses of {present.subnet}, which must go before {cidr} comes"
+                f"pods have addresses of {present.ranges[0]}, which must go before {cidr} comes"
             )
         network = bridge_network(POD_NETWORK, self._pod_bridge, cidr)
+        kind = driver(network.driver)
         if present:
-            await asyncio.to_thread(links.remove_link, present.bridge)
-        await asyncio.to_thread(links.ensure_bridge, network.bridge, network.gateway_cidr)
+            await asyncio.to_thread(kind.down, present)
+            self.places.pools.discard(present)
+        await asyncio.to_thread(kind.up, network)
         self._networks[POD_NETWORK] = network
-        self._add_pool(network)
+        self.places.pools.add(network, rotating=True)
         await self._raise_walls()
         self._save()
 
     async def close(self) -> None:
-        """Let go; bridges and rules stay, as containers go on using them."""
+        """Let go; links and rules stay, as containers go on using them."""
         self._firewall.close()
         self._nft.close()
 
+    # ---- which there are
+
     def all(self) -> list[Network]:
         """Every network, newest first."""
-        return sorted(self._networks.values(), key=lambda n: n.created_at, reverse=True)
+        whole = (network for network in self._networks.values() if not network.phase)
+        return sorted(whole, key=lambda n: n.created_at, reverse=True)
 
     def find(self, reference: str) -> Network | None:
         """By name, id or unambiguous beginning of an id.
@@ -157,9 +168,9 @@ class Networks:
         Raises:
             BadParameter: several ids begin so.
         """
-        if found := self._networks.get(reference):
+        if (found := self._networks.get(reference)) and not found.phase:
             return found
-        matches = [n for n in self._networks.values() if n.id.startswith(reference)]
+        matches = [n for n in self.all() if n.id.startswith(reference)]
         if len(matches) > 1 and reference:
             raise BadParameter(
                 f"network {reference} is ambiguous ({len(matches)} matches found "
@@ -178,15 +189,164 @@ class Networks:
             raise NotFound(f"network {reference} not found")
         return network
 
+    def members(self, network: Network) -> list[Container]:
+        """The containers that are on it now."""
+        return list(self.places.members(network))
+
+    # ---- making and removing
+
+    async def create(self, request: Mapping[str, Any]) -> Network:
+        """Make the network that a decoded request (``creation.decode_request``) asks for.
+
+        Raises:
+            BadParameter, Forbidden, Conflict, NotFound: it cannot be made.
+            EngineError: the kernel refuses.
+        """
+        async with self._changing:
+            network = creation.draft(request, self._networks.get)
+            if network.name in self._networks:
+                raise Conflict(f"network with name {network.name} already exists")
+            if network.config_only:
+                self._networks[network.name] = network
+                self._save()
+            else:
+                await self._make(network)
+        self._tell(network, "create")
+        return network
+
+    async def _make(self, network: Network) -> None:
+        kind = driver(network.driver)
+        kind.judge(network, list(self._networks.values()))
+        taken = await asyncio.to_thread(self._taken)
+        given = network.ranges
+        if any(pools.overlapping(c, [*taken, *given[:n]]) for n, c in enumerate(given)):
+            raise _overlap()
+        network.phase = CREATING
+        self._networks[network.name] = network
+        try:
+            await asyncio.to_thread(self._settle, network, taken)
+            await asyncio.to_thread(kind.up, network)
+            if segment := kind.segment(network):
+                await self._firewall.add(segment)
+            network.phase = ""
+            self._save()
+        except BaseException as error:
+            network.phase = REMOVING
+            await self._take_away(network)
+            if isinstance(error, OSError | NftError):
+                raise EngineError(f"cannot create network {network.name}: {error}") from error
+            raise
+        self.places.pools.add(network)
+
+    def _taken(self) -> list[str]:
+        """The ranges that networks have, of this engine and of others."""
+        own = [c for n in self._networks.values() if not n.config_only for c in n.ranges]
+        return [*own, *filter(None, (self._subnet, self._pod_range)), *routes.blocked()]
+
+    def _settle(self, network: Network, taken: Sequence[str]) -> None:
+        """Give it the ranges that it does not ask for, and take all of them; blocks.
+
+        Raises:
+            Forbidden: another engine has just taken a range.
+            BadParameter: no range is left.
+        """
+        for subnet in network.subnets:
+            subnet.gateway = subnet.gateway or _gateway(subnet)
+        self._save(durable=False)
+        for subnet in tuple(network.subnets):
+            if not _claim(network, subnet.cidr):
+                network.subnets.remove(subnet)  # it is not ours to give back
+                raise _overlap()
+        for version, wanted in ((4, network.ipv4), (6, network.ipv6)):
+            if wanted and all(subnet.version != version for subnet in network.subnets):
+                self._choose(network, version, taken)
+
+    def _choose(self, network: Network, version: int, taken: Sequence[str]) -> None:
+        occupied = [*taken, *routes.existing(), *network.ranges]
+        for cidr in pools.candidates(self._site, version, occupied):
+            subnet = Subnet(cidr, first_address(cidr), chosen=True)
+            network.subnets.append(subnet)
+            self._save(durable=False)
+            if _claim(network, cidr):
+                return
+            network.subnets.remove(subnet)  # another engine was faster
+        raise BadParameter("all predefined address pools have been fully subnetted")
+
+    async def _take_away(self, network: Network) -> None:
+        """Give back all that a network has, or may have, of the kernel; then forget it."""
+        if segment := driver(network.driver).segment(network):
+            await self._firewall.remove(segment)
+        await asyncio.to_thread(take_away, network)
+        self._networks.pop(network.name, None)
+        self.places.pools.discard(network)
+        self._save()
+
+    async def remove(self, reference: str) -> None:
+        """Remove a network on which no container is.
+
+        Raises:
+            NotFound: there is none.
+            Forbidden: it is one of those that are always there, or is used.
+        """
+        async with self._changing:
+            network = self.get(reference)
+            if not network.user_defined:
+                raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+            self._check_unused(network)
+            network.phase = REMOVING
+            self._save(durable=False)
+            try:
+                await self._take_away(network)
+            except (OSError, NftError) as error:
+                raise EngineError(f"error while removing network: {error}") from error
+        self._tell(network, "destroy")
+
+    def _check_unused(self, network: Network) -> None:
+        prefix = "error while removing network: "
+        users = [n for n in self._networks.values() if n.config_from == network.name]
+        if network.config_only and users:
+            raise Forbidden(f'{prefix}configuration network "{network.name}" is in use')
+        active = [
+            f'name:"{container.name}" id:"{container.endpoints[network.name].endpoint_id[:12]}"'
+            for container in self.places.members(network)
+        ]
+        if active:
+            raise Forbidden(
+                f"{prefix}network {network.name} has active endpoints ({', '.join(active)})"
+            )
+
+    async def prune(self, unwanted: Callable[[Network], bool]) -> list[str]:
+        """Remove the networks of users that are not used and are ``unwanted``; their names."""
+        removed = []
+        for network in self.all():
+            if not network.user_defined or not unwanted(network) or self.members(network):
+                continue
+            try:
+                await self.remove(network.id)
+            except (NotFound, Forbidden):
+                continue  # someone has just removed it, or begun to use it
+            removed.append(network.name)
+        self._events.publish("network", "prune", "", {"reclaimed": "0"})
+        return removed
+
+    def _tell(
+        self, network: Network, action: str, attributes: Mapping[str, str] | None = None
+    ) -> None:
+        named = {**(attributes or {}), "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, named)
+
+    def _tell_of(self, network: Network, action: str, container: Container) -> None:
+        self._tell(network, action, {"container": container.id})
+
     # ---- places of containers
 
     def namespace(self, container_id: str) -> Path:
         """Where the network namespace made for a container is found."""
-        return self._namespaces_root / container_id
+        return self.places.namespace(container_id)
 
     def all_namespaces(self) -> list[Path]:
         """Every namespace that was made for a container and not given back."""
-        return list(self._namespaces_root.iterdir())
+        return list(self.places.root.iterdir())
 
     def remove_namespace(self, path: Path) -> None:
         """Remove one that belongs to no container; its links go with it. Blocks."""
@@ -194,176 +354,99 @@ class Networks:
 
     def gateway(self, container: Container) -> str:
         """The address at which ``container`` reaches the host."""
-        for endpoint in container.endpoints.values():
-            if endpoint.gateway:
-                return endpoint.gateway
-        return self._networks["bridge"].gateway
+        return self.places.gateway(container) or self._networks[DEFAULT].subnets[0].gateway
 
     async def connect(self, container: Container, save: Callable[[], None]) -> None:
-        """Give ``container`` its namespace, its addresses and its ports, as its options say.
-
-        ``save`` writes the container's document: a port is in it before it is open.
-
-        Raises:
-            NotFound: its network is gone.
-            EngineError: no address is left, or a port is taken. What was given is given back by
-                ``disconnect``.
-        """
-        mode = container.network_mode
-        if mode.startswith("container:"):
-            return
-        try:
-            network = self.get(mode)
-        except NotFound as error:
-            raise NotFound(f"failed to set up container networking: {error.message}") from None
-        endpoint = container.endpoints.setdefault(network.name, Endpoint(network.name))
-        endpoint.network_id = network.id
-        endpoint.endpoint_id = secrets.token_hex(32)
-        self._tell(network, "connect", container)
-        if network.driver == "host":
-            return
-        if network.bridge:
-            self._give_address(network, endpoint, container)
-        await asyncio.to_thread(self._make_namespace, container, network, endpoint)
-        if network.bridge:
-            await self._publish_ports(container, endpoint, save)
-
-    def _give_address(self, network: Network, endpoint: Endpoint, container: Container) -> None:
-        pool = self._pools[network.name]
-        try:
-            if endpoint.wanted_address:
-                pool.claim(container.id, endpoint.wanted_address)
-                endpoint.address = endpoint.wanted_address
-            else:
-                endpoint.address = pool.allocate(container.id)
-        except PoolExhausted:
-            raise EngineError(
-                "failed to set up container networking: no available IPv4 addresses on this "
-                f"network's address pools: {network.name} ({network.id})"
-            ) from None
-        except ValueError as error:
-            raise BadParameter(f"failed to set up container networking: {error}") from None
-        endpoint.prefix_length = network.prefix_length
-        endpoint.gateway = network.gateway
-        endpoint.mac_address = endpoint.wanted_mac or mac_address(endpoint.address)
-
-    def _make_namespace(self, container: Container, network: Network, endpoint: Endpoint) -> None:
-        path = self.namespace(container.id)
-        namespaces.delete(path)  # a failed clean-up may have left it
-        namespaces.create(path)
-        if network.bridge:
-            links.connect(
-                namespace=path,
-                bridge=network.bridge,
-                host_interface=endpoint.host_interface,
-                interface=INTERFACE,
-                address=f"{endpoint.address}/{endpoint.prefix_length}",
-                gateway=endpoint.gateway,
-                mac=endpoint.mac_address,
-            )
+        """See ``Places.connect``."""
+        await self.places.connect(container, save)
 
     async def disconnect(self, container: Container) -> None:
-        """Give back what ``connect`` gave; may be repeated."""
-        while container.ports:
-            await self._firewall.unpublish(_binding(container.ports[-1], self._address(container)))
-            container.ports.pop()
-        path = self.namespace(container.id)
-        if path.exists():
-            # The links go with it, in the background of the kernel.
-            await asyncio.to_thread(namespaces.delete, path)
-        for name, endpoint in container.endpoints.items():
-            if pool := self._pools.get(name):
-                pool.release(container.id)
-            if endpoint.endpoint_id and (network := self._networks.get(name)):
-                self._tell(network, "disconnect", container)
-            container.endpoints[name] = Endpoint(
-                name,
-                aliases=endpoint.aliases,
-                wanted_address=endpoint.wanted_address,
-                wanted_mac=endpoint.wanted_mac,
-            )
+        """See ``Places.disconnect``."""
+        await self.places.disconnect(container)
 
-    async def reclaim(self, container: Container) -> None:
-        """Take up again what a container that still runs was given by an earlier daemon."""
-        for name, endpoint in container.endpoints.items():
-            pool = self._pools.get(name)
-            if pool and endpoint.connected:
-                try:
-                    pool.claim(container.id, endpoint.address)
-                except ValueError as error:
-                    log.error("address of %s: %s", container.id[:12], error)
-        address = self._address(container)
-        for port in container.ports:
-            try:
-                await self._firewall.publish(_binding(port, address))
-            except PortTaken as error:
-                log.error("port of %s: %s", container.id[:12], error)
+    async def reclaim(self, container: Container, save: Callable[[], None]) -> None:
+        """See ``Places.reclaim``."""
+        await self.places.reclaim(container, save)
 
-    def _tell(self, network: Network, action: str, container: Container) -> None:
-        attributes = {"container": container.id, "name": network.name, "type": network.driver}
-        self._events.publish("network", action, network.id, attributes)
-
-    # ---- published ports
-
-    @staticmethod
-    def _address(container: Container) -> str:
-        return next((e.address for e in container.endpoints.values() if e.address), "")
-
-    async def _publish_ports(
-        self, container: Container, endpoint: Endpoint, save: Callable[[], None]
+    async def attach(
+        self, container: Container, network: Network, endpoint: Endpoint, save: Callable[[], None]
     ) -> None:
-        wanted = requests(
-            container.config.get("ExposedPorts") or {},
-            container.host_config["PortBindings"],
-            publish_all=container.host_config["PublishAllPorts"],
-        )
-        for request in wanted:
-            await self._publish(request, endpoint, container, save)
+        """See ``Places.attach``."""
+        await self.places.attach(container, network, endpoint, save)
 
-    async def _publish(
-        self,
-        request: PortRequest,
-        endpoint: Endpoint,
-        container: Container,
-        save: Callable[[], None],
+    async def detach(
+        self, container: Container, network: Network, save: Callable[[], None]
     ) -> None:
-        problem = ""
-        for host_port in self._candidates(request):
-            port = PublishedPort(
-                request.protocol, request.container_port, request.host_ip or "0.0.0.0", host_port
-            )
-            container.ports.append(port)
-            save()
-            try:
-                await self._firewall.publish(_binding(port, endpoint.address))
-            except PortTaken as error:
-                container.ports.remove(port)
-                problem = str(error)
-                continue
-            return
-        raise EngineError(
-            "failed to set up container networking: driver failed programming external "
-            f"connectivity on endpoint {container.name} ({endpoint.endpoint_id}): {problem}"
-        )
-
-    def _candidates(self, request: PortRequest) -> range | list[int]:
-        """The host ports to try, in this order."""
-        if request.first:
-            return range(request.first, request.last + 1)
-        first, last = ephemeral_range()
-        if not first <= self._next_port < last:
-            # Far from where the kernel hands out its own: they come from the range's middle.
-            self._next_port = first
-        start = self._next_port
-        self._next_port += 1
-        return [*range(start, last + 1), *range(first, start)]
+        """See ``Places.detach``."""
+        await self.places.detach(container, network, save)
 
 
-def _binding(port: PublishedPort, address: str) -> PortBinding:
-    return PortBinding(
-        protocol=port.protocol,
-        host_ip=port.host_ip,
-        host_port=port.host_port,
-        container_ip=address,
-        container_port=port.container_port,
-    )
+def _overlap() -> Forbidden:
+    return Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+
+
+def _gateway(subnet: Subnet) -> str:
+    """The first address of a range, or of the part that is given out, that nobody has."""
+    part = ipaddress.ip_network(subnet.ip_range or subnet.cidr)
+    for address in part:
+        if subnet.ip_range or address != part.network_address:
+            text = str(address)
+            if text not in subnet.auxiliary.values():
+                return text
+    return first_address(subnet.cidr)
+
+
+def _block(network: Network) -> None:
+    if network.driver == "bridge":
+        for cidr in network.ranges:
+            routes.block(cidr)
+
+
+def _claim(network: Network, cidr: str) -> bool:
+    """Take a range; False where another engine has it. That of a shared wire is not ours."""
+    return network.driver != "bridge" or routes.claim(cidr)
+
+
+def take_away(network: Network) -> None:
+    """Remove a network's link and routes from the kernel; may be repeated. Blocks."""
+    if network.config_only:
+        return
+    driver(network.driver).down(network)
+    if network.driver == "bridge":
+        for cidr in network.ranges:
+            routes.unblock(cidr)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The document of networks, in its present form; an empty one where there is none.
+
+    Raises:
+        EngineError: it is from a later version.
+    """
+    try:
+        document: dict[str, Any] = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        document = {"format": FORMAT, "site": _new_site(), "networks": []}
+    if document.get("format") == 1:
+        document = {
+            "format": FORMAT,
+            "site": _new_site(),
+            "networks": [_from_first_format(entry) for entry in document["networks"]],
+        }
+    if document.get("format") != FORMAT:
+        raise EngineError(f"{path} is of a format that this version does not know")
+    return document
+
+
+def _from_first_format(entry: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("name", "driver", "id", "created_at", "internal", "options", "labels")
+    network = {key: entry[key] for key in kept} | {"link": entry["bridge"], "subnets": []}
+    if entry["subnet"]:
+        network["subnets"] = [{"cidr": entry["subnet"], "gateway": entry["gateway"]}]
+    return network
+
+
+def _new_site() -> str:
+    """A /48 of unique local addresses that nobody else is likely to have (RFC 4193)."""
+    packed = b"\xfd" + secrets.token_bytes(5) + bytes(10)
+    return f"{ipaddress.IPv6Address(packed)}/48"

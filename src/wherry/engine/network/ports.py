@@ -109,3 +109,29 @@ def ephemeral_range(
         return int(first), int(last)
     except (OSError, ValueError):
         return 49153, 65535
+
+
+class PortSearch:
+    """Which host ports to try for a request."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def candidates(
+        self, request: PortRequest, kept: Mapping[tuple[str, int, str], int]
+    ) -> Iterable[int]:
+        """The host ports to try, in this order; one that was ``kept`` comes first."""
+        if request.first:
+            return range(request.first, request.last + 1)
+        first, last = ephemeral_range()
+        if not first <= self._next < last:
+            self._next = first
+        start = self._next
+        self._next += 1
+        had = {
+            port
+            for (protocol, number, host_ip), port in kept.items()
+            if (protocol, number) == (request.protocol, request.container_port)
+            and request.host_ip in ("", host_ip)
+        }
+        return [*had, *range(start, last + 1), *range(first, start)]
