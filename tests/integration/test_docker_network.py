@@ -5,8 +5,11 @@ import socket
 import time
 
 import pytest
+from docker_harness import SLOT
 
 pytest_plugins = ("docker_fixtures",)
+
+RANGE, GATEWAY = f"172.{17 + SLOT}.0.0/16", f"172.{17 + SLOT}.0.1"
 
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/etc")
 
@@ -133,7 +136,7 @@ def test_names_and_servers_given_by_the_user(engine):
         *("cat", "/etc/hosts", "/etc/resolv.conf"),
     ).out
     assert "10.1.2.3\tdb\n" in done
-    assert "172.29.0.1\tme\n" in done
+    assert f"{GATEWAY}\tme\n" in done
     assert "nameserver 10.9.9.9\nsearch example.org\n" in done
 
 
@@ -142,9 +145,7 @@ def test_networks_are_listed_and_inspected(engine):
     assert sorted(names) == ["bridge bridge", "host host", "none null"]
     serve(engine, "web")
     template = "{{range .Containers}}{{.Name}}{{end}} {{(index .IPAM.Config 0).Subnet}}"
-    assert engine.docker("network", "inspect", "-f", template, "bridge").out == (
-        "web 172.29.0.0/16\n"
-    )
+    assert engine.docker("network", "inspect", "-f", template, "bridge").out == (f"web {RANGE}\n")
     done = engine.docker("network", "rm", "bridge", ok=False)
     assert "bridge is a pre-defined network and cannot be removed" in done.err
 
@@ -155,10 +156,10 @@ def test_the_outside_is_reached_by_the_host_s_address(engine):
         server.bind(("0.0.0.0", 0))
         server.listen()
         server.settimeout(5)
-        gateway = "172.29.0.1"
+        gateway = GATEWAY
         port = server.getsockname()[1]
         engine.docker("run", "-d", "busybox", "nc", gateway, str(port), "-e", "echo", "hi")
         connection, peer = server.accept()
         with connection:
             assert connection.recv(10) == b"hi\n"
-            assert peer[0].startswith("172.29.")
+            assert peer[0].startswith(f"172.{17 + SLOT}.")

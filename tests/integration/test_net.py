@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from wherry.net import links, namespaces, routes
-from wherry.net.firewall import Firewall, PortBinding, PortTaken
+from wherry.net import cables, links, namespaces, routes
+from wherry.net.cables import Inner
+from wherry.net.firewall import Firewall, PortTaken
 from wherry.net.nft import Nftables, NftError
+from wherry.net.rules import PortBinding, Segment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel's network needs root")
 
@@ -46,15 +48,22 @@ class Net:
         for number, path in enumerate((self.a, self.b, self.outside)):
             namespaces.create(path)
             outside = path == self.outside
-            links.connect(
-                namespace=path,
+            # The outside knows no way to the containers, as it should be.
+            gateways = () if outside else (self.gateway,)
+            cables.connect(
+                path,
+                Inner("eth0", (f"{self.addresses[path]}/24",), gateways),
                 bridge=self.uplink if outside else self.bridge,
                 host_interface=f"wv{self.tag}{number}",
-                interface="eth0",
-                address=f"{self.addresses[path]}/24",
-                # The outside knows no way to the containers, as it should be.
-                gateway="" if outside else self.gateway,
             )
+
+    @property
+    def segment(self) -> Segment:
+        return Segment(self.bridge, (self.subnet,), (self.subnet,))
+
+    @property
+    def outer_segment(self) -> Segment:
+        return Segment(self.uplink, (self.outside_range,), (self.outside_range,))
 
     def down(self) -> None:
         for path in (self.a, self.b, self.outside):
@@ -77,7 +86,7 @@ def net(tmp_path: Path) -> Iterator[Net]:
 async def firewall(net: Net) -> AsyncIterator[Firewall]:
     nft = Nftables()
     firewall = Firewall(nft, f"wherry-test-{net.tag}")
-    await firewall.setup({net.bridge: net.subnet})
+    await firewall.setup([net.segment])
     yield firewall
     await firewall.teardown()
     nft.close()
@@ -186,16 +195,13 @@ def test_a_bridge_keeps_one_address_and_can_be_asked_for_again(net: Net) -> None
 
 def test_a_failed_cable_leaves_nothing(net: Net, tmp_path: Path) -> None:
     with pytest.raises(OSError):
-        links.connect(
-            namespace=net.a,
+        cables.connect(
+            net.a,
+            Inner("eth0", (net.subnet.replace("0/24", "9/24"),), (net.gateway,)),  # taken
             bridge=net.bridge,
             host_interface=f"wx{net.tag}",
-            interface="eth0",  # taken
-            address=net.subnet.replace("0/24", "9/24"),
-            gateway=net.gateway,
         )
     assert not Path(f"/sys/class/net/wx{net.tag}").exists()
-    links.disconnect(f"wx{net.tag}")
 
 
 def test_blocked_ranges_are_refused_at_once_and_not_listed() -> None:
@@ -224,8 +230,8 @@ async def test_a_published_port_is_reached_from_everywhere(
     port = free_port()
     protocol = "tcp" if kind == socket.SOCK_STREAM else "udp"
     binding = PortBinding(protocol, "0.0.0.0", port, net.addresses[net.a], 80)
-    await firewall.publish(binding)
-    await firewall.publish(binding)
+    await firewall.publish([binding])
+    await firewall.publish([binding])
     with serving(net.a, 80, kind):
         for client, address in (
             (net.outside, net.host),
@@ -238,8 +244,8 @@ async def test_a_published_port_is_reached_from_everywhere(
             seen = await asyncio.to_thread(ask, client, address, port, kind)
             if client == net.outside:
                 assert seen == net.outside_address
-    await firewall.unpublish(binding)
-    await firewall.unpublish(binding)
+    await firewall.unpublish([binding])
+    await firewall.unpublish([binding])
     if kind == socket.SOCK_STREAM:
         with pytest.raises(OSError), serving(net.a, 80, kind):
             await asyncio.to_thread(ask, None, "127.0.0.1", port, kind)
@@ -248,48 +254,48 @@ async def test_a_published_port_is_reached_from_everywhere(
 async def test_a_port_on_one_address_is_not_on_others(net: Net, firewall: Firewall) -> None:
     port = free_port()
     binding = PortBinding("tcp", "127.0.0.1", port, net.addresses[net.a], 80)
-    await firewall.publish(binding)
+    await firewall.publish([binding])
     with serving(net.a, 80, socket.SOCK_STREAM):
         assert await asyncio.to_thread(ask, None, "127.0.0.1", port)
         with pytest.raises(OSError):
             await asyncio.to_thread(ask, net.outside, net.host, port)
-    await firewall.unpublish(binding)
+    await firewall.unpublish([binding])
 
 
 async def test_a_taken_port_is_refused_in_dockers_words(net: Net, firewall: Firewall) -> None:
     port = free_port()
     mine = PortBinding("tcp", "0.0.0.0", port, net.addresses[net.a], 80)
-    await firewall.publish(mine)
+    await firewall.publish([mine])
     with pytest.raises(PortTaken) as caught:
-        await firewall.publish(PortBinding("tcp", "127.0.0.1", port, net.addresses[net.b], 80))
+        await firewall.publish([PortBinding("tcp", "127.0.0.1", port, net.addresses[net.b], 80)])
     assert str(caught.value) == f"Bind for 127.0.0.1:{port} failed: port is already allocated"
     with pytest.raises(OSError), socket.create_server(("", port)):
         pass
     with socket.create_server(("", 0)) as other:
         taken = other.getsockname()[1]
         with pytest.raises(PortTaken, match="address already in use"):
-            await firewall.publish(PortBinding("tcp", "0.0.0.0", taken, net.addresses[net.b], 80))
-    await firewall.unpublish(mine)
-    await firewall.publish(PortBinding("tcp", "", port, net.addresses[net.b], 80))
+            await firewall.publish([PortBinding("tcp", "0.0.0.0", taken, net.addresses[net.b], 80)])
+    await firewall.unpublish([mine])
+    await firewall.publish([PortBinding("tcp", "", port, net.addresses[net.b], 80)])
 
 
 async def test_a_later_daemon_takes_published_ports_up_again(net: Net, firewall: Firewall) -> None:
     port = free_port()
     binding = PortBinding("tcp", "0.0.0.0", port, net.addresses[net.a], 80)
-    await firewall.publish(binding)
+    await firewall.publish([binding])
     firewall.close()
     later = Firewall(firewall._nft, firewall._table)
-    await later.setup({net.bridge: net.subnet, net.uplink: net.outside_range})
+    await later.setup([net.segment, net.outer_segment])
     with serving(net.a, 80, socket.SOCK_STREAM):
         assert await asyncio.to_thread(ask, None, "127.0.0.1", port)
-        await later.publish(binding)
+        await later.publish([binding])
         assert await asyncio.to_thread(ask, None, "127.0.0.1", port)
     moved = PortBinding("tcp", "0.0.0.0", port, net.addresses[net.b], 80)
-    await later.unpublish(moved)  # not what is open
+    await later.unpublish([moved])  # not what is open
     with serving(net.a, 80, socket.SOCK_STREAM):
         assert await asyncio.to_thread(ask, None, "127.0.0.1", port)
-    await later.unpublish(binding)
-    await later.publish(moved)
+    await later.unpublish([binding])
+    await later.publish([moved])
     with serving(net.b, 80, socket.SOCK_STREAM):
         assert await asyncio.to_thread(ask, None, "127.0.0.1", port)
     later.close()
@@ -304,16 +310,16 @@ async def test_datagrams_follow_a_port_to_its_new_container(net: Net, firewall: 
     client.connect((net.host, port))
     for container in (net.a, net.b):
         binding = PortBinding("udp", "", port, net.addresses[container], 80)
-        await firewall.publish(binding)
+        await firewall.publish([binding])
         with serving(container, 80, kind):
             client.send(b"?")
             assert (await asyncio.to_thread(client.recv, 100)).decode() == net.outside_address
-        await firewall.unpublish(binding)
+        await firewall.unpublish([binding])
     client.close()
 
 
 async def test_bridges_do_not_see_each_other(net: Net, firewall: Firewall) -> None:
-    await firewall.setup({net.bridge: net.subnet, net.uplink: net.outside_range})
+    await firewall.setup([net.segment, net.outer_segment])
     with serving(net.outside, 80, socket.SOCK_STREAM), pytest.raises(OSError):
         await asyncio.to_thread(ask, net.a, net.outside_address, 80)
 

@@ -24,8 +24,34 @@ def test_an_owner_keeps_its_address() -> None:
     assert pool.owners() == {"a": "10.0.0.1"}
 
 
-def test_a_released_address_is_the_last_to_be_given_again() -> None:
-    pool = AddressPool("10.0.0.0/29")
+def test_the_lowest_free_address_is_given() -> None:
+    pool = AddressPool("10.0.0.0/29", reserved=("10.0.0.1",))
+    for name in "abc":
+        pool.allocate(name)
+    pool.release("c")
+    pool.release("a")
+    assert [pool.allocate(f"x{n}") for n in range(3)] == ["10.0.0.2", "10.0.0.4", "10.0.0.5"]
+
+
+def test_a_part_of_the_range_can_be_given_out() -> None:
+    pool = AddressPool("10.0.0.0/16", part="10.0.5.0/30")
+    assert [pool.allocate(f"c{n}") for n in range(4)] == [f"10.0.5.{n}" for n in range(4)]
+    with pytest.raises(PoolExhausted):
+        pool.allocate("one too many")
+    assert pool.claim("asked for", "10.0.9.9") == "10.0.9.9"
+
+
+def test_addresses_of_ipv6() -> None:
+    pool = AddressPool("fd00:1::/64", reserved=("fd00:1::1",))
+    assert pool.allocate("a") == "fd00:1::2"
+    assert pool.claim("b", "fd00:1:0:0::99") == "fd00:1::99"
+    assert "fd00:2::1" not in pool and "10.0.0.1" not in pool
+    with pytest.raises(ValueError):
+        pool.claim("c", "fd00:1::99")
+
+
+def test_a_released_address_is_the_last_to_be_given_again_where_they_rotate() -> None:
+    pool = AddressPool("10.0.0.0/29", rotating=True)
     for name in "abc":
         pool.allocate(name)
     pool.release("a")
