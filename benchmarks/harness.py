@@ -223,11 +223,9 @@ def dockerd() -> Iterator[Dockerd | None]:
 
 
 def _import_into(env: dict[str, str]) -> None:
-    from wherry.launcher.sample import root_filesystem
+    from wherry.launcher.bootstrap import busybox_root, find_busybox
 
-    busybox = shutil.which("busybox")
-    assert busybox is not None
-    tar = root_filesystem(Path(busybox))
+    tar = busybox_root(find_busybox())
     change = ("--change", "ENV PATH=/bin")
     command("docker", "import", *change, "-", "hello:1", env=env, stdin=tar)
 

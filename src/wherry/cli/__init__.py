@@ -72,6 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     node.set_defaults(run=_node)
 
+    images = commands.add_parser("images", help="make base images without a registry")
+    actions = images.add_subparsers(required=True, metavar="ACTION")
+    bootstrap = actions.add_parser(
+        "bootstrap", parents=[place], help="make busybox, and Debian from its packages"
+    )
+    bootstrap.add_argument("names", nargs="*", metavar="NAME", help="busybox, debian (both)")
+    bootstrap.add_argument("--again", action="store_true", help="also those that are there")
+    bootstrap.set_defaults(run=_bootstrap)
+
     registry.add(commands, place)
     return parser
 
@@ -159,6 +168,17 @@ def _env(options: argparse.Namespace) -> int:
     instance = _existing(options)
     print(f"export DOCKER_HOST={shlex.quote(f'unix://{instance.docker_socket}')}")
     print(f"export KUBECONFIG={shlex.quote(str(instance.kubeconfig))}")
+    return 0
+
+
+def _bootstrap(options: argparse.Namespace) -> int:
+    from wherry.launcher import bootstrap
+
+    try:
+        for line in bootstrap.make(_existing(options), options.names, again=options.again):
+            print(line, flush=True)
+    except bootstrap.BootstrapFailed as error:
+        return _fail(str(error))
     return 0
 
 

@@ -7,10 +7,6 @@ both clients: the Engine API over its unix socket, the Kubernetes API by our cli
 from __future__ import annotations
 
 import asyncio
-import io
-import shutil
-import subprocess
-import tarfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +18,12 @@ from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import DEPLOYMENTS, SERVICES
 from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
+from wherry.launcher.bootstrap import (
+    BootstrapFailed,
+    busybox_root,
+    find_busybox,
+    import_image,
+)
 from wherry.launcher.instance import Instance
 from wherry.launcher.up import UpFailed
 
@@ -49,23 +51,18 @@ def make_images(instance: Instance) -> str:
 
 
 async def _make_images(socket: Path) -> str:
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise UpFailed("busybox is not installed (Debian package busybox-static)")
+    root = b""
     connector = aiohttp.UnixConnector(str(socket))
     async with aiohttp.ClientSession(connector=connector, base_url="http://docker") as session:
         for image in IMAGES:
             async with session.get(f"/images/{image}/json") as answer:
                 if answer.status == 200:
                     continue
-            repository, tag = image.split(":")
-            query = [("fromSrc", "-"), ("repo", repository), ("tag", tag)]
-            query += [("changes", change) for change in _changes(image)]
-            body = root_filesystem(Path(busybox))
-            async with session.post("/images/create", params=query, data=body) as answer:
-                text = await answer.text()
-                if answer.status != 200 or '"error"' in text:
-                    raise UpFailed(f"importing {image} failed: {text.strip()}")
+            try:
+                root = root or busybox_root(find_busybox())
+                await import_image(session, image, root, _changes(image))
+            except BootstrapFailed as error:
+                raise UpFailed(str(error)) from None
     return ", ".join(IMAGES)
 
 
@@ -78,38 +75,6 @@ def _changes(image: str) -> list[str]:
         f"EXPOSE {PORT}",
         "ENV PATH=/bin",
     ]
-
-
-def root_filesystem(busybox: Path) -> bytes:
-    """A tar with busybox, its applets as links, and what a program expects of ``/``."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("www", 0o755), ("tmp", 0o1777)):
-            entry = tarfile.TarInfo(directory)
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            tar.addfile(entry)
-        program = busybox.read_bytes()
-        entry = tarfile.TarInfo("bin/busybox")
-        entry.size, entry.mode = len(program), 0o755
-        tar.addfile(entry, io.BytesIO(program))
-        for applet in _applets(busybox):
-            entry = tarfile.TarInfo(f"bin/{applet}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(entry)
-        for name, text in (
-            ("etc/passwd", "root:x:0:0:root:/:/bin/sh\n"),
-            ("etc/group", "root:x:0:\n"),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return buffer.getvalue()
-
-
-def _applets(busybox: Path) -> list[str]:
-    """The commands that this busybox has in it."""
-    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-    return [name for name in listed.stdout.split() if name != "busybox"]
 
 
 async def _deploy_and_fetch(instance: Instance) -> list[str]:
