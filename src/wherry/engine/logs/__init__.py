@@ -33,8 +33,10 @@ DEFAULT = "json-file"
 NONE = "none"
 # By name, the module; imported when it is used.
 DRIVERS: Mapping[str, str] = {
+    "journald": "journald",
     "json-file": "json_file",
     "local": "local",
+    "syslog": "syslog",
 }
 # Pods' logs, which no user can choose: a container with a log path of its own has it.
 CRI = "cri"
