@@ -17,7 +17,8 @@ from wherry.engine.container.stats import StatsCollector
 from wherry.engine.errors import EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
-from wherry.engine.network.networks import Networks
+from wherry.engine.network.network import Network
+from wherry.engine.network.networks import Networks, read_document, take_away
 from wherry.host.files import make_private, write_atomic
 from wherry.host.process import run
 from wherry.net import links, namespaces, routes
@@ -59,6 +60,10 @@ class EngineConfig:
         return self.data_dir / "containers"
 
     @property
+    def networks_dir(self) -> Path:
+        return self.data_dir / "network"
+
+    @property
     def namespaces_dir(self) -> Path:
         return self.run_dir / "netns"
 
@@ -73,7 +78,7 @@ class Engine:
         self.images = ImageStore(config.data_dir / "images", notify=self._image_event)
         self.runtime = _runtime(config, self._exited)
         self.networks = Networks(
-            root=config.data_dir / "network",
+            root=config.networks_dir,
             namespaces_root=config.namespaces_dir,
             bridge=config.bridge,
             subnet=config.subnet,
@@ -211,10 +216,20 @@ async def purge_all(config: EngineConfig) -> None:
     Nothing happens where nothing is left.
     """
     await Firewall(Nftables(), config.nft_table).teardown()
+    await asyncio.to_thread(_purge_networks, config)
+
+
+def _purge_networks(config: EngineConfig) -> None:
+    for entry in read_document(config.networks_dir / "networks.json")["networks"]:
+        network = Network.from_document(entry)
+        try:
+            take_away(network)
+        except (OSError, EngineError) as error:
+            log.error("network %s: %s", network.name, error)
     for bridge in (config.bridge, config.pod_bridge):
-        await asyncio.to_thread(links.remove_link, bridge)
+        links.remove_link(bridge)
     for cidr in filter(None, (config.subnet, config.pod_cidr)):
-        await asyncio.to_thread(routes.unblock, cidr)
+        routes.unblock(cidr)
 
 
 def slot_config(data_dir: Path, run_dir: Path, slot: int, name: str) -> EngineConfig:

@@ -17,9 +17,14 @@ from typing import Any
 
 from wherry.net import conntrack, links, rules
 from wherry.net.nft import Nftables, NftError
+from wherry.net.relay import Relay
 from wherry.net.rules import FAMILIES, Element, PortBinding, Segment
 
 log = logging.getLogger(__name__)
+
+
+# Connections to a relayed port that this process has not taken yet.
+_BACKLOG = 128
 
 
 class PortTaken(Exception):
@@ -38,6 +43,7 @@ class Firewall:
         self._nft = nft
         self._table = table
         self._reserved: dict[PortBinding, socket.socket | None] = {}
+        self._relays: dict[PortBinding, Relay] = {}
         # What the maps in the kernel say; None until they have been read.
         self._elements: dict[Element, str] | None = None
 
@@ -144,6 +150,8 @@ class Firewall:
     def release(self, bindings: Iterable[PortBinding]) -> None:
         """Give ports that are not open to others again."""
         for binding in bindings:
+            if relay := self._relays.pop(binding, None):
+                relay.close()
             if held := self._reserved.pop(binding, None):
                 held.close()
 
@@ -154,11 +162,18 @@ class Firewall:
             NftError: the kernel refuses; none is open.
         """
         elements = await self._known()
-        opened = dict(elements)
+        listed, opened = list(bindings), dict(elements)
         script: list[str] = []
-        for binding in bindings:
+        for binding in listed:
             script.append(rules.opening(self._table, opened, binding))
-            opened[binding.element] = binding.target
+            if binding.translated:
+                opened[binding.element] = binding.target
+        for binding in listed:
+            held = self._reserved.get(binding)
+            if binding.relayed and held is not None and binding not in self._relays:
+                relay = Relay(held, (binding.container_ip, binding.container_port))
+                await relay.open()
+                self._relays[binding] = relay
         if text := "\n".join(filter(None, script)):
             await self._nft.run(text)
         elements |= opened
@@ -260,7 +275,7 @@ def reserve(binding: PortBinding) -> socket.socket | None:
         try:
             bound.bind((binding.host_ip or binding.any_address, binding.host_port))
             if kind == socket.SOCK_STREAM:
-                bound.listen(1)
+                bound.listen(_BACKLOG if binding.relayed else 1)
         except OSError as error:
             reasons = {
                 errno.EADDRINUSE: "address already in use",

@@ -69,8 +69,19 @@ class PortBinding:
 
     @property
     def family(self) -> str:
-        """Of the table that has it."""
-        return _family(self.container_ip)
+        """That of the host's address, and of the table that has it."""
+        return _family(self.host_ip or self.container_ip)
+
+    @property
+    def translated(self) -> bool:
+        """Whether the kernel can lead there; otherwise it must be relayed."""
+        return self.family == _family(self.container_ip)
+
+    @property
+    def relayed(self) -> bool:
+        """Whether something of what arrives must be relayed: see ``relay``."""
+        local = self.family == "ip6" and self.host_ip in ("", "::", "::1")
+        return not self.routed and (local or not self.translated)
 
     @property
     def any_address(self) -> str:
@@ -99,9 +110,10 @@ class PortBinding:
         return "" if self.routed else f"{self.container_ip} . {self.container_port}"
 
     def __str__(self) -> str:
-        host, container = self.host_ip or self.any_address, self.container_ip
-        if self.family == "ip6":
-            host, container = f"[{host}]", f"[{container}]"
+        host, container = (
+            f"[{address}]" if ":" in address else address
+            for address in (self.host_ip or self.any_address, self.container_ip)
+        )
         return f"{host}:{self.host_port}:{container}:{self.container_port}/{self.protocol}"
 
 
@@ -137,7 +149,7 @@ def _changing(verb: str, table: str, elements: Iterable[Element]) -> str:
 def opening(table: str, elements: Mapping[Element, str], binding: PortBinding) -> str:
     """The script that publishes ``binding`` where the maps say ``elements``; empty if they do."""
     target = binding.target
-    if elements.get(binding.element) == target:
+    if not binding.translated or elements.get(binding.element) == target:
         return ""
     family, name, key = binding.element
     if binding.routed:
@@ -152,7 +164,7 @@ def opening(table: str, elements: Mapping[Element, str], binding: PortBinding) -
 def closing(table: str, elements: Mapping[Element, str], binding: PortBinding) -> str:
     """The script that takes ``binding`` back; empty where the maps lead elsewhere already."""
     target = binding.target
-    if elements.get(binding.element) != target:
+    if not binding.translated or elements.get(binding.element) != target:
         return ""
     family, name, key = binding.element
     script = [f"delete element {family} {table} {name} {{ {key} }}"]
@@ -233,6 +245,8 @@ def _table_script(
 
     address = "ipv6_addr" if family == "ip6" else "ipv4_addr"
     loopback = "::1" if family == "ip6" else "127.0.0.0/8"
+    # What goes to ::1 would not find its way back: it is relayed.
+    local = "fib daddr type local" + (" ip6 daddr != ::1" if family == "ip6" else "")
     port = "inet_proto . inet_service"
     # Where bridged answers do not pass these rules, they would come from the wrong address: have
     # them go by way of this machine.
@@ -288,7 +302,7 @@ table {family} {table} {{
   }}
   chain output {{
     type nat hook output priority -100; policy accept;
-    fib daddr type local jump publish
+    {local} jump publish
   }}
   chain publish {{
     {transport} dnat {family} to {family} daddr . meta l4proto . th dport map @{PUBLISHED_AT}

@@ -397,7 +397,7 @@ def _gateway(subnet: Subnet) -> str:
 
 
 def _block(network: Network) -> None:
-    if network.driver == "bridge":
+    if network.driver == "bridge" and network.user_defined:
         for cidr in network.ranges:
             routes.block(cidr)
 

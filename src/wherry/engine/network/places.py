@@ -473,12 +473,14 @@ class Places:
         self, request: PortRequest, host_port: int, ways: Mapping[int, Endpoint]
     ) -> Iterable[PublishedPort]:
         """What ``request`` means for a container with these ways out."""
+        asked = request.host_ip and (6 if ":" in request.host_ip else 4)
         for version, way in ways.items():
             network = self.network_of(way)
             host_ip = request.host_ip
             if not host_ip:
                 host_ip = (network.options.get(HOST_BINDING) or "0.0.0.0") if version == 4 else "::"
-            if (":" in host_ip) != (version == 6):
+            # An address of IPv6 can stand for a container that has IPv4 alone, but not conversely.
+            if asked and asked != version and not (asked == 6 and 6 not in ways):
                 continue
             yield PublishedPort(
                 request.protocol,

@@ -1,0 +1,171 @@
+"""Ports that the kernel cannot lead to a container: this process passes their traffic on.
+
+There are two. What this machine sends to ::1 may not leave by another link and come back (the
+kernel takes ::1 from no link but the loopback, translated or not). And a port of IPv6 cannot lead
+to a container that has IPv4 alone. Everything else is translated by the kernel (``firewall``) and
+goes on when this process ends; what is relayed ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Any, cast
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+_CHUNK = 1 << 16
+# As long as Docker keeps a client of UDP that says nothing, in seconds.
+IDLE = 90.0
+
+
+class Relay:
+    """Passes on what arrives at ``bound``, a socket that listens or takes datagrams."""
+
+    def __init__(self, bound: socket.socket, target: Address) -> None:
+        self._bound = bound
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin to pass on."""
+        loop = asyncio.get_running_loop()
+        # The socket is ours to close; what serves it gets its own.
+        own = self._bound.dup()
+        own.setblocking(False)
+        if own.type == socket.SOCK_STREAM:
+            self._server = await asyncio.start_server(self._accept, sock=own)
+        else:
+            self._transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Front(self._target), sock=own
+            )
+
+    def close(self) -> None:
+        """End what is passed on now as well."""
+        if self._server is not None:
+            self._server.close()
+        if self._transport is not None:
+            self._transport.close()
+        for task in self._connections:
+            task.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._connect(reader, writer)
+        writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._target)
+        try:
+            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        finally:
+            back.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on everything, and that it has ended."""
+    while data := await reader.read(_CHUNK):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+class _Front(asyncio.DatagramProtocol):
+    """Where clients' datagrams arrive: each client gets a socket of its own towards the target."""
+
+    def __init__(self, target: Address) -> None:
+        self._target = target
+        self._backs: dict[Any, _Back] = {}
+        self.transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        back = self._backs.get(address)
+        if back is None:
+            back = self._backs[address] = _Back(self, address)
+            back.opening = asyncio.ensure_future(back.open(self._target))
+        back.pass_on(data)
+
+    def error_received(self, error: Exception) -> None:
+        log.debug("a relayed port: %s", error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for back in tuple(self._backs.values()):
+            back.close()
+
+    def answer(self, data: bytes, address: Any) -> None:
+        """Send a client what the target has answered."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.sendto(data, address)
+
+    def forget(self, address: Any) -> None:
+        """A client is gone, or has said nothing for long."""
+        self._backs.pop(address, None)
+
+
+class _Back(asyncio.DatagramProtocol):
+    """The way to the target, and back, of one client."""
+
+    def __init__(self, front: _Front, address: Any) -> None:
+        self._front, self._address = front, address
+        self._waiting: list[bytes] = []
+        self._transport: asyncio.DatagramTransport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.opening: asyncio.Future[None] | None = None
+
+    async def open(self, target: Address) -> None:
+        """Connect, and send what has arrived meanwhile."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._transport, _ = await loop.create_datagram_endpoint(
+                lambda: self, remote_addr=target
+            )
+        except OSError as error:
+            log.debug("a relayed port: %s", error)
+            self.close()
+            return
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self.pass_on(data)
+
+    def pass_on(self, data: bytes) -> None:
+        """Send to the target."""
+        self._rest()
+        if self._transport is None:
+            self._waiting.append(data)
+        else:
+            self._transport.sendto(data)
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self._rest()
+        self._front.answer(data, self._address)
+
+    def error_received(self, error: Exception) -> None:
+        log.debug("a relayed port: %s", error)
+
+    def close(self) -> None:
+        """Forget this client."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.opening is not None:
+            self.opening.cancel()
+        if self._transport is not None:
+            self._transport.close()
+        self._front.forget(self._address)
