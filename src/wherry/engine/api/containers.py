@@ -20,8 +20,7 @@ from wherry.engine.api.parameters import (
     version,
 )
 from wherry.engine.api.routing import Route
-from wherry.engine.container import create, inspect, signals
-from wherry.engine.errors import BadParameter
+from wherry.engine.container import create, inspect, links, signals
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -37,11 +36,13 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
         filter_parameter(request), all_=flag(request, "all"), limit=integer(request, "limit")
     )
     sizes = flag(request, "size")
+    linked = links.names_by_child(containers.store)
     return json_response(
         [
             inspect.summary(
                 container,
                 containers.image_name(container),
+                names=linked.get(container.id, ()),
                 size=await containers.sizes(container) if sizes else None,
             )
             for container in chosen
@@ -129,7 +130,8 @@ async def update(engine: Engine, request: web.Request) -> web.Response:
 @uninterrupted
 async def remove(engine: Engine, request: web.Request) -> web.Response:
     if flag(request, "link"):
-        raise BadParameter("links between containers are not available in this version of Wherry")
+        await engine.containers.remove_link(_id(request))
+        return no_content()
     await engine.containers.remove(_id(request), force=flag(request, "force"))
     return no_content()
 
@@ -179,7 +181,7 @@ ROUTES = (
     Route("GET", "/containers/json", list_containers),
     Route("POST", "/containers/create", create_container),
     Route("POST", "/containers/prune", prune),
-    Route("GET", "/containers/{id}/json", inspect_container),
+    Route("GET", "/containers/{id:.+}/json", inspect_container),
     Route("GET", "/containers/{id}/top", top),
     Route("GET", "/containers/{id}/stats", stats),
     Route("POST", "/containers/{id}/start", start),
@@ -192,5 +194,5 @@ ROUTES = (
     Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/wait", wait),
     Route("POST", "/containers/{id}/resize", resize),
-    Route("DELETE", "/containers/{id}", remove),
+    Route("DELETE", "/containers/{id:.+}", remove),
 )

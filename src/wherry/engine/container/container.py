@@ -143,6 +143,18 @@ class MountPoint:
     create_source: bool = False  # a directory of the host that is missing is made
 
 
+@dataclass(slots=True)
+class Link:
+    """A name of its own that a container on the default bridge has for another.
+
+    ``name`` is what the other was called then; it is shown when there is no such container left.
+    """
+
+    alias: str
+    id: str
+    name: str
+
+
 class Run:
     """One run of a container's process: from start until everything it held was given back."""
 
@@ -170,6 +182,7 @@ class Container:
     ports: list[PublishedPort] = field(default_factory=list)
     mounts: list[MountPoint] = field(default_factory=list)
     sandbox: str = ""  # where its network namespace is to be found, while it has one
+    links: list[Link] = field(default_factory=list)
     restart_count: int = 0
     manually_stopped: bool = False
     # It holds, or may hold, kernel resources: mounts, a namespace, an OCI container. Set before the
@@ -246,6 +259,7 @@ class Container:
         document["endpoints"] = {name: asdict(e) for name, e in self.endpoints.items()}
         document["ports"] = [asdict(port) for port in self.ports]
         document["mounts"] = [asdict(mount) for mount in self.mounts]
+        document["links"] = [asdict(link) for link in self.links]
         return orjson.dumps(document)
 
     @classmethod
@@ -264,6 +278,7 @@ class Container:
             endpoints={n: _known(Endpoint, e) for n, e in document["endpoints"].items()},
             ports=[_known(PublishedPort, port) for port in document["ports"]],
             mounts=[_known(MountPoint, mount) for mount in document["mounts"]],
+            links=[_known(Link, link) for link in document.get("links", ())],
             **{name: document[name] for name in _PLAIN if name in document},
         )
 

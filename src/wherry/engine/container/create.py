@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.container import merge, names, options, rules, security
-from wherry.engine.container.container import Container
+from wherry.engine.container import links, merge, names, options, rules, security
+from wherry.engine.container.container import Container, Link
 from wherry.engine.container.mounts import mount_points
 from wherry.engine.container.spec import INIT_PROGRAM
 from wherry.engine.container.store import ContainerStore
@@ -139,6 +139,7 @@ class Creator:
             request.config.get("MacAddress") or "",
             self._find_network,
         )
+        linked = self._resolve_links(host)
         mounts = mount_points(host)
         if host.get("Init") and not INIT_PROGRAM.exists():
             raise EngineError(f"--init needs {INIT_PROGRAM} on the host (Debian: catatonit)")
@@ -160,6 +161,7 @@ class Creator:
             log_path=self._log_path(request, home),
             endpoints=wanted,
             mounts=mounts,
+            links=linked,
         )
         try:
             home.mkdir(mode=0o710)
@@ -197,6 +199,11 @@ class Creator:
                 network = other
         return network
 
+    def _resolve_links(self, host: dict[str, Any]) -> list[Link]:
+        """Links of the default bridge; they are shown by the names of the day."""
+        wanted, host["Links"] = host["Links"] or (), None
+        return links.resolve(wanted, self._store) if links.of_old(host["NetworkMode"]) else []
+
     @staticmethod
     def _set_hostname(
         config: dict[str, Any], host: Mapping[str, Any], id: str, joined: Container | None
@@ -205,7 +212,7 @@ class Creator:
             config["Hostname"] = joined.config["Hostname"]
             config["Domainname"] = joined.config["Domainname"]
         elif not config["Hostname"]:
-            shares = "host" in (host["NetworkMode"], host["UTSMode"])
+            shares = host["NetworkMode"] == "host"
             config["Hostname"] = socket.gethostname() if shares else id[:12]
 
     @staticmethod

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wherry.engine.container import detach, users
+from wherry.engine.container import detach, links, users
 from wherry.engine.container.container import Container
 from wherry.engine.container.failure import exec_error
 from wherry.engine.container.lifecycle import Lifecycle
@@ -148,6 +148,9 @@ class Execs:
                 account,
                 args=exec_.command,
                 env=exec_.env,
+                linked=links.environment(
+                    container, links.linked(container, self._lifecycle.store, strict=False)
+                ),
                 cwd=exec_.working_dir,
                 terminal=exec_.tty,
                 privileged=exec_.privileged,

@@ -42,20 +42,18 @@ def own_names(hostname: str, domainname: str) -> str:
     return f"{full} {short}" if dot else full
 
 
-def added(text: str, records: Iterable[Record]) -> str:
-    """``text`` with the records that it does not have yet."""
-    present = set(text.splitlines())
-    lines = [str(record) for record in records if str(record).rstrip("\n") not in present]
-    if lines and text and not text.endswith("\n"):
-        text += "\n"
-    return text + "".join(lines)
+def replaced(text: str, names: str, records: Sequence[Record]) -> str:
+    """``text`` with ``records`` for the lines that are for exactly ``names``."""
+    wanted = [str(record).rstrip("\n") for record in records]
+    lines = text.removesuffix("\n").split("\n") if text else []
+    kept = [line for line in lines if line in wanted or line.partition("\t")[2] != names]
+    kept += [line for line in wanted if line not in kept]
+    return "".join(f"{line}\n" for line in kept)
 
 
-def removed(text: str, records: Iterable[Record]) -> str:
-    """``text`` without the records."""
-    unwanted = {str(record).rstrip("\n") for record in records}
-    lines = text.splitlines(keepends=True)
-    return "".join(line for line in lines if line.rstrip("\n") not in unwanted)
+def without(text: str, name: str) -> str:
+    """``text`` without the lines whose first name is ``name``."""
+    return re.sub(rf"(?m)^[^#\s]+\t{re.escape(name)}(?:[ \t].*)?\n?", "", text)
 
 
 def moved(text: str, name: str, address: str) -> str:
@@ -64,7 +62,7 @@ def moved(text: str, name: str, address: str) -> str:
     return re.sub(rf"(?m)^{kind}\t({re.escape(name)})(?=\s|$)", rf"{address}\t\1", text)
 
 
-def extra(specifications: Sequence[str], gateways: Sequence[str]) -> list[Record]:
+def added_hosts(specifications: Sequence[str], gateways: Sequence[str]) -> list[Record]:
     """``--add-host`` values, ``name:address`` or ``name=address``.
 
     ``host-gateway`` stands for ``gateways``, the host's addresses, one of each family.

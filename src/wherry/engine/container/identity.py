@@ -1,141 +1,137 @@
-"""The three files that tell a container who and where it is: hosts, hostname, resolv.conf."""
+"""The three files that tell a container who and where it is: hosts, hostname, resolv.conf.
+
+They are rewritten at every start, in place: a running container has them mounted, and would not see
+a new file under the old name. While it runs, ``hosts`` follows its networks line by line, and
+``resolv.conf`` is left alone once somebody has changed it.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wherry.engine.container.container import Container
+from wherry.engine.container import hosts_file, resolv_conf
+from wherry.engine.container.container import Container, Endpoint
+from wherry.engine.container.hosts_file import Record
 
-# Docker falls back to these where the host has only name servers of its own.
-FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
-
-_LOCALHOST = """\
-127.0.0.1\tlocalhost
-::1\tlocalhost ip6-localhost ip6-loopback
-fe00::\tip6-localnet
-ff00::\tip6-mcastprefix
-ff02::1\tip6-allnodes
-ff02::2\tip6-allrouters
-"""
+_DIGEST = "resolv.conf.hash"
 
 
-def write(container: Container, gateway: str, etc: Path = Path("/etc")) -> None:
+def write(
+    container: Container,
+    *,
+    gateways: Sequence[str] = (),
+    linked: Sequence[Record] = (),
+    name_server: str = "",
+    root: Path = Path("/"),
+) -> None:
     """Write the three files of ``container``, whose addresses are known by now.
 
-    ``gateway`` is where containers reach the host. They are rewritten in place: a running
-    container has them mounted, and would not see a new file under the old name.
+    ``gateways`` are the host's addresses, ``linked`` the lines that its links bring;
+    ``name_server`` is our own where the container has one.
     """
-    config, host = container.config, container.host_config
-    extra = extra_hosts(host["ExtraHosts"] or (), gateway)
-    shares_host = container.network_mode == "host"
-    if shares_host:
-        table = _text(etc / "hosts") + "".join(f"{a}\t{name}\n" for name, a in extra)
-    else:
-        addresses = [a for e in container.endpoints.values() for a in e.addresses]
-        table = hosts(addresses, config["Hostname"], config["Domainname"], extra)
-    resolver = resolv_conf(
-        _text(etc / "resolv.conf"),
-        servers=host["Dns"],
-        search=host["DnsSearch"],
-        options=host["DnsOptions"],
-        keep_loopback=shares_host,
-    )
-    for name, text in (
-        ("hosts", table),
-        ("hostname", hostname(config["Hostname"], config["Domainname"])),
-        ("resolv.conf", resolver),
-    ):
-        path = container.file(name)
-        path.write_text(text)
-        path.chmod(0o644)
+    _write(container, "hosts", _hosts(container, gateways, linked, root))
+    _write(container, "hostname", f"{container.config['Hostname']}\n")
+    _write_resolv_conf(container, name_server, root)
 
 
-def _text(path: Path) -> str:
+def _write(container: Container, name: str, text: str) -> None:
+    path = container.file(name)
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+# ---- hosts
+
+
+def _hosts(
+    container: Container, gateways: Sequence[str], linked: Sequence[Record], root: Path
+) -> str:
+    wanted = container.host_config["ExtraHosts"] or ()
+    if container.network_mode == "host" and not wanted:
+        try:
+            return (root / "etc/hosts").read_text(errors="surrogateescape")
+        except FileNotFoundError:
+            return ""
+    records = [*hosts_file.added_hosts(wanted, gateways), *linked]
+    for endpoint in container.endpoints.values():
+        records += own_records(container, endpoint)
+    return hosts_file.build(records)
+
+
+def own_records(container: Container, endpoint: Endpoint) -> list[Record]:
+    """The lines for the container's own addresses on one network."""
+    config = container.config
+    names = hosts_file.own_names(config["Hostname"], config["Domainname"])
+    return [Record(address, names) for address in endpoint.addresses if names]
+
+
+def follow(container: Container, name_server: str) -> None:
+    """The places of the running ``container`` have changed; so do its own lines, and no other.
+
+    With ``name_server`` it has one of ours, maybe only since now.
+    """
+    records = [r for e in container.endpoints.values() for r in own_records(container, e)]
+    config = container.config
+    names = hosts_file.own_names(config["Hostname"], config["Domainname"])
+    _change_hosts(container, lambda text: hosts_file.replaced(text, names, records))
+    if name_server and _resolv_conf_is_ours(container):
+        _write_resolv_conf(container, name_server, Path("/"))
+
+
+def linked_moved(container: Container, alias: str, addresses: Sequence[str]) -> None:
+    """What the running ``container`` calls ``alias`` has these addresses now."""
+    for address in addresses:
+        _change_hosts(container, lambda text, a=address: hosts_file.moved(text, alias, a))
+
+
+def linked_gone(container: Container, alias: str) -> None:
+    """The running ``container`` has no link ``alias`` any more."""
+    _change_hosts(container, lambda text: hosts_file.without(text, alias))
+
+
+def _change_hosts(container: Container, change: Callable[[str], str]) -> None:
+    path = container.file("hosts")
     try:
-        return path.read_text(errors="replace")
+        text = path.read_text(errors="surrogateescape")
     except FileNotFoundError:
-        return ""
+        return
+    changed = change(text)
+    if changed != text:
+        path.write_text(changed, errors="surrogateescape")
 
 
-def hosts(
-    addresses: Sequence[str], hostname: str, domainname: str, extra: Sequence[tuple[str, str]]
-) -> str:
-    """``/etc/hosts`` of a container with ``addresses``; ``extra`` are pairs of name and address."""
-    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-    lines = [f"{address}\t{name}\n" for name, address in extra]
-    lines += [f"{address}\t{names}\n" for address in addresses if names]
-    return _LOCALHOST + "".join(lines)
+# ---- resolv.conf
 
 
-def extra_hosts(specifications: Sequence[str], gateway: str) -> list[tuple[str, str]]:
-    """``--add-host`` values, ``name:address`` or ``name=address``; ``host-gateway`` is the host."""
-    pairs = []
-    for text in specifications:
-        separator = "=" if "=" in text else ":"
-        name, _, address = text.partition(separator)
-        if address == "host-gateway":
-            address = gateway
-        if address:
-            pairs.append((name, address.strip("[]")))
-    return pairs
+def _write_resolv_conf(container: Container, name_server: str, root: Path) -> None:
+    host = container.host_config
+    shares_host = container.network_mode == "host"
+    direct = not shares_host and not name_server
+    text = resolv_conf.host_file(root, direct=direct)
+    if shares_host and not resolv_conf.has_choices(host):
+        _write(container, "resolv.conf", text)
+        return
+    wanted = resolv_conf.with_choices(resolv_conf.parse(text), host)
+    if name_server:
+        wanted = resolv_conf.served(wanted, name_server)
+    elif not shares_host:
+        wanted = resolv_conf.reachable(wanted, ipv6=_has_ipv6(container))
+    _write(container, "resolv.conf", str(wanted))
+    (container.home / _DIGEST).write_text(_digest(container))
 
 
-def hostname(host: str, domainname: str) -> str:
-    """``/etc/hostname``."""
-    return f"{host}.{domainname}\n" if domainname else f"{host}\n"
-
-
-def resolv_conf(
-    host_file: str,
-    *,
-    servers: Sequence[str] = (),
-    search: Sequence[str] = (),
-    options: Sequence[str] = (),
-    keep_loopback: bool = False,
-) -> str:
-    """``/etc/resolv.conf``: the host's, with what the user chose in its place.
-
-    A name server on the host's loopback is out of a container's reach and left out, unless the
-    container shares the host's network (``keep_loopback``).
-    """
-    found = _parse(host_file)
-    chosen = list(servers) or [
-        server for server in found["nameserver"] if keep_loopback or not _is_loopback(server)
-    ]
-    if not chosen and not keep_loopback:
-        chosen = list(FALLBACK_SERVERS)
-    searched = list(search) or found["search"]
-    if searched == ["."]:
-        searched = []
-    set_options = list(options) or found["options"]
-    lines = [f"nameserver {server}\n" for server in chosen]
-    if searched:
-        lines.append(f"search {' '.join(searched)}\n")
-    if set_options:
-        lines.append(f"options {' '.join(set_options)}\n")
-    return "".join(lines)
-
-
-def _parse(text: str) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
-    for line in text.splitlines():
-        words = line.split()
-        if not words or words[0].startswith(("#", ";")):
-            continue
-        match words[0]:
-            case "nameserver":
-                found["nameserver"] += words[1:2]
-            case "search" | "domain":
-                found["search"] = words[1:]
-            case "options":
-                found["options"] += words[1:]
-    return found
-
-
-def _is_loopback(server: str) -> bool:
+def _resolv_conf_is_ours(container: Container) -> bool:
     try:
-        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
-    except ValueError:
+        return (container.home / _DIGEST).read_text() == _digest(container)
+    except FileNotFoundError:
         return False
+
+
+def _digest(container: Container) -> str:
+    return hashlib.sha256(container.file("resolv.conf").read_bytes()).hexdigest()
+
+
+def _has_ipv6(container: Container) -> bool:
+    return any(endpoint.address6 for endpoint in container.endpoints.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wherry.engine.container.container import Container, Endpoint, MountPoint
@@ -17,6 +17,7 @@ def inspect(
     *,
     driver_data: Mapping[str, str],
     exec_ids: list[str] | None,
+    links: list[str] | None = None,
     sizes: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """ContainerInspectResponse. ``sizes`` are bytes of its own layer and of everything."""
@@ -52,7 +53,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": exec_ids,
-        "HostConfig": container.host_config,
+        "HostConfig": {**container.host_config, "Links": links},
         "GraphDriver": {"Data": dict(driver_data), "Name": "overlay2"},
     }
     if state.health is not None:
@@ -119,13 +120,17 @@ def summary(
     container: Container,
     image: str,
     *,
+    names: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     now: float | None = None,
 ) -> dict[str, Any]:
-    """One entry of ``GET /containers/json``; ``image`` is what to call its image today."""
+    """One entry of ``GET /containers/json``; ``image`` is what to call its image today.
+
+    ``names`` are what others call it by their links.
+    """
     shown: dict[str, Any] = {
         "Id": container.id,
-        "Names": [container.display_name],
+        "Names": [container.display_name, *names],
         "Image": image,
         "ImageID": container.image_id,
         "Command": command_line(container),

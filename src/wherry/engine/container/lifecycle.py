@@ -23,11 +23,13 @@ from typing import Any
 from wherry.engine.container import restart, signals
 from wherry.engine.container.container import Container, Run
 from wherry.engine.container.failure import start_error
+from wherry.engine.container.naming import Naming
 from wherry.engine.container.resources import Resources
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import Conflict, EngineError, NotModified
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
+from wherry.engine.network.dns.resolvers import Resolvers
 from wherry.engine.network.networks import Networks
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import ExitStatus, RuntimeFailure
@@ -58,7 +60,9 @@ class Lifecycle:
         self.networks = networks
         self.events = events
         self.runtime = runtime
-        self.resources = Resources(store, images, networks, runtime)
+        self.naming = Naming(store, Resolvers(networks.namespace))
+        networks.names = self.naming
+        self.resources = Resources(store, images, networks, runtime, self.naming)
         # Told at once: a run has begun, it has ended; and when all it held was given back.
         self.on_running: Callable[[Container], None] = lambda container: None
         self.on_ended: Callable[[Container], None] = lambda container: None

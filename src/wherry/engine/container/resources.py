@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wherry.engine.container import confined, devices, identity, namespaces, sysctls, users
+from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
 from wherry.engine.container.container import Container
+from wherry.engine.container.naming import Naming
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, EngineError
@@ -28,12 +29,18 @@ class Resources:
     """Takes and gives back for the containers of one engine."""
 
     def __init__(
-        self, store: ContainerStore, images: ImageStore, networks: Networks, runtime: Runtime
+        self,
+        store: ContainerStore,
+        images: ImageStore,
+        networks: Networks,
+        runtime: Runtime,
+        naming: Naming,
     ) -> None:
         self._store = store
         self._images = images
         self._networks = networks
         self._runtime = runtime
+        self._naming = naming
 
     async def take(self, container: Container, save: Callable[[], None]) -> int:
         """Make everything; returns the pid of the process that waits to be started.
@@ -47,6 +54,7 @@ class Resources:
             OSError: the kernel refuses.
         """
         devices.refuse_requests(container.host_config)
+        children = links.linked(container, self._store)
         layers = self._images.layers(self._images.by_id(container.image_id))
         joined = namespaces.joined(container, self._store, self._networks.namespace)
         owner = namespaces.network_owner(container, self._store)
@@ -70,8 +78,19 @@ class Resources:
         if directory := container.config["WorkingDir"]:
             _make_working_directory(container.rootfs, directory)
         if owner is container:
-            identity.write(container, self._networks.gateway(container))
-        spec = container_spec(container, account, joined, identity=owner.home)
+            identity.write(
+                container,
+                gateways=self._networks.host_gateways(),
+                linked=links.records(children),
+                name_server=self._naming.name_server(container),
+            )
+        spec = container_spec(
+            container,
+            account,
+            joined,
+            identity=owner.home,
+            env=links.environment(container, children),
+        )
         log_path = Path(container.log_path) if container.log_path else None
         return await self._runtime.create(spec, log_path=log_path)
 

@@ -11,6 +11,7 @@ from wherry.engine.container import (
     devices,
     healthcheck,
     limits,
+    links,
     namespaces,
     security,
     signals,
@@ -79,9 +80,8 @@ def check(
 
 def _check_present(host: Mapping[str, Any]) -> None:
     """Refuse what this engine does not have, rather than leave it out in silence."""
-    for name, what in (("VolumesFrom", "--volumes-from"), ("Links", "--link")):
-        if host[name]:
-            raise NotImplementedByEngine(f"{what} is not available in this version of Wherry")
+    if host["VolumesFrom"]:
+        raise NotImplementedByEngine("--volumes-from is not available in this version of Wherry")
     if host.get("StorageOpt"):
         raise BadParameter(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
@@ -172,11 +172,18 @@ def _check_network(config: Mapping[str, Any], host: Mapping[str, Any]) -> None:
     mode = host["NetworkMode"]
     if host["UTSMode"] == "host" and config["Hostname"]:
         raise BadParameter("conflicting options: hostname and the UTS mode")
+    if mode == "host" and host["Links"]:
+        raise BadParameter(links.HOST_CONFLICT)
     if mode.startswith("container:"):
         if not mode.removeprefix("container:"):
             raise BadParameter("Invalid network mode: invalid container format container:<name|id>")
         if config["Hostname"]:
             raise BadParameter("conflicting options: hostname and the network mode")
+        if host["Links"]:
+            raise BadParameter(
+                "conflicting options: container type network can't be used with links. "
+                "This would result in undefined behavior"
+            )
         if host["Dns"]:
             raise BadParameter("conflicting options: dns and the network mode")
         if host["ExtraHosts"]:

@@ -12,8 +12,10 @@ from typing import Any
 
 from wherry.engine.container import filters as selection
 from wherry.engine.container import (
+    identity,
     inspect,
     limits,
+    links,
     logs,
     names,
     options,
@@ -77,6 +79,7 @@ class Containers:
     async def close(self, timeout: float) -> None:
         """Let what is under way end, within ``timeout`` seconds; the containers go on."""
         await self.lifecycle.close(timeout)
+        self.lifecycle.naming.close()
 
     def get(self, reference: str) -> Container:
         """One container."""
@@ -202,7 +205,20 @@ class Containers:
                 self.store.release_name(bare, container.id)
                 raise
             self.store.release_name(former, container.id)
+            await self.lifecycle.naming.renamed(container)
             self.lifecycle.publish(container, "rename", {"oldName": f"/{former}"})
+
+    async def remove_link(self, reference: str) -> None:
+        """Remove the link called ``container/alias``.
+
+        Raises:
+            Conflict: it is a container's own name.
+            NotFound: there is no such link.
+        """
+        parent = links.remove(reference, self.store)
+        self.store.save(parent)
+        if parent.state.running:
+            identity.linked_gone(parent, reference.rpartition("/")[2])
 
     async def update(self, reference: str, body: Any) -> list[str]:
         """Change limits and the restart policy; what the body does not name stays.
@@ -329,6 +345,7 @@ class Containers:
                 "WorkDir": str(container.layers / "work"),
             },
             exec_ids=self.execs.of(container),
+            links=links.shown(container, self.store),
             sizes=sizes,
         )
 

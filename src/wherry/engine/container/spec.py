@@ -35,9 +35,16 @@ class Joined:
 
 
 def container_spec(
-    container: Container, account: Account, joined: Joined, identity: Path
+    container: Container,
+    account: Account,
+    joined: Joined,
+    identity: Path,
+    env: Sequence[str] = (),
 ) -> ContainerSpec:
-    """Everything about ``container``; ``identity`` is the directory with its identity files."""
+    """Everything about ``container``; ``identity`` is the directory with its identity files.
+
+    ``env`` are variables that those of the container's own configuration go before.
+    """
     config, host = container.config, container.host_config
     privileged = bool(host["Privileged"])
     args = [container.path, *container.args]
@@ -64,7 +71,7 @@ def container_spec(
     return ContainerSpec(
         id=container.id,
         rootfs=container.rootfs,
-        process=process(container, account, args=args),
+        process=process(container, account, args=args, linked=env),
         hostname=config["Hostname"] if own_uts else "",
         mounts=sorted(mounts, key=lambda mount: mount.destination.count("/")),
         network_namespace=joined.network,
@@ -96,17 +103,21 @@ def process(
     *,
     args: Sequence[str],
     env: Sequence[str] = (),
+    linked: Sequence[str] = (),
     cwd: str = "",
     terminal: bool | None = None,
     privileged: bool = False,
 ) -> ProcessSpec:
-    """A process in ``container``: its own, or with the other parameters one that exec adds."""
+    """A process in ``container``: its own, or with the other parameters one that exec adds.
+
+    ``linked`` are variables that tell of other containers; any other goes before them.
+    """
     config, host = container.config, container.host_config
     tty = container.tty if terminal is None else terminal
     return ProcessSpec(
         args=args,
         env=merge.environment(
-            [*(config["Env"] or []), *env],
+            [*linked, *(config["Env"] or []), *env],
             hostname=config["Hostname"],
             home=account.home,
             terminal=tty,

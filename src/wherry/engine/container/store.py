@@ -114,6 +114,19 @@ class ContainerStore:
         self._containers.pop(container.id, None)
         self.release_name(container.name, container.id)
 
+    def find_by_id(self, id: str) -> Container | None:
+        """The container with exactly this id."""
+        return self._containers.get(id)
+
+    def find_by_name(self, name: str) -> Container | None:
+        """The container called ``name``, or linked under the name ``container/alias``."""
+        parent, slash, alias = name.rpartition("/")
+        if not slash:
+            return self._containers.get(self._names.get(name, ""))
+        links = owner.links if (owner := self.find_by_name(parent)) else ()
+        linked = (link.id for link in links if link.alias == alias)
+        return self._containers.get(next(linked, ""))
+
     def find(self, reference: str) -> Container | None:
         """The container with this id, name, or unambiguous beginning of an id.
 
@@ -122,8 +135,7 @@ class ContainerStore:
         """
         if found := self._containers.get(reference):
             return found
-        name = reference.removeprefix("/")
-        if (owner := self._names.get(name)) and (found := self._containers.get(owner)):
+        if found := self.find_by_name(reference.removeprefix("/")):
             return found
         if not reference:
             return None

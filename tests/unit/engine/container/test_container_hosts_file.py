@@ -25,14 +25,15 @@ def test_own_names(hostname, domainname, names):
     assert hosts_file.own_names(hostname, domainname) == names
 
 
-def test_records_come_once_and_go_and_the_rest_stays():
-    text = "127.0.0.1\tlocalhost\n# mine\n1.2.3.4 other"
-    with_own = hosts_file.added(text, [OWN, Record("172.19.0.2", "web")])
-    assert with_own == text + "\n172.18.0.2\tweb\n172.19.0.2\tweb\n"
-    assert hosts_file.added(with_own, [OWN]) == with_own
-    assert hosts_file.removed(with_own, [OWN]) == text + "\n172.19.0.2\tweb\n"
-    assert hosts_file.removed(text, [OWN]) == text
-    assert hosts_file.added("", [OWN]) == "172.18.0.2\tweb\n"
+def test_own_lines_follow_the_places_and_the_rest_stays():
+    text = "127.0.0.1\tlocalhost\n172.18.0.2\tweb\n# mine\n1.2.3.4\tweb and more\n5.6.7.8 web"
+    second = Record("172.19.0.2", "web")
+    both = hosts_file.replaced(text, "web", [OWN, second])
+    assert both == f"{text}\n172.19.0.2\tweb\n"
+    assert hosts_file.replaced(both, "web", [OWN, second]) == both
+    assert hosts_file.replaced(both, "web", [second]) == both.replace("172.18.0.2\tweb\n", "")
+    assert "172." not in hosts_file.replaced(both, "web", [])
+    assert hosts_file.replaced("", "web", [OWN]) == "172.18.0.2\tweb\n"
 
 
 def test_a_linked_container_moves():
@@ -45,7 +46,7 @@ def test_a_linked_container_moves():
 
 def test_added_hosts_and_the_host_itself():
     wanted = ["a:host-gateway", "b=10.0.0.1", "c:::1", "d:[fd00::1]"]
-    assert hosts_file.extra(wanted, ["172.17.0.1", "fd00::1"]) == [
+    assert hosts_file.added_hosts(wanted, ["172.17.0.1", "fd00::1"]) == [
         Record("172.17.0.1", "a"),
         Record("fd00::1", "a"),
         Record("10.0.0.1", "b"),
