@@ -7,6 +7,7 @@ a new file under the old name. While it runs, ``hosts`` follows its networks lin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def own_records(container: Container, endpoint: Endpoint) -> list[Record]:
     return [Record(address, names) for address in endpoint.addresses if names]
 
 
-def follow(container: Container, name_server: str) -> None:
+def follow(container: Container, name_server: str, root: Path = Path("/")) -> None:
     """The places of the running ``container`` have changed; so do its own lines, and no other.
 
     With ``name_server`` it has one of ours, maybe only since now.
@@ -77,13 +78,13 @@ def follow(container: Container, name_server: str) -> None:
     names = hosts_file.own_names(config["Hostname"], config["Domainname"])
     _change_hosts(container, lambda text: hosts_file.replaced(text, names, records))
     if name_server and _resolv_conf_is_ours(container):
-        _write_resolv_conf(container, name_server, Path("/"))
+        _write_resolv_conf(container, name_server, root)
 
 
 def linked_moved(container: Container, alias: str, addresses: Sequence[str]) -> None:
     """What the running ``container`` calls ``alias`` has these addresses now."""
     for address in addresses:
-        _change_hosts(container, lambda text, a=address: hosts_file.moved(text, alias, a))
+        _change_hosts(container, functools.partial(hosts_file.moved, name=alias, address=address))
 
 
 def linked_gone(container: Container, alias: str) -> None:

@@ -61,7 +61,7 @@ class Lifecycle:
         self.events = events
         self.runtime = runtime
         self.naming = Naming(store, Resolvers(networks.namespace))
-        networks.names = self.naming
+        networks.places.names = self.naming
         self.resources = Resources(store, images, networks, runtime, self.naming)
         # Told at once: a run has begun, it has ended; and when all it held was given back.
         self.on_running: Callable[[Container], None] = lambda container: None

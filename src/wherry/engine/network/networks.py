@@ -352,9 +352,9 @@ class Networks:
         """Remove one that belongs to no container; its links go with it. Blocks."""
         namespaces.delete(path)
 
-    def gateway(self, container: Container) -> str:
-        """The address at which ``container`` reaches the host."""
-        return self.places.gateway(container) or self._networks[DEFAULT].subnets[0].gateway
+    def host_gateways(self) -> list[str]:
+        """The addresses at which every container reaches the host: those of the default bridge."""
+        return [subnet.gateway for subnet in self._networks[DEFAULT].subnets if subnet.gateway]
 
     async def connect(self, container: Container, save: Callable[[], None]) -> None:
         """See ``Places.connect``."""

@@ -397,13 +397,6 @@ class Places:
             6: next((e for e in order if e.gateway6), None),
         }
 
-    def gateway(self, container: Container) -> str:
-        """The address at which ``container`` reaches the host; empty where it has none."""
-        ways = self._ways(container)
-        if (way := ways[4]) is not None:
-            return way.gateway
-        return way.gateway6 if (way := ways[6]) is not None else ""
-
     async def _republish(
         self, container: Container, save: Save, before: Mapping[int, Endpoint | None]
     ) -> None:

@@ -1,42 +1,120 @@
+import pytest
 from containers_helper import make
 
 from wherry.engine.container import identity
+from wherry.engine.container.container import Endpoint
+from wherry.engine.container.hosts_file import Record
 
 
-def test_a_container_knows_its_own_name_and_those_it_was_told():
-    table = identity.hosts(["172.17.0.2"], "web", "example.org", [("db", "10.0.0.5")])
-    assert table.splitlines()[0] == "127.0.0.1\tlocalhost"
-    assert table.endswith("10.0.0.5\tdb\n172.17.0.2\tweb.example.org web\n")
+@pytest.fixture
+def root(tmp_path):
+    """A host's root directory."""
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/hosts").write_text("127.0.0.1 localhost here\n")
+    (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\nnameserver 10.0.0.2\n# x\n")
+    return root
 
 
-def test_host_gateway_is_the_address_of_the_host():
-    pairs = identity.extra_hosts(["a:host-gateway", "b=10.0.0.1", "c:::1"], "172.17.0.1")
-    assert pairs == [("a", "172.17.0.1"), ("b", "10.0.0.1"), ("c", "::1")]
+def container(tmp_path, **options):
+    made = make(home=tmp_path, **options)
+    made.endpoints = {"bridge": Endpoint("bridge", address="172.17.0.2", address6="fd00::2")}
+    return made
 
 
-def test_name_servers_on_the_host_s_loopback_are_left_out():
-    host = "# comment\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch a b\noptions edns0\n"
-    assert identity.resolv_conf(host) == "nameserver 10.0.0.2\nsearch a b\noptions edns0\n"
-    assert "127.0.0.53" in identity.resolv_conf(host, keep_loopback=True)
+def read(made, name):
+    return made.file(name).read_text()
 
 
-def test_without_a_usable_name_server_there_are_public_ones():
-    assert identity.resolv_conf("nameserver ::1\n") == "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+def test_the_files_keep_their_inodes_when_rewritten(tmp_path, root):
+    made = container(tmp_path)
+    identity.write(made, root=root)
+    before = made.file("hosts").stat().st_ino
+    made.endpoints["bridge"].address = "172.17.0.9"
+    identity.write(made, root=root)
+    assert made.file("hosts").stat().st_ino == before
+    assert "172.17.0.9\t111111111111\nfd00::2\t111111111111\n" in read(made, "hosts")
+    assert read(made, "hostname") == "111111111111\n"
 
 
-def test_what_the_user_chose_replaces_what_the_host_has():
-    text = identity.resolv_conf(
-        "nameserver 10.0.0.2\nsearch a\n", servers=["1.1.1.1"], search=["."], options=["ndots:5"]
+def test_hosts_has_what_the_user_added_then_links_then_its_own(tmp_path, root):
+    made = container(
+        tmp_path,
+        config={"Hostname": "web", "Domainname": "example.org"},
+        host={"ExtraHosts": ["me:host-gateway"]},
     )
-    assert text == "nameserver 1.1.1.1\noptions ndots:5\n"
+    identity.write(
+        made, gateways=["172.17.0.1"], linked=[Record("172.17.0.3", "db store")], root=root
+    )
+    assert read(made, "hosts").endswith(
+        "172.17.0.1\tme\n172.17.0.3\tdb store\n"
+        "172.17.0.2\tweb.example.org web\nfd00::2\tweb.example.org web\n"
+    )
+    assert read(made, "hostname") == "web\n"
 
 
-def test_the_files_keep_their_inodes_when_rewritten(tmp_path):
-    container = make(home=tmp_path)
-    identity.write(container, "172.17.0.1")
-    before = container.file("hosts").stat().st_ino
-    container.endpoints["bridge"].address = "172.17.0.9"
-    identity.write(container, "172.17.0.1")
-    assert container.file("hosts").stat().st_ino == before
-    assert "172.17.0.9\t111111111111\n" in container.file("hosts").read_text()
-    assert container.file("hostname").read_text() == "111111111111\n"
+def test_on_the_host_s_network_the_host_s_files_are_copied(tmp_path, root):
+    made = container(tmp_path, host={"NetworkMode": "host"})
+    made.endpoints = {}
+    identity.write(made, root=root)
+    assert read(made, "hosts") == (root / "etc/hosts").read_text()
+    assert read(made, "resolv.conf") == (root / "etc/resolv.conf").read_text()
+
+
+def test_unless_the_user_chose_something(tmp_path, root):
+    made = container(
+        tmp_path,
+        host={"NetworkMode": "host", "ExtraHosts": ["a:1.2.3.4"], "DnsSearch": ["example.org"]},
+    )
+    made.endpoints = {}
+    identity.write(made, root=root)
+    assert read(made, "hosts").endswith("1.2.3.4\ta\n")
+    assert "here" not in read(made, "hosts")
+    assert read(made, "resolv.conf") == (
+        "nameserver 127.0.0.1\nnameserver 10.0.0.2\nsearch example.org\n"
+    )
+
+
+def test_servers_on_the_host_s_loopback_are_ours_to_ask(tmp_path, root):
+    made = container(tmp_path)
+    identity.write(made, root=root)
+    assert read(made, "resolv.conf") == "nameserver 10.0.0.2\n"
+    identity.write(made, name_server="127.0.0.11", root=root)
+    assert read(made, "resolv.conf") == "nameserver 127.0.0.11\noptions ndots:0\n"
+
+
+def test_a_running_container_follows_its_networks(tmp_path, root):
+    made = container(tmp_path)
+    identity.write(made, root=root)
+    made.endpoints["front"] = Endpoint("front", address="172.18.0.2")
+    identity.follow(made, "127.0.0.11", root)
+    assert "172.17.0.2\t111111111111\nfd00::2\t111111111111\n172.18.0.2\t111111111111\n" in read(
+        made, "hosts"
+    )
+    assert read(made, "resolv.conf") == "nameserver 127.0.0.11\noptions ndots:0\n"
+    del made.endpoints["bridge"]
+    identity.follow(made, "127.0.0.11", root)
+    assert "172.17.0.2" not in read(made, "hosts")
+
+
+def test_what_somebody_has_written_stays(tmp_path, root):
+    made = container(tmp_path)
+    identity.write(made, root=root)
+    made.file("resolv.conf").write_text("nameserver 9.9.9.9\n")
+    made.file("hosts").write_text("1.1.1.1 mine\n")
+    identity.follow(made, "127.0.0.11", root)
+    assert read(made, "resolv.conf") == "nameserver 9.9.9.9\n"
+    assert read(made, "hosts") == (
+        "1.1.1.1 mine\n172.17.0.2\t111111111111\nfd00::2\t111111111111\n"
+    )
+    identity.write(made, root=root)
+    assert read(made, "resolv.conf") == "nameserver 10.0.0.2\n"
+
+
+def test_links_of_a_running_container_move_and_go(tmp_path, root):
+    made = container(tmp_path)
+    identity.write(made, linked=[Record("172.17.0.3", "db store")], root=root)
+    identity.linked_moved(made, "db", ["172.17.0.8"])
+    assert "172.17.0.8\tdb store\n" in read(made, "hosts")
+    identity.linked_gone(made, "db")
+    assert "db" not in read(made, "hosts")

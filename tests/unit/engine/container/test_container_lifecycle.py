@@ -77,7 +77,9 @@ def world(tmp_path):
     store.load()
     events, runtime = EventBus(), FakeRuntime()
     images = SimpleNamespace(release=nothing)
-    networks = SimpleNamespace(all_namespaces=list, reclaim=nothing)
+    networks = SimpleNamespace(
+        all_namespaces=list, reclaim=nothing, namespace=None, places=SimpleNamespace()
+    )
     lifecycle = Lifecycle(store, images, networks, events, runtime)
     runtime.lifecycle = lifecycle
     lifecycle.resources = FakeResources(runtime)

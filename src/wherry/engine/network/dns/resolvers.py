@@ -11,7 +11,7 @@ from wherry.engine.container import resolv_conf
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.network.dns.forward import Upstream
 from wherry.engine.network.dns.zone import Member, Place, Zone
-from wherry.engine.network.network import is_user_defined
+from wherry.engine.network.network import POD_NETWORK, is_user_defined
 from wherry.net.nft import NftError
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class Resolvers:
         present = {
             endpoint.network_id: endpoint
             for endpoint in container.endpoints.values()
-            if endpoint.connected and is_user_defined(endpoint.network)
+            if endpoint.connected
+            and is_user_defined(endpoint.network)
+            and endpoint.network != POD_NETWORK
         }
         for id, zone in list(self._zones.items()):
             if id not in present:
