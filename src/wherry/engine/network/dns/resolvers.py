@@ -11,6 +11,7 @@ from wherry.engine.container import resolv_conf
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.network.dns.forward import Upstream
 from wherry.engine.network.dns.zone import Member, Place, Zone
+from wherry.engine.network.endpoints import dns_names
 from wherry.engine.network.network import POD_NETWORK, is_user_defined
 from wherry.net.nft import NftError
 
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from wherry.engine.network.dns.server import Forwarding, NameServer
 
 log = logging.getLogger(__name__)
-
-
-def dns_names(container: Container, endpoint: Endpoint) -> list[str]:
-    """What ``container`` is called on the user-defined network of ``endpoint``."""
-    hostname = container.config["Hostname"]
-    names = [container.name, *endpoint.aliases, container.id[:12], hostname]
-    return list(dict.fromkeys(name for name in names if name))
 
 
 def links_of(endpoint: Endpoint) -> dict[str, str]:
