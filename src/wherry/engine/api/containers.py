@@ -21,6 +21,7 @@ from wherry.engine.api.parameters import (
 )
 from wherry.engine.api.routing import Route
 from wherry.engine.container import create, inspect, links, signals
+from wherry.engine.errors import BadParameter
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
