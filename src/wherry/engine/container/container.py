@@ -212,6 +212,11 @@ class Container:
         return self.home / "overlay"
 
     @property
+    def init_layer(self) -> Path:
+        """The layer under its own: what the runtime mounts things on (see ``init_layer``)."""
+        return self.home / "init"
+
+    @property
     def rootfs(self) -> Path:
         """Where its root file system is mounted while it runs."""
         return self.home / "rootfs"
