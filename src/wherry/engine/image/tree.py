@@ -49,34 +49,55 @@ class Found:
     status: os.stat_result
 
 
-def walk(top: int, start: str = "") -> Iterator[Found]:
-    """Everything below the directory ``start`` of the directory ``top``, names in order.
+def walk(top: int) -> Iterator[Found]:
+    """Everything below the directory ``top``, in the order of the names; a directory comes first
+    and its content at once after it.
 
-    A directory comes before its content. ``parent`` is open until the next step only.
+    ``parent`` is open until the next step only.
     """
-    waiting = [start]
-    while waiting:
-        here = waiting.pop()
+    # Names that are still to come, last one first, of the directories from the top down to here.
+    stack: list[tuple[str, list[str]]] = [("", _names(top, ""))]
+    while stack:
+        here, names = stack[-1]
+        if not names:
+            stack.pop()
+            continue
+        deeper = ""
         try:
             directory = open_without_links(top, here or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            if error.errno not in _GONE or here == start:
+            if error.errno not in _GONE:
                 raise
+            names.clear()
             continue
         try:
-            below = []
-            for name in sorted(os.listdir(directory)):  # noqa: PTH208  a descriptor
+            while names and not deeper:
+                name = names.pop()
                 try:
                     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 path = f"{here}/{name}" if here else name
-                if stat.S_ISDIR(status.st_mode):
-                    below.append(path)
                 yield Found(path, name, directory, status)
+                if stat.S_ISDIR(status.st_mode):
+                    deeper = path
         finally:
             os.close(directory)
-        waiting.extend(reversed(below))
+        if deeper:
+            stack.append((deeper, _names(top, deeper)))
+
+
+def _names(top: int, path: str) -> list[str]:
+    try:
+        directory = open_without_links(top, path or ".", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return []
+    try:
+        return sorted(os.listdir(directory), reverse=True)  # noqa: PTH208  a descriptor
+    finally:
+        os.close(directory)
 
 
 @dataclass(slots=True)
