@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
@@ -154,7 +154,10 @@ async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
         code = await future
     finally:
         future.cancel()
-    await response.write_eof(orjson.dumps({"StatusCode": code}) + b"\n")
+    document: dict[str, Any] = {"StatusCode": code}
+    if container.state.error and condition != "removed":
+        document["Error"] = {"Message": container.state.error}
+    await response.write_eof(orjson.dumps(document) + b"\n")
     return response
 
 

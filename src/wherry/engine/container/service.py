@@ -69,6 +69,7 @@ class Containers:
         self.execs = Execs(self.lifecycle)
         self.files = Files(self.lifecycle, images)
         self.health = HealthMonitors(self.lifecycle, self.execs)
+        self._pruning = False
         self._creator = Creator(self.store, images, events, self._machine, networks.find)
         self._networking = Networking(self.store, networks)
 
@@ -294,7 +295,22 @@ class Containers:
         self.store.save(container)
 
     async def prune(self, filters: Filters) -> tuple[list[str], int]:
-        """Remove those that do not run; returns their ids and the bytes that became free."""
+        """Remove those that do not run; returns their ids and the bytes that became free.
+
+        Raises:
+            Conflict: somebody else is at it.
+        """
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            removed, freed = await self._prune(filters)
+        finally:
+            self._pruning = False
+        self.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return removed, freed
+
+    async def _prune(self, filters: Filters) -> tuple[list[str], int]:
         removed, freed = [], 0
         for container in selection.prunable(self.store.all(), filters, time.time()):
             size = await asyncio.to_thread(directory_size, container.layers / "upper")
