@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
+from wherry.engine.api import old_versions
 from wherry.engine.api.parameters import (
     filter_parameter,
     flag,
@@ -36,15 +37,18 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
     chosen = containers.list(
         filter_parameter(request), all_=flag(request, "all"), limit=integer(request, "limit")
     )
-    sizes = flag(request, "size")
+    sizes, client = flag(request, "size"), version(request)
     linked = links.names_by_child(containers.store)
     return json_response(
         [
-            inspect.summary(
-                container,
-                containers.image_name(container),
-                names=linked.get(container.id, ()),
-                size=await containers.sizes(container) if sizes else None,
+            old_versions.listed(
+                inspect.summary(
+                    container,
+                    containers.image_name(container),
+                    names=linked.get(container.id, ()),
+                    size=await containers.sizes(container) if sizes else None,
+                ),
+                client,
             )
             for container in chosen
         ]
@@ -53,13 +57,15 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
 
 @uninterrupted
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
-    decoded = create.decode(await json_body(request), request.query.get("platform", ""))
+    body = old_versions.asked(await json_body(request), version(request))
+    decoded = create.decode(body, request.query.get("platform", ""))
     container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
 
 async def inspect_container(engine: Engine, request: web.Request) -> web.Response:
-    return json_response(await engine.containers.inspect(_id(request), size=flag(request, "size")))
+    document = await engine.containers.inspect(_id(request), size=flag(request, "size"))
+    return json_response(old_versions.inspected(document, version(request)))
 
 
 async def top(engine: Engine, request: web.Request) -> web.Response:

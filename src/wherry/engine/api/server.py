@@ -68,7 +68,7 @@ def application(engine: Engine) -> web.Application:
         for route in module.ROUTES:
             handler = _bound(engine, route.handler)
             app.router.add_route(route.method, route.path, handler)
-            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9][0-9.]*}}{route.path}", handler)
+            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9.]+}}{route.path}", handler)
     return app
 
 

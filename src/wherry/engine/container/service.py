@@ -125,9 +125,8 @@ class Containers:
 
     async def kill(self, reference: str, signal: int) -> None:
         """See ``Lifecycle.kill``."""
-        container = self.get(reference)
         try:
-            await self.lifecycle.kill(container, signal)
+            await self.lifecycle.kill(self.get(reference), signal)
         except EngineError as error:
             raise type(error)(f"cannot kill container: {reference}: {error.message}") from error
 
@@ -412,7 +411,9 @@ class Containers:
             pids = await self.runtime.processes(container.id)
         except RuntimeFailure as failure:
             raise Conflict(f"container {container.id} is not running") from failure
-        return await processes.list_processes(pids, ps_options)
+        listed = await processes.list_processes(pids, ps_options)
+        self.lifecycle.publish(container, "top")
+        return listed
 
     async def logs(self, container: Container, query: logs.LogQuery) -> AsyncIterator[bytes]:
         """What it wrote, framed unless it has a terminal.
