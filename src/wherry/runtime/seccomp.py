@@ -1,8 +1,9 @@
 """Which system calls a container may make, as the OCI specification's ``linux.seccomp`` says it.
 
-The profile is the one that Debian ships for podman and buildah. Its rules carry conditions (the
-processor's architecture, capabilities of the container) that the OCI section knows nothing of; they
-are decided here.
+The profile is the one that Debian ships for podman and buildah, tightened to what Docker allows
+(``dockers``): those want containers in containers. The rules carry conditions (the processor's
+architecture, capabilities of the container) that the OCI section knows nothing of; they are decided
+here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -52,7 +54,57 @@ def _default_profile(capabilities: frozenset[str], path: Path) -> Mapping[str, o
         profile = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    return resolve(profile, capabilities, platform.machine())
+    return resolve(dockers(profile), capabilities, platform.machine())
+
+
+# Which capability Docker asks for these, any of them where there are several; none is enough for
+# the last. (Nobody needs a capability to make a user namespace, and most holes in the kernel are
+# reached from within one.)
+_RESERVED: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("CAP_SYS_ADMIN",): (
+        *("clone", "clone3", "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr"),
+        *("move_mount", "name_to_handle_at", "open_tree", "setns", "umount", "umount2", "unshare"),
+    ),
+    ("CAP_SYS_ADMIN", "CAP_SYSLOG"): ("syslog",),
+    ("CAP_SYS_BOOT",): ("reboot",),
+    ("CAP_SYS_NICE",): ("get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"),
+    ("CAP_SYS_PTRACE",): ("pidfd_getfd", "process_vm_readv", "process_vm_writev"),
+    (): ("keyctl", "pivot_root"),
+}
+_ALLOWED_AS_WELL = ("futex_waitv", "io_pgetevents", "io_pgetevents_time64", "vmsplice")
+# CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of clone(2).
+_NEW_NAMESPACES = 0x7E020000
+_EPERM, _ENOSYS = 1, 38
+
+
+def dockers(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """``profile`` with its rules tightened to Docker's.
+
+    A process without CAP_SYS_ADMIN may call clone(2) as long as it makes no namespace. It is told
+    that there is no clone3(2), whose flags a filter cannot see; the C library then uses the other.
+    """
+    reserved = {name for names in _RESERVED.values() for name in names}
+    taken = reserved | set(_ALLOWED_AS_WELL)
+    rules = []
+    for rule in profile["syscalls"]:
+        names = [name for name in rule.get("names") or [rule["name"]] if name not in taken]
+        if names:
+            rules.append({**rule, "names": names})
+    allow, refuse = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
+    rules.append({"names": list(_ALLOWED_AS_WELL), "action": allow})
+    for granting, calls in _RESERVED.items():
+        without = [name for name in calls if name not in ("clone", "clone3")]
+        for capability in granting:
+            rules.append(
+                {"names": list(calls), "action": allow, "includes": {"caps": [capability]}}
+            )
+        excludes = {"caps": list(granting)}
+        rules.append({"names": without, "action": refuse, "errnoRet": _EPERM, "excludes": excludes})
+    harmless = {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    excludes = {"caps": ["CAP_SYS_ADMIN"]}
+    rules.append({"names": ["clone"], "action": allow, "args": [harmless], "excludes": excludes})
+    rules.append({"names": ["clone3"], "action": refuse, "errnoRet": _ENOSYS, "excludes": excludes})
+    return {**profile, "syscalls": rules}
 
 
 def resolve(
@@ -67,6 +119,11 @@ def resolve(
     section: dict[str, object] = {"defaultAction": profile["defaultAction"]}
     if "defaultErrnoRet" in profile:
         section["defaultErrnoRet"] = profile["defaultErrnoRet"]
+    if "archMap" in profile and "architectures" in profile:
+        raise ValueError("use either 'architectures' or 'archMap'")
+    for name in ("architectures", "flags"):
+        if profile.get(name):
+            section[name] = list(profile[name])
     for entry in profile.get("archMap") or ():
         if entry["architecture"] == native:
             section["architectures"] = [native, *(entry.get("subArchitectures") or ())]
@@ -134,7 +191,24 @@ def _applies(rule: Mapping[str, Any], capabilities: Collection[str], architectur
         return False
     if architecture in (excludes.get("arches") or ()):
         return False
-    return not any(name in capabilities for name in excludes.get("caps") or ())
+    if any(name in capabilities for name in excludes.get("caps") or ()):
+        return False
+    least, less = includes.get("minKernel"), excludes.get("minKernel")
+    if least and kernel_release() < _release(least):
+        return False
+    return not (less and kernel_release() >= _release(less))
+
+
+def kernel_release() -> tuple[int, int]:
+    """The version of the running kernel, its first two numbers."""
+    return _release(platform.release())
+
+
+def _release(text: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", text)
+    if not match:
+        raise ValueError(f"{text} is no version of a kernel")
+    return int(match[1]), int(match[2])
 
 
 def _rule(rule: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

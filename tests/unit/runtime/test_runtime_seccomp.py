@@ -88,3 +88,31 @@ def test_names_of_capabilities_follow_their_numbers() -> None:
     assert capabilities.from_mask(0b1001) == {"CAP_CHOWN", "CAP_FOWNER"}
     assert len(capabilities.DEFAULT) == 14
     assert capabilities.from_mask(0x00000000A80425FB) == set(capabilities.DEFAULT)
+
+
+def test_new_namespaces_need_the_capability_for_them() -> None:
+    loose = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            {"names": ["read", "unshare", "clone", "clone3", "keyctl"], "action": "SCMP_ACT_ALLOW"}
+        ],
+    }
+    tight = seccomp.dockers(loose)
+    plain = rules(seccomp.resolve(tight, (), "x86_64"))
+    assert ("read", "SCMP_ACT_ALLOW") in plain
+    assert ("unshare", "SCMP_ACT_ERRNO") in plain and ("unshare", "SCMP_ACT_ALLOW") not in plain
+    assert ("clone3", "SCMP_ACT_ERRNO") in plain
+    assert ("clone", "SCMP_ACT_ALLOW") in plain  # that makes no namespace
+    strong = rules(seccomp.resolve(tight, ("CAP_SYS_ADMIN",), "x86_64"))
+    assert {("unshare", "SCMP_ACT_ALLOW"), ("clone3", "SCMP_ACT_ALLOW")} <= strong
+    assert ("unshare", "SCMP_ACT_ERRNO") not in strong
+    assert ("keyctl", "SCMP_ACT_ALLOW") not in strong
+
+
+def test_a_rule_may_ask_for_a_kernel() -> None:
+    def rule(version: str) -> dict[str, Any]:
+        return {"names": ["x"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": version}}
+
+    for version, there in (("2.6", True), ("99.0", False)):
+        profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule(version)]}
+        assert bool(rules(seccomp.resolve(profile, (), "x86_64"))) is there

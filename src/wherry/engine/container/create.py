@@ -15,7 +15,7 @@ from wherry.engine.container.container import Container, Link
 from wherry.engine.container.mounts import mount_points
 from wherry.engine.container.spec import INIT_PROGRAM
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import BadParameter, EngineError, NotFound
+from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.manifest import Platform, parse_platform
 from wherry.engine.image.store import ImageStore, check_platform
@@ -195,8 +195,10 @@ class Creator:
             if kind != "container" or not separator:
                 continue
             other = self._store.find(reference)
+            if other is None and field_name == "NetworkMode":
+                continue  # it may come to be before this one is started
             if other is None:
-                raise NotFound(f"No such container: {reference}")
+                raise BadParameter(f"No such container: {reference}")
             host[field_name] = f"container:{other.id}"
             if field_name == "NetworkMode":
                 network = other

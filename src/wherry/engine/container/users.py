@@ -77,7 +77,8 @@ def look_up(text: str, additional: Sequence[str], passwd_file: str, group_file: 
         number = _find_group(name, groups)
         if number not in extra:
             extra.append(number)
-    return Account(User(entry.uid, gid, tuple(extra)), entry.home or "/")
+    # The own group is among them, as otherwise a file that denies it something would be open.
+    return Account(User(entry.uid, gid, tuple(dict.fromkeys((gid, *extra)))), entry.home or "/")
 
 
 def _find_group(wanted: str, groups: Sequence[_Group]) -> int:

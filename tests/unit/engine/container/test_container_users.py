@@ -17,13 +17,13 @@ def look_up(text, additional=()):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", (0, 0, [50], "/root")),
-        ("web", (33, 34, [50], "/srv")),
-        ("33", (33, 34, [50], "/srv")),
-        ("web:disk", (33, 6, [], "/srv")),
-        ("web:77", (33, 77, [], "/srv")),
-        ("1000", (1000, 0, [], "/")),
-        ("1000:log", (1000, 50, [], "/")),
+        ("", (0, 0, [0, 50], "/root")),
+        ("web", (33, 34, [34, 50], "/srv")),
+        ("33", (33, 34, [34, 50], "/srv")),
+        ("web:disk", (33, 6, [6], "/srv")),
+        ("web:77", (33, 77, [77], "/srv")),
+        ("1000", (1000, 0, [0], "/")),
+        ("1000:log", (1000, 50, [50], "/")),
     ],
 )
 def test_users_and_groups_are_resolved_as_runc_does(text, expected):
@@ -31,7 +31,7 @@ def test_users_and_groups_are_resolved_as_runc_does(text, expected):
 
 
 def test_additional_groups_come_by_name_or_number():
-    assert look_up("web", ["disk", "99"])[2] == [50, 6, 99]
+    assert look_up("web", ["disk", "99"])[2] == [34, 50, 6, 99]
 
 
 @pytest.mark.parametrize(
