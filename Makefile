@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OS_PACKAGES := python3-venv crun conmon catatonit nftables busybox-static golang-github-containers-common
+OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
 TEST_PACKAGES := iproute2 procps curl skopeo
 
 .PHONY: up test test-unit test-integration lint format bench down clean

@@ -81,17 +81,14 @@ def memory_and_idle() -> list[Figure]:
         time.sleep(5)
         daemons = instance.daemons()
         resident = sum(_resident(pid) for pid in daemons)
-        monitors = [pid for pid in _conmons() if _mentions(pid, instance.directory)]
-        monitor = sum(_resident(pid) for pid in monitors) / max(len(monitors), 1)
-        share = sum(_proportional(pid) for pid in monitors) / max(len(monitors), 1)
+        monitor = sum(map(_resident, _monitors(instance.directory)))
         before = sum(_cpu(pid) for pid in daemons)
         seconds = 20
         time.sleep(seconds)
         idle = (sum(_cpu(pid) for pid in daemons) - before) / seconds * 100
     return [
         Figure("resident memory of both daemons, 20 pods", [resident / 1e6], "MB", 200),
-        Figure("resident memory of a container's monitor", [monitor / 1e6], "MB", 3),
-        Figure("… without what monitors share (PSS)", [share / 1e6], "MB", 3),
+        Figure("resident memory of the monitor of all containers", [monitor / 1e6], "MB", 12),
         Figure("CPU when idle, 20 pods", [idle], "%", 1),
     ]
 
@@ -100,32 +97,19 @@ def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _proportional(pid: int) -> int:
-    """Resident bytes, of shared pages only the part that falls to this process."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def _conmons() -> list[int]:
-    found = []
-    for comm in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            if comm.read_text().strip() == "conmon":
-                found.append(int(comm.parent.name))
-        except OSError:
-            continue
-    return found
+def _monitors(directory: Path) -> list[int]:
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if _mentions(pid, b"monitor/__main__.py", str(directory).encode())]
 
 
-def _mentions(pid: int, directory: Path) -> bool:
+def _mentions(pid: int, *words: bytes) -> bool:
     try:
-        return str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return all(word in command for word in words)

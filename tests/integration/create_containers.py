@@ -23,7 +23,7 @@ async def main(tmp: Path, cgroup: str, program: str, id: str, rootfs: Path) -> N
     sys.stdout.write("x")
     sys.stdout.flush()
     process = ProcessSpec(("sleep", "1000"), ("PATH=/bin",), capabilities=capabilities.DEFAULT)
-    await runtime.create(ContainerSpec(id=id, rootfs=rootfs, process=process), log_path=None)
+    await runtime.create(ContainerSpec(id=id, rootfs=rootfs, process=process), log=None)
     await asyncio.Event().wait()
 
 

@@ -53,10 +53,11 @@ def _cgroups() -> set[str]:
 def _monitors() -> set[str]:
     """Command lines of all monitors."""
     found = set()
-    for comm in Path("/proc").glob("[0-9]*/comm"):
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if comm.read_text().strip() == "conmon":
-                found.add((comm.parent / "cmdline").read_text().replace("\0", " "))
+            command = path.read_text().replace("\0", " ")
         except OSError:
             continue
+        if "/runtime/monitor/__main__.py" in command:
+            found.add(command)
     return found

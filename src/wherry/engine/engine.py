@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import shutil
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wherry.engine.container.recovery import resume_log
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import StatsCollector
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
@@ -26,7 +29,7 @@ from wherry.net.firewall import Firewall
 from wherry.net.nft import Nftables
 from wherry.runtime.rootfs import mounts_below, unmount
 from wherry.runtime.service import Runtime
-from wherry.runtime.types import ExitStatus
+from wherry.runtime.types import ExitStatus, LogSink
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ _T = TypeVar("_T")
 # So long a daemon that was told to end waits for what is under way, in seconds.
 CLOSE_TIMEOUT = 3.0
 # Programs whose versions `docker version` shows, in the order of preference of the runtimes.
-_COMPONENTS = ("crun", "runc", "conmon", "catatonit")
+_COMPONENTS = ("crun", "runc", "catatonit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +199,20 @@ async def stop_all(config: EngineConfig, grace: float) -> None:
     """
     if not config.run_dir.exists() and not config.data_dir.exists():
         return
-    await _runtime(config, lambda status: None).destroy_all(grace)
+    await _runtime(config, lambda status: None).destroy_all(grace, log=_logs(config))
     await asyncio.to_thread(_release_kernel, config)
+
+
+def _logs(config: EngineConfig) -> Callable[[str], LogSink | None]:
+    """Where the last words of a container go, found without a daemon."""
+
+    @functools.cache
+    def containers() -> ContainerStore:
+        store = ContainerStore(config.containers_dir)
+        store.load()
+        return store
+
+    return lambda id: resume_log(containers(), id)
 
 
 def _release_kernel(config: EngineConfig) -> None:

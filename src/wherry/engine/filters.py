@@ -44,11 +44,9 @@ class Filters:
             return True
         if len(values) == 1 and values[0].lower() in ("0", "false", "f"):
             return False
-        raise self.invalid(key)
-
-    def invalid(self, key: str) -> BadParameter:
-        """The error for a key with values that it cannot have."""
-        return BadParameter(f"invalid filter '{key}=[{' '.join(self.get(key))}]'")
+        raise BadParameter(
+            f"invalid filter '{key}={values}'".replace("', '", " ").replace("'[", "[")
+        )
 
     def check(self, known: Collection[str]) -> Filters:
         """Itself.
@@ -76,12 +74,10 @@ class Filters:
         if key not in self._values:
             return True
         for wanted in self._values[key]:
-            if wanted in values:
-                return True
             try:
                 expression = re.compile(wanted)
             except re.error:
-                continue  # as in Docker, what is no expression matches nothing else
+                expression = re.compile(re.escape(wanted))
             if any(expression.search(value) for value in values):
                 return True
         return False
@@ -110,16 +106,16 @@ def parse(text: str) -> Filters:
         return Filters({})
     try:
         document = orjson.loads(text)
-    except ValueError:
-        raise BadParameter("invalid filter") from None
+    except ValueError as error:
+        raise BadParameter(f"invalid filter: {error}") from None
     if not isinstance(document, dict):
-        raise BadParameter("invalid filter")
+        raise BadParameter("invalid filter: not an object")
     values: dict[str, list[str]] = {}
     for key, wanted in document.items():
         if isinstance(wanted, dict):
-            values[key] = list(wanted)  # Docker does not look at the values: true, or 1
+            values[key] = [name for name, on in wanted.items() if on]
         elif isinstance(wanted, list) and all(isinstance(value, str) for value in wanted):
             values[key] = wanted
         else:
-            raise BadParameter("invalid filter")
+            raise BadParameter(f"invalid filter '{key}'")
     return Filters(values)

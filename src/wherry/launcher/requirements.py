@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PROGRAMS = {
-    "conmon": "conmon",
     "catatonit": "catatonit",
 }
 _OCI_RUNTIMES = ("crun", "runc")

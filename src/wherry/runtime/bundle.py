@@ -62,6 +62,7 @@ class Host:
     cgroup_v2: bool
     capabilities: Collection[str] = field(default_factory=frozenset)
     rlimits: Mapping[str, int] = field(default_factory=dict)  # our own hard limits, -1 is none
+    open_files: int | None = None  # our soft limit before we raised it for ourselves
     oom_score_adj: int = 0
     features: Features = field(default_factory=Features)
 
@@ -78,6 +79,7 @@ def this_host(features: Features) -> Host:
         cgroup_v2=features.cgroup_v2,
         capabilities=capabilities.effective(),
         rlimits={name: resource.getrlimit(getattr(resource, name))[1] for name in names},
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         features=features,
     )
@@ -143,10 +145,11 @@ def process(spec: ProcessSpec, host: Host) -> dict[str, Any]:
         "capabilities": {"bounding": granted, "effective": granted, "permitted": granted},
         "noNewPrivileges": spec.no_new_privileges,
     }
-    if spec.rlimits:
-        out["rlimits"] = [
-            _rlimit(name, soft, hard, host) for name, (soft, hard) in spec.rlimits.items()
-        ]
+    limits = dict(spec.rlimits)
+    if host.open_files is not None:
+        limits.setdefault("RLIMIT_NOFILE", (host.open_files, host.rlimits["RLIMIT_NOFILE"]))
+    if limits:
+        out["rlimits"] = [_rlimit(name, soft, hard, host) for name, (soft, hard) in limits.items()]
     if spec.oom_score_adj is not None:
         adjusted = spec.oom_score_adj
         if adjusted < host.oom_score_adj and not host.may_raise:

@@ -7,12 +7,10 @@ and, if not, why.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 
 from wherry.host.process import Child
 from wherry.host.readiness import readable
+from wherry.runtime.console import ConsoleSocket
 from wherry.runtime.oci import OCIRuntime, failure
 from wherry.runtime.streams import ExecProcess
 from wherry.runtime.types import RuntimeFailure
@@ -228,12 +227,15 @@ async def _started(starter: _Starter, child: Child) -> tuple[int, str]:
 async def _with_terminal(
     starter: _Starter, process: Mapping[str, Any], directory: Path, rootfs: Path
 ) -> ExecProcess:
-    with contextlib.closing(_ConsoleSocket(directory)) as console:
+    with contextlib.closing(ConsoleSocket(directory)) as console:
         child = starter.start(process, console=console.path)
         pid, complaint = await _started(starter, child)
         if not pid:
             raise await _refuse(child, complaint, process, rootfs)
-        master = console.receive()
+        try:
+            master = console.receive()
+        except OSError as error:
+            raise RuntimeFailure("the OCI runtime did not set up a terminal") from error
     return ExecProcess(child, pid, outputs={master: 1}, stdin=master, terminal=True)
 
 
@@ -249,52 +251,3 @@ async def _with_relayed_terminal(
         raise await _refuse(child, complaint, process, rootfs)
     os.set_blocking(descriptors.take(master), False)
     return ExecProcess(child, pid, outputs={master: 1}, stdin=master, terminal=True)
-
-
-class _ConsoleSocket:
-    """Where the runtime sends the master of the pseudo terminal it made in the container.
-
-    Its path is short whatever ``directory`` is called: the runtime sees it through our descriptor.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._name = f"console.{os.urandom(6).hex()}"
-        self.path = f"/proc/{os.getpid()}/fd/{self._directory}/{self._name}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            self._socket.bind(f"/proc/self/fd/{self._directory}/{self._name}")
-            self._socket.listen(1)
-            self._socket.setblocking(False)
-        except BaseException:
-            self.close()
-            raise
-
-    def receive(self) -> int:
-        """The master; the runtime has sent it before it executes the program.
-
-        Raises:
-            RuntimeFailure: it has not.
-        """
-        try:
-            connection, _ = self._socket.accept()
-        except BlockingIOError:
-            raise RuntimeFailure("the OCI runtime did not set up a terminal") from None
-        with connection:
-            connection.setblocking(False)
-            descriptors = array.array("i")
-            _, ancillary, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(4))
-            for level, kind, data in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-        if not descriptors:
-            raise RuntimeFailure("the OCI runtime did not set up a terminal")
-        os.set_inheritable(descriptors[0], False)
-        os.set_blocking(descriptors[0], False)
-        return descriptors[0]
-
-    def close(self) -> None:
-        self._socket.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._directory)
-        os.close(self._directory)

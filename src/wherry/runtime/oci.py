@@ -45,18 +45,6 @@ def find(preferred: Sequence[str]) -> Path:
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def find_monitor() -> Path:
-    """conmon, which holds a container's streams.
-
-    Raises:
-        RuntimeFailure: it is not installed.
-    """
-    found = shutil.which("conmon", path=_PATH)
-    if found is None:
-        raise RuntimeFailure("conmon not found: install the package conmon")
-    return Path(found)
-
-
 @dataclass(frozen=True, slots=True)
 class OCIRuntime:
     """One runtime program with one state directory."""

@@ -8,10 +8,10 @@ exit code of a container that has ended, from the moment its monitor wrote it un
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
+import resource
 import signal as signals
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,37 +19,33 @@ from pathlib import Path
 import orjson
 
 from wherry.host.files import make_private
-from wherry.host.process import Child
-from wherry.host.readiness import readable
-from wherry.runtime import (
-    bundle,
-    capabilities,
-    cgroups,
-    conmon,
-    exec,
-    features,
-    oci,
-    seccomp,
-    usage,
-)
+from wherry.runtime import bundle, capabilities, cgroups, exec, features, oci, seccomp, usage
 from wherry.runtime.features import Features
-from wherry.runtime.held import Held, read_exit_file
+from wherry.runtime.held import Held
+from wherry.runtime.hub import ContainerStream
+from wherry.runtime.monitor import exits
+from wherry.runtime.monitor.client import Holding, MonitorLost
+from wherry.runtime.monitors import Monitors
+from wherry.runtime.record import Record
 from wherry.runtime.rootfs import mounts_below, unmount
-from wherry.runtime.streams import ContainerStream, ExecProcess, control
+from wherry.runtime.streams import ExecProcess
 from wherry.runtime.types import (
     ContainerSpec,
     ExitStatus,
     Limits,
+    LogSink,
     ProcessSpec,
     RuntimeFailure,
     Usage,
 )
-from wherry.runtime.workspace import Workspace, end
+from wherry.runtime.workspace import Workspace
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # How many containers are removed at a time; each costs a short process.
 _PARALLEL = 8
+# Docker's word for a container whose shim was killed.
+_KILLED = 128 + signals.SIGKILL
 
 
 class Runtime:
@@ -75,11 +71,15 @@ class Runtime:
         self._on_exit = on_exit
         self._program = program
         self._held: dict[str, Held] = {}
+        # How those ended that did so before we could hold them; None for those that have not.
+        self._making: dict[str, tuple[int, int] | None] = {}
         self._opened = False
         self.features = Features()  # what can be limited here, once it is open
 
-    async def open(self) -> None:
-        """Find the programs, look at the machine, make the directories and the monitors' group.
+    async def open(self, *, monitor: bool = True) -> None:
+        """Find the programs, look at the machine, make the directories and the monitor's group.
+
+        ``monitor`` is whether to start one where there is none.
 
         Raises:
             RuntimeFailure: a program, or the kernel's cgroups, are missing.
@@ -97,22 +97,27 @@ class Runtime:
             try:
                 layout = cgroups.claim_hugetlb(layout)
             except OSError as error:
-                log.warning("cannot mount hugetlb as a v1 hierarchy (%s); using runc", error)
+                _log.warning("cannot mount hugetlb as a v1 hierarchy (%s); using runc", error)
                 program = oci.find(("runc",))
-        self._conmon = oci.find_monitor()
         runtime = oci.OCIRuntime(program, self._run_dir / "oci")
         self._space = space = Workspace(self._run_dir, exits, self._cgroup_root, layout, runtime)
         cgroups.make(layout, space.monitors)
         self.features = features.look(layout, space.monitors)
         self._host = bundle.this_host(self.features)
+        # Streams are many; containers get what we had (see ``bundle``).
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self._monitors = Monitors(space, self._process_ended, self._held.values)
+        await self._monitors.open(start=monitor)
         self._filters = seccomp.CompiledFilters(self._run_dir / "seccomp", program)
         self._opened = True
 
     async def close(self) -> None:
-        """Let go of everything; the containers live on under their monitors."""
-        for held in self._held.values():
-            held.release()
-        self._held.clear()
+        """Let go of everything; the containers live on under the monitor."""
+        if self._opened:
+            await asyncio.gather(*(held.release() for held in self._held.values()))
+            self._held.clear()
+            await self._monitors.close()
 
     def _get(self, id: str) -> Held:
         try:
@@ -120,88 +125,91 @@ class Runtime:
         except KeyError:
             raise RuntimeFailure(f"container {id} does not run") from None
 
-    async def create(self, spec: ContainerSpec, *, log_path: Path | None) -> int:
+    async def create(self, spec: ContainerSpec, *, log: LogSink | None) -> int:
         """Make the container up to the point where its program is about to be executed.
 
-        Returns the pid of its first process in the host's namespace. Output goes to ``log_path`` in
-        CRI's log format.
+        Returns the pid of its first process in the host's namespace. Output goes to ``log``, which
+        is closed at the container's end, also where it could not be made.
 
         Raises:
             RuntimeFailure: with Docker's exit code; nothing is left behind.
         """
         cgroup = self._space.cgroup(spec.id, spec.cgroup_parent)
         directory = self._space.bundle(spec.id)
-        directory.mkdir(mode=0o700)
         try:
-            config = bundle.config(spec, self._host, cgroup)
-            if spec.seccomp is not None:
-                config["annotations"] |= self._filters.annotations(spec.seccomp)
-            (directory / "config.json").write_bytes(orjson.dumps(config))
-            child, monitor, pid = await self._start_monitor(spec, directory, cgroup, log_path)
+            directory.mkdir(mode=0o700)
+            self._making[spec.id] = None
+            try:
+                config = bundle.config(spec, self._host, cgroup)
+                if spec.seccomp is not None:
+                    config["annotations"] |= self._filters.annotations(spec.seccomp)
+                (directory / "config.json").write_bytes(orjson.dumps(config))
+                holding = await self._make(spec, directory)
+                record = _record(spec, holding.pid, cgroup)
+                # Only now: what a crash leaves without it was not made to the end.
+                record.save(directory)
+            except BaseException:
+                await asyncio.shield(self._space.remove(spec.id, self._monitors.forget))
+                raise
+            finally:
+                ended = self._making.pop(spec.id)
         except BaseException:
-            await asyncio.shield(self._space.remove(spec.id))
+            if log is not None:
+                await log.close()
             raise
-        self._hold(spec.id, monitor).watch(pid, child)
+        held = self._hold(spec.id, record, holding, log, self._on_exit)
+        if spec.process.console_size is not None:
+            held.hub.resize(*spec.process.console_size)
+        if ended is not None:
+            held.process_ended(*ended)
         if spec.seccomp is not None:
             self._filters.learn(spec.seccomp, self._space.oci.root / spec.id)
-        return pid
+        return holding.pid
 
-    def _hold(self, id: str, monitor: conmon.Monitor) -> Held:
+    async def _make(self, spec: ContainerSpec, directory: Path) -> Holding:
+        pid_file = directory / "pid"
+        argv = self._space.oci.command("create", "--bundle", directory, "--pid-file", pid_file)
+        monitor = await self._monitors.get()
+        try:
+            return await monitor.create(
+                spec.id,
+                directory,
+                argv,
+                terminal=spec.process.terminal,
+                stdin=spec.stdin_open,
+            )
+        except MonitorLost:
+            raise
+        except RuntimeFailure as failure:
+            raise oci.failure(failure.message, spec.process.args, spec.rootfs) from None
+
+    def _hold(
+        self,
+        id: str,
+        record: Record,
+        holding: Holding,
+        sink: LogSink | None,
+        on_exit: Callable[[ExitStatus], None],
+    ) -> Held:
         space = self._space
-        files = space.bundle(id), space.exit_file(id)
-        held = self._held[id] = Held(id, *files, monitor, space.layout, self._on_exit)
+        held = self._held[id] = Held(
+            id,
+            space.bundle(id),
+            record,
+            holding,
+            space.layout,
+            sink=sink,
+            claim_stdin=lambda: self._monitors.drop_stdin(id),
+            on_exit=on_exit,
+        )
         return held
 
-    async def _start_monitor(
-        self, spec: ContainerSpec, directory: Path, cgroup: str, log_path: Path | None
-    ) -> tuple[Child, conmon.Monitor, int]:
-        command = conmon.arguments(
-            self._conmon,
-            self._space.oci,
-            id=spec.id,
-            bundle=directory,
-            exits=self._space.exits,
-            log_path=log_path,
-            terminal=spec.process.terminal,
-            stdin_open=spec.stdin_open,
-            stdin_once=spec.stdin_once,
-        )
-        with contextlib.ExitStack() as stack:
-            sync, their_sync = _pipe(stack)
-            their_start, start = _pipe(stack)
-            environment = conmon.environment(
-                their_sync.fileno(), their_start.fileno(), os.environ.get("PATH", os.defpath)
-            )
-            passed = (their_sync.fileno(), their_start.fileno())
-            # It leaves the mark of an out-of-memory kill in its working directory.
-            child = Child(command, pass_fds=passed, env=environment, cwd=directory)
-            their_sync.close()
-            their_start.close()
-            try:
-                # It waits for the start pipe, so all it starts is in the monitors' group.
-                cgroups.add(self._space.layout, self._space.monitors, child.pid)
-                monitor = conmon.Monitor(
-                    pid=child.pid,
-                    cgroup=cgroup,
-                    terminal=spec.process.terminal,
-                    stdin_open=spec.stdin_open,
-                    stdin_once=spec.stdin_once,
-                    shares_pids=spec.pid_namespace is not None,
-                    command=list(spec.process.args),
-                    rootfs=str(spec.rootfs),
-                )
-                os.write(start.fileno(), b"\0")
-                pid, complaint = conmon.parse_sync(await _read_line(sync.fileno()))
-                if pid <= 0:
-                    await child.wait()
-                    raise oci.failure(complaint, spec.process.args, spec.rootfs)
-                # Only now: what a crash leaves without it was not made to the end.
-                monitor.save(directory)
-            except BaseException:
-                child.kill()
-                await asyncio.shield(child.wait())
-                raise
-        return child, monitor, pid
+    def _process_ended(self, id: str, code: int, finished_at: int) -> None:
+        """The monitor tells that a container's first process has ended."""
+        if (held := self._held.get(id)) is not None:
+            held.process_ended(code, finished_at)
+        elif id in self._making:
+            self._making[id] = code, finished_at
 
     async def start(self, id: str) -> None:
         """Execute the program of a created container.
@@ -210,7 +218,7 @@ class Runtime:
             RuntimeFailure: it could not be executed.
         """
         held = self._get(id)
-        await self._space.oci.call("start", id, command=held.monitor.command)
+        await self._space.oci.call("start", id, command=held.record.command)
 
     async def kill(self, id: str, signal: int) -> None:
         """Send ``signal`` to the container's first process; nothing where it has ended.
@@ -221,16 +229,20 @@ class Runtime:
         held = self._get(id)
         held.signal(signal)
         if signal == signals.SIGKILL and held.paused:
-            cgroups.thaw(self._space.layout, held.monitor.cgroup)
+            cgroups.thaw(self._space.layout, held.record.cgroup)
 
-    async def delete(self, id: str) -> None:
-        """Remove every trace of a container, running or half made; nothing where there is none."""
+    async def delete(self, id: str, *, keep_exit: bool = False) -> None:
+        """Remove every trace of a container, running or half made; nothing where there is none.
+
+        ``keep_exit`` leaves the exit code for a later daemon.
+        """
         held = self._held.get(id)
         if held is not None and not held.ended.done():
             held.signal(signals.SIGKILL)
-            cgroups.kill(self._space.layout, held.monitor.cgroup)
+            cgroups.kill(self._space.layout, held.record.cgroup)
+            await self._monitors.get()  # (which tells of the end)
             await asyncio.shield(held.ended)
-        await self._space.remove(id)
+        await self._space.remove(id, self._monitors.forget, keep_exit=keep_exit)
         self._held.pop(id, None)
 
     async def pause(self, id: str) -> None:
@@ -262,14 +274,14 @@ class Runtime:
         held = self._get(id)
         if limits.pids is not None and limits.pids < 0:
             # Of the runtimes one takes -1 for a number.
-            cgroups.unlimit_processes(self._space.layout, held.monitor.cgroup)
+            cgroups.unlimit_processes(self._space.layout, held.record.cgroup)
             limits = replace(limits, pids=None)
         changes = bundle.resources(limits, self._host)
         if changes:
             await self._space.oci.call("update", "--resources=-", id, input=changes)
 
     async def attach(self, id: str, *, stdin: bool = True) -> ContainerStream:
-        """Connect to the container's streams; ``stdin=False`` promises to send nothing.
+        """Become a client of the container's streams; ``stdin=False`` promises to send nothing.
 
         Between ``create`` and ``start`` nothing of the output is missed.
 
@@ -277,10 +289,17 @@ class Runtime:
             RuntimeFailure: it does not run.
         """
         held = self._get(id)
-        try:
-            return held.attach(stdin=stdin)
-        except OSError as error:
-            raise RuntimeFailure(f"container {id} does not run") from error
+        if not held.runs:
+            raise RuntimeFailure(f"container {id} does not run")
+        return held.attach(stdin=stdin)
+
+    def resize(self, id: str, width: int, height: int) -> None:
+        """Tell the container's terminal, if it has one, its size in characters.
+
+        Raises:
+            RuntimeFailure: it does not run.
+        """
+        self._get(id).hub.resize(width, height)
 
     async def reopen_log(self, id: str) -> None:
         """Go on in a new file under the log's name; whoever rotates has moved the old one away.
@@ -288,8 +307,11 @@ class Runtime:
         Raises:
             RuntimeFailure: the container does not run.
         """
-        if not control(self._get(id).bundle, conmon.REOPEN_LOG):
+        held = self._get(id)
+        if not held.runs:
             raise RuntimeFailure(f"container {id} does not run")
+        if held.hub.sink is not None:
+            await held.hub.sink.reopen()
 
     async def exec(self, id: str, process: ProcessSpec, *, stdin: bool) -> ExecProcess:
         """Execute one more process in the container.
@@ -298,14 +320,19 @@ class Runtime:
             RuntimeFailure: it could not be executed.
         """
         held = self._get(id)
-        return await exec.execute(
-            self._space.oci,
-            id,
-            bundle.process(process, self._host),
-            stdin=stdin,
-            directory=held.bundle,
-            rootfs=Path(held.monitor.rootfs),
-        )
+        try:
+            return await exec.execute(
+                self._space.oci,
+                id,
+                bundle.process(process, self._host),
+                stdin=stdin,
+                directory=held.bundle,
+                rootfs=Path(held.record.rootfs),
+            )
+        except RuntimeFailure:
+            if held.lives:
+                raise
+            raise RuntimeFailure(f"container {id} is not running") from None
 
     async def usage(self, id: str) -> Usage:
         """What the container's processes have used.
@@ -313,7 +340,7 @@ class Runtime:
         Raises:
             RuntimeFailure: there is no such container.
         """
-        return usage.read(self._space.layout, self._get(id).monitor.cgroup)
+        return usage.read(self._space.layout, self._get(id).record.cgroup)
 
     async def processes(self, id: str) -> list[int]:
         """The pids, in the host's namespace, of all processes of the container.
@@ -321,109 +348,115 @@ class Runtime:
         Raises:
             RuntimeFailure: there is no such container.
         """
-        return cgroups.processes(self._space.layout, self._get(id).monitor.cgroup)
+        return cgroups.processes(self._space.layout, self._get(id).record.cgroup)
 
     def pid(self, id: str) -> int | None:
         """The pid of the container's first process while it lives."""
         held = self._held.get(id)
-        return held.pid if held is not None and not held.ended.done() else None
+        return held.pid if held is not None and held.runs else None
 
-    async def recover(self, ids: Iterable[str]) -> Mapping[str, int | ExitStatus | None]:
+    def exit_status(self, id: str) -> ExitStatus | None:
+        """How the container has ended, as ``on_exit`` was told; None while it runs."""
+        held = self._held.get(id)
+        return held.ended.result() if held is not None and held.ended.done() else None
+
+    async def recover(
+        self, ids: Iterable[str], *, log: Callable[[str], LogSink | None]
+    ) -> Mapping[str, int | ExitStatus | None]:
         """Take up, after a restart of the daemon, what an earlier one left.
 
-        For each id: the pid where the container runs (its end will be told by ``on_exit``), its
-        exit status where it ended meanwhile (``on_exit`` is not called), or None where it is gone
-        or was never started. Containers not among ``ids`` are removed.
+        ``log`` gives the sink for the output of a container. For each id: the pid where the
+        container runs (its end will be told by ``on_exit``), its exit status where it ended
+        meanwhile (``on_exit`` is not called), or None where it is gone or was never started.
+        Containers not among ``ids`` are removed.
         """
-        found = {id: await self._recover(id) for id in ids}
+        found = {id: await self._recover(id, log) for id in ids}
         for id in self._space.ids():
             if id not in found:
-                log.info("removing container %s, which nobody knows", id)
-                await self._space.remove(id)
+                _log.info("removing container %s, which nobody knows", id)
+                await self._space.remove(id, self._monitors.forget)
         return found
 
-    async def _recover(self, id: str) -> int | ExitStatus | None:
+    async def _recover(
+        self, id: str, log: Callable[[str], LogSink | None]
+    ) -> int | ExitStatus | None:
         space = self._space
-        monitor = conmon.Monitor.load(space.bundle(id))
-        if monitor is None or space.oci.waits_for_start(id):
-            left = read_exit_file(space.exit_file(id))
-            await space.remove(id, keep_exit=left is not None)
+        record = Record.load(space.bundle(id))
+        if record is None or space.oci.waits_for_start(id):
+            left = exits.read(space.exit_file(id))
+            await space.remove(id, self._monitors.forget, keep_exit=left is not None)
             return left and ExitStatus(id, left[0], False, left[1])
-        held = self._hold(id, monitor)
-        pid = None if held.has_exit_code else space.pid(id)
-        if pid is not None and space.monitor_pids(id):
-            with contextlib.suppress(ProcessLookupError):
-                held.watch(pid, None)
-                held.paused = cgroups.frozen(space.layout, monitor.cgroup)
-                return pid
-        # It has ended: its monitor is about to leave the exit code, or has, or was killed.
-        await end(space.monitor_pids(id), None)
-        cgroups.kill(space.layout, monitor.cgroup)
+        monitor = self._monitors.existing
+        holding = await monitor.take(id) if monitor is not None else None
+        if holding is None:
+            return self._lost(id, record)
+        if holding.ended is None:
+            self._hold(id, record, holding, log(id), self._on_exit)
+            return holding.pid
+        # What it wrote last is still in its pipes.
+        held = self._hold(id, record, holding, log(id), lambda status: None)
+        held.process_ended(*holding.ended)
+        status = await held.ended
         del self._held[id]
-        return held.exit_status()
+        return status
 
-    async def destroy_all(self, grace: float) -> None:
+    def _lost(self, id: str, record: Record) -> ExitStatus:
+        """The daemon and the monitor were both killed: nobody holds the container's streams.
+
+        It is ended, as Docker ends a container whose shim was killed.
+        """
+        space = self._space
+        cgroups.kill(space.layout, record.cgroup)
+        ended = exits.read(space.exit_file(id))
+        if ended is None:
+            ended = _KILLED, time.time_ns()
+            exits.write(str(space.exits), id, *ended)
+        oom_killed = usage.oom_kills(space.layout, record.cgroup) > 0
+        return ExitStatus(id, ended[0], oom_killed, ended[1])
+
+    async def destroy_all(self, grace: float, *, log: Callable[[str], LogSink | None]) -> None:
         """End and remove all containers, their mounts and groups; no daemon must be using them.
 
-        They get SIGTERM, and SIGKILL after ``grace`` seconds.
+        They get SIGTERM, and SIGKILL after ``grace`` seconds. ``log`` is as for ``recover``.
         """
         if not self._opened:
-            await self.open()
-        await self._space.terminate(self._space.ids(), grace)
-        for id in tuple(self._held):
-            await self.delete(id)
+            await self.open(monitor=False)
+        await self.recover([id for id in self._space.ids() if id not in self._held], log=log)
+        await self._terminate(grace)
         limit = asyncio.Semaphore(_PARALLEL)
 
         async def remove(id: str) -> None:
             async with limit:
-                await self._space.remove(id, keep_exit=True)
+                await self.delete(id, keep_exit=True)
 
         await asyncio.gather(*map(remove, self._space.ids()))
+        await self._monitors.wait_ended()
         for root in (self._run_dir, self._state_dir):
             for point in mounts_below(root):
                 unmount(point)
         self.remove_cgroup_root()
 
+    async def _terminate(self, grace: float) -> None:
+        running = [held for held in self._held.values() if held.runs]
+        for held in running:
+            held.signal(signals.SIGTERM)
+            cgroups.thaw(self._space.layout, held.record.cgroup)
+        if running:
+            await asyncio.wait([held.ended for held in running], timeout=grace)
+
     def remove_cgroup_root(self) -> None:
         """Remove the instance's groups, and the hugetlb tree where no other instance uses it."""
         if not cgroups.remove(self._space.layout, self._cgroup_root):
-            log.warning("processes are left in the cgroup %s", self._cgroup_root)
+            _log.warning("processes are left in the cgroup %s", self._cgroup_root)
         cgroups.release_hugetlb()
 
 
-def _pipe(stack: contextlib.ExitStack) -> tuple[_End, _End]:
-    ends = tuple(map(_End, os.pipe()))
-    for one in ends:
-        stack.callback(one.close)
-    return ends[0], ends[1]
-
-
-class _End:
-    """One end of a pipe, closed once."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-async def _read_line(descriptor: int) -> bytes:
-    """All up to a newline or the end."""
-    os.set_blocking(descriptor, False)
-    data = b""
-    while b"\n" not in data:
-        try:
-            more = os.read(descriptor, 65536)
-        except BlockingIOError:
-            await readable(descriptor)
-            continue
-        if not more:
-            break
-        data += more
-    return data
+def _record(spec: ContainerSpec, pid: int, cgroup: str) -> Record:
+    return Record(
+        pid=pid,
+        cgroup=cgroup,
+        stdin_once=spec.stdin_once,
+        shares_pids=spec.pid_namespace is not None,
+        command=list(spec.process.args),
+        rootfs=str(spec.rootfs),
+    )

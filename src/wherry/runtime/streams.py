@@ -1,7 +1,8 @@
-"""The live ends of a contained process: reached through its monitor, or held directly by exec.
+"""The live ends of a contained process: reading what it writes, writing what it reads.
 
-Both kinds offer what ``engine.cri.types.ProcessStream`` asks for. Nothing is buffered here while
-the process lives: a client that does not read stops the process at its pipe, as it should be.
+``Outputs`` hands every piece that it reads to all its taps: the log, and each client that is
+attached. What the slowest of them has not yet taken is bounded; beyond that nothing is read, so
+that the process stands still at its pipe, as it should.
 """
 
 from __future__ import annotations
@@ -12,208 +13,251 @@ import errno
 import fcntl
 import os
 import signal
-import socket
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from wherry.host.process import Child, exit_status
-from wherry.host.readiness import writable
-from wherry.runtime import conmon
 
-_CHUNK = 1 << 18
-_STREAMS = {2: 1, 3: 2}  # conmon's numbers of stdout and stderr, and ours
-
-
-def control(bundle: Path, command: bytes) -> bool:
-    """Give the monitor of ``bundle`` a command; False where it has ended.
-
-    Raises:
-        OSError: for any other reason.
-    """
-    try:
-        descriptor = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENXIO):
-            return False
-        raise
-    try:
-        os.write(descriptor, command)
-    except BrokenPipeError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+# So many bytes a tap may be behind, as with dockerd; a piece counts as more than its bytes, so that
+# many tiny ones do not take more memory than that either.
+BEHIND = 1 << 20
+_PIECE = 256
+# A pipe takes 64 KiB at first (pipe(7)). One that is found full is made larger, and read in larger
+# pieces: fewer wake-ups for those with much to say, nothing for those that have little.
+_SMALL, _LARGE = 1 << 16, 1 << 18
+_PIPE = 1 << 20
 
 
-class ContainerStream:
-    """A connection to a container's monitor (conmon's attach socket).
+def _widen(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # no pipe, or beyond what the user may have
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
 
-    ``exit_code`` gives the code when the container ends; ``half_close`` is whether an end of input
-    is passed on (conmon then closes the container's standard input).
-    """
 
-    def __init__(
-        self,
-        connection: socket.socket,
-        bundle: Path,
-        exit_code: asyncio.Future[int],
-        *,
-        half_close: bool,
-    ) -> None:
-        connection.setblocking(False)
-        self._socket = connection
-        self._bundle = bundle
-        self._exit_code = exit_code
-        self._half_close = half_close
-        self._buffer = bytearray(_CHUNK + conmon.OUTPUT_PACKET)
-        self._view = memoryview(self._buffer)
-        self._tag = bytearray(1)
-        self._ready: deque[tuple[int, bytes]] = deque()
+def set_size(terminal: int, width: int, height: int) -> None:
+    """Tell a terminal its size in characters."""
+    with contextlib.suppress(OSError):  # its last user may have gone
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+class Tap:
+    """What one reader has still to take: pieces of output in the order in which they were read."""
+
+    __slots__ = ("_ended", "_on_room", "_pieces", "_waiter", "behind")
+
+    def __init__(self, on_room: Callable[[], None]) -> None:
+        self.behind = 0
+        self._pieces: deque[tuple[int, bytes]] = deque()
         self._ended = False
-        self._absorbing = False
-        self._wake: asyncio.Future[None] | None = None
-        # Says whether the connection must stay although its user has gone.
-        self.on_close: Callable[[ContainerStream], bool] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_room = on_room
+
+    def push(self, stream: int, data: bytes) -> None:
+        """One more piece."""
+        self._pieces.append((stream, data))
+        self.behind += len(data) + _PIECE
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def read(self) -> tuple[int, bytes]:
         """The next output as (1 for stdout or 2 for stderr, data); ``(0, b"")`` at the end."""
-        while True:
-            if self._ready:
-                return self._ready.popleft()
-            if self._ended or self._socket.fileno() < 0:
-                return 0, b""
-            if self._absorbing or not self._pull():
-                await self._wait()
-
-    async def _wait(self) -> None:
-        """Until the socket has something, or ``absorb`` has put something aside."""
-        loop = asyncio.get_running_loop()
-        self._wake = loop.create_future()
-        if not self._absorbing:
-            loop.add_reader(self._socket.fileno(), self._on_readable)
-        try:
-            await self._wake
-        finally:
-            self._wake = None
-            if not self._absorbing and self._socket.fileno() >= 0:
-                loop.remove_reader(self._socket.fileno())
-
-    def _on_readable(self) -> None:
-        if self._absorbing:
-            while not self._ended and self._pull():
-                pass
+        while not self._pieces:
             if self._ended:
-                asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            if not self._ready and not self._ended:
-                return
-        self._wake_reader()
-
-    def _wake_reader(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    def _pull(self) -> bool:
-        """Take what is there, up to a chunk; whether there was anything, the end included.
-
-        Packets of one stream are received one behind the other into one buffer, the byte that
-        names the stream aside, so that many small packets make one large piece of data.
-        """
-        filled, stream = 0, 0
-        while filled < _CHUNK:
+                return 0, b""
+            self._waiter = asyncio.get_running_loop().create_future()
             try:
-                size = self._socket.recvmsg_into([self._tag, self._view[filled:]])[0]
-            except BlockingIOError:
-                break
-            except ConnectionResetError:
-                continue  # it went with input of ours unread; its last words are still to come
-            if size == 0:
-                self._ended = True
-                break
-            tag = _STREAMS.get(self._tag[0], 1)
-            if stream not in (0, tag):
-                self._ready.append((stream, bytes(self._view[:filled])))
-                self._ready.append((tag, bytes(self._view[filled : filled + size - 1])))
-                return True
-            stream, filled = tag, filled + size - 1
-        if filled:
-            self._ready.append((stream, bytes(self._view[:filled])))
-        return filled > 0 or self._ended
+                await self._waiter
+            finally:
+                self._waiter = None
+        piece = self._pieces.popleft()
+        self.behind -= len(piece[1]) + _PIECE
+        self._on_room()
+        return piece
 
-    def absorb(self) -> None:
-        """Take all that comes from now on into memory, whether or not anybody reads.
 
-        The container has ended: what its monitor still has is little, and the monitor cannot tell
-        of the end before it has handed it over. A client that stopped reading must not keep it.
+class _Output:
+    """One descriptor that is read; ``size`` is how much at a time."""
+
+    __slots__ = ("descriptor", "open", "size", "stream")
+
+    def __init__(self, descriptor: int, stream: int) -> None:
+        self.descriptor = descriptor
+        self.stream = stream
+        self.size = _SMALL
+        self.open = True  # its end has not been seen
+
+    def read(self) -> bytes | None:
+        """What is there, empty at the end; None where there is nothing yet."""
+        try:
+            data = os.read(self.descriptor, self.size)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal without a user, for now at least
+                raise
+            return b""
+        if len(data) == _SMALL == self.size:
+            self.size = _LARGE
+            _widen(self.descriptor)
+        return data
+
+
+class Outputs:
+    """Reads descriptors, given with 1 (stdout) or 2 (stderr) for each, and closes them.
+
+    What nobody wants is read and dropped.
+    """
+
+    def __init__(self, descriptors: Mapping[int, int]) -> None:
+        self._outputs = [_Output(*item) for item in descriptors.items()]
+        self._taps: list[Tap] = []
+        self._paused = True
+
+    def start(self) -> None:
+        """Begin to read; for whoever has no tap by now that is too late."""
+        self._flow()
+
+    def tap(self) -> Tap:
+        """A new tap, which gets all that is read from now on."""
+        tap = Tap(self._room)
+        self._taps.append(tap)
+        return tap
+
+    def untap(self, tap: Tap) -> None:
+        """Its reader has gone."""
+        if tap in self._taps:
+            self._taps.remove(tap)
+        tap.end()
+        self._room()
+
+    def _flow(self) -> None:
+        self._paused = False
+        loop = asyncio.get_running_loop()
+        for output in self._outputs:
+            if output.open:
+                loop.add_reader(output.descriptor, self._readable, output)
+
+    def _pause(self) -> None:
+        self._paused = True
+        loop = asyncio.get_running_loop()
+        for output in self._outputs:
+            loop.remove_reader(output.descriptor)
+
+    def _room(self) -> None:
+        if self._paused and all(tap.behind <= BEHIND // 2 for tap in self._taps):
+            self._flow()
+
+    def _readable(self, output: _Output) -> None:
+        data = output.read()
+        if data:
+            self._hand_out(output.stream, data)
+            if any(tap.behind > BEHIND for tap in self._taps):
+                self._pause()
+        elif data is not None:
+            output.open = False
+            asyncio.get_running_loop().remove_reader(output.descriptor)
+
+    def _hand_out(self, stream: int, data: bytes) -> None:
+        for tap in self._taps:
+            tap.push(stream, data)
+
+    def drain(self) -> None:
+        """The process has ended: hand out what it left, whether or not anybody takes it, and close.
+
+        That is no more than a pipe holds. Whoever it left behind in the background may go on
+        writing, but nobody is there to read it.
         """
-        if self._absorbing or self._ended or self._socket.fileno() < 0:
-            return
-        self._absorbing = True
-        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._on_readable)
-        self._wake_reader()
+        for output in self._outputs:
+            left = 2 * _PIPE
+            while left > 0 and (data := output.read()):
+                self._hand_out(output.stream, data)
+                left -= len(data)
+        self.close()
+
+    def close(self) -> None:
+        """Read nothing more; the taps end with what they have."""
+        if self._outputs:
+            self._pause()
+        for output in self._outputs:
+            os.close(output.descriptor)
+        self._outputs.clear()
+        for tap in self._taps:
+            tap.end()
+
+
+class Input:
+    """The writing end of a process' standard input, or -1; several clients may share it.
+
+    It is closed by ``close``, unless it is a ``terminal``, whose descriptor is an output too: there
+    an end of input is a key.
+    """
+
+    def __init__(self, descriptor: int, *, terminal: bool) -> None:
+        self._descriptor = descriptor
+        self._terminal = terminal
+        self._turn = asyncio.Lock()
+        self._waiter: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Send ``data`` to the standard input.
+        """Send ``data``; returns when the kernel has taken all of it.
 
         Raises:
-            BrokenPipeError: the container has ended.
+            BrokenPipeError: nobody reads it any more, or there is no standard input.
         """
-        view = memoryview(data)
-        while view:
-            try:
-                sent = self._socket.send(view[: conmon.STDIN_PACKET])
-            except BlockingIOError:
-                await writable(self._socket.fileno())
-                continue
-            except OSError as error:
-                raise BrokenPipeError(errno.EPIPE, "the container has ended") from error
-            view = view[sent:]
+        async with self._turn:
+            view = memoryview(data)
+            while view:
+                if self._descriptor < 0:
+                    raise BrokenPipeError(errno.EPIPE, "the standard input is closed")
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                except BlockingIOError:
+                    await self._writable()
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
+                    raise BrokenPipeError(errno.EPIPE, "the terminal is closed") from error
 
-    async def close_stdin(self) -> None:
-        """End the standard input, where the container was made to end with its first client."""
-        if self._half_close:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
-
-    async def resize(self, width: int, height: int) -> None:
-        """Tell the terminal its size in characters."""
-        control(self._bundle, conmon.resize_command(width, height))
-
-    async def wait(self) -> int:
-        """The container's exit code, when it has ended."""
-        return await asyncio.shield(self._exit_code)
-
-    async def close(self) -> None:
-        """Detach; the container goes on."""
-        if self._socket.fileno() < 0:
-            return
-        if self.on_close is None or not self.on_close(self):
-            self.disconnect()
-
-    def disconnect(self) -> None:
-        """Close the connection at once; a reader that waits sees the end."""
-        if self._socket.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-        self._wake_reader()
-
-    def discard_until_end(self) -> None:
-        """Keep the connection but throw away what comes, until the container's end."""
-        self._ready.clear()
-        descriptor = self._socket.fileno()
+    async def _writable(self) -> None:
+        if not self._terminal:
+            _widen(self._descriptor)
         loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        loop.add_writer(self._descriptor, self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if self._descriptor >= 0:
+                loop.remove_writer(self._descriptor)
 
-        def drop() -> None:
-            while self._pull():
-                self._ready.clear()
-                if self._ended:
-                    loop.remove_reader(descriptor)
-                    self._socket.close()
-                    return
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-        loop.add_reader(descriptor, drop)
+    def end(self) -> None:
+        """The client's input has ended: end the process', unless it is a terminal."""
+        if not self._terminal:
+            self.close()
+
+    def close(self) -> None:
+        """Write nothing more."""
+        if self._descriptor < 0:
+            return
+        asyncio.get_running_loop().remove_writer(self._descriptor)
+        if not self._terminal:
+            os.close(self._descriptor)
+        self._descriptor = -1
+        self._wake()
 
 
 class ExecProcess:
@@ -224,74 +268,28 @@ class ExecProcess:
     """
 
     def __init__(
-        self, child: Child, pid: int, *, outputs: dict[int, int], stdin: int, terminal: bool
+        self, child: Child, pid: int, *, outputs: Mapping[int, int], stdin: int, terminal: bool
     ) -> None:
         self.pid = pid
         self._child = child
-        self._outputs = outputs
-        self._stdin = stdin
-        self._terminal = terminal
-        self._turn = 0
-        self._closed = False
-        self._wake: asyncio.Future[None] | None = None
-        child.when_ended(self._wake_reader)
+        self._terminal = next(iter(outputs)) if terminal else -1
+        self._outputs = Outputs(outputs)
+        self._tap = self._outputs.tap()
+        self._input = Input(stdin, terminal=terminal)
+        self._outputs.start()
+        child.when_ended(self._finish)
+
+    def _finish(self) -> None:
+        """The process has ended; what it left in the background may hold its outputs for ever."""
+        self._input.close()
+        self._terminal = -1
+        self._outputs.drain()
 
     async def read(self) -> tuple[int, bytes]:
-        """The next output as (1 for stdout or 2 for stderr, data); ``(0, b"")`` at the end.
-
-        The end is when the outputs are closed, or when the process has ended and nothing more is
-        there: what it left in the background may hold the outputs open for ever.
+        """The next output as (1 for stdout or 2 for stderr, data); ``(0, b"")`` when the process
+        has ended and nothing more is there.
         """
-        while self._outputs:
-            ended = not self._child.running
-            if (found := self._read_some()) is not None:
-                return found
-            if ended or not self._outputs:
-                break
-            await self._wait()
-        return 0, b""
-
-    async def _wait(self) -> None:
-        """Until an output has something, or the process has ended."""
-        loop = asyncio.get_running_loop()
-        self._wake = loop.create_future()
-        for descriptor in self._outputs:
-            loop.add_reader(descriptor, self._wake_reader)
-        try:
-            await self._wake
-        finally:
-            self._wake = None
-            for descriptor in self._outputs:
-                loop.remove_reader(descriptor)
-
-    def _wake_reader(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    def _read_some(self) -> tuple[int, bytes] | None:
-        """Data of one output, each getting its turn; outputs that have ended are dropped."""
-        descriptors = list(self._outputs)
-        for offset in range(len(descriptors)):
-            descriptor = descriptors[(self._turn + offset) % len(descriptors)]
-            try:
-                data = os.read(descriptor, _CHUNK)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                if error.errno != errno.EIO:  # a terminal whose last user has gone
-                    raise
-                data = b""
-            if data:
-                self._turn += offset + 1
-                return self._outputs[descriptor], data
-            self._drop(descriptor)
-        return None
-
-    def _drop(self, descriptor: int) -> None:
-        del self._outputs[descriptor]
-        if descriptor == self._stdin:
-            self._stdin = -1
-        os.close(descriptor)
+        return await self._tap.read()
 
     async def write(self, data: bytes) -> None:
         """Send ``data`` to the standard input.
@@ -299,32 +297,16 @@ class ExecProcess:
         Raises:
             BrokenPipeError: the process has closed it, or was started without one.
         """
-        view = memoryview(data)
-        while view:
-            if self._stdin < 0:
-                raise BrokenPipeError(errno.EPIPE, "the standard input is closed")
-            try:
-                view = view[os.write(self._stdin, view) :]
-            except BlockingIOError:
-                await writable(self._stdin)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                raise BrokenPipeError(errno.EPIPE, "the terminal is closed") from error
+        await self._input.write(data)
 
     async def close_stdin(self) -> None:
         """End the standard input; a terminal stays open, its end of input is a key."""
-        if self._stdin >= 0 and not self._terminal:
-            os.close(self._stdin)
-            self._stdin = -1
+        self._input.end()
 
     async def resize(self, width: int, height: int) -> None:
         """Tell the terminal its size in characters."""
-        if self._terminal and self._outputs:
-            descriptor = next(iter(self._outputs))
-            size = struct.pack("HHHH", height, width, 0, 0)
-            with contextlib.suppress(OSError):
-                fcntl.ioctl(descriptor, termios.TIOCSWINSZ, size)
+        if self._terminal >= 0:
+            set_size(self._terminal, width, height)
             # A runtime that relays to a terminal of its own is not told by the kernel.
             self._child.kill(signal.SIGWINCH)
 
@@ -334,15 +316,6 @@ class ExecProcess:
 
     async def close(self) -> None:
         """Let go of the streams; the process goes on."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._stdin >= 0 and self._stdin not in self._outputs:
-            os.close(self._stdin)
-        self._stdin = -1
-        loop = asyncio.get_running_loop()
-        for descriptor in self._outputs:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-        self._outputs.clear()
-        self._wake_reader()
+        self._input.close()
+        self._terminal = -1
+        self._outputs.close()

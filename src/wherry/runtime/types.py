@@ -42,6 +42,7 @@ class ProcessSpec:
     cwd: str = "/"
     user: User = field(default_factory=User)
     terminal: bool = False
+    console_size: tuple[int, int] | None = None  # width and height of the terminal at its start
     capabilities: Sequence[str] = ()  # "CAP_CHOWN", …
     no_new_privileges: bool = False
     rlimits: Mapping[str, tuple[int, int]] = field(

@@ -13,15 +13,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.host.readiness import readable
 from wherry.runtime import cgroups
 from wherry.runtime.cgroups import Layout
-from wherry.runtime.conmon import Monitor
 from wherry.runtime.oci import OCIRuntime
+from wherry.runtime.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,10 @@ class Workspace:
 
     @property
     def monitors(self) -> str:
-        """The group of all monitors: apart from the daemon's, whose limits are not theirs."""
-        return f"{self.cgroup_root}/conmon"
+        """The group of the monitor, and of containers in the making: apart from the daemon's, whose
+        limits are not theirs.
+        """
+        return f"{self.cgroup_root}/monitors"
 
     def cgroup(self, id: str, parent: str) -> str:
         """The group of a container whose parent group, below the root, is ``parent``."""
@@ -56,37 +58,27 @@ class Workspace:
         with os.scandir(self.run_dir) as entries:
             return sorted(entry.name for entry in entries if len(entry.name) == 64)
 
-    def pid(self, id: str) -> int | None:
-        """The pid of a container's first process, if that is still it."""
-        try:
-            pid = int((self.bundle(id) / "pid").read_text())
-            groups = Path(f"/proc/{pid}/cgroup").read_text()
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            return None
-        return pid if id in groups else None
-
-    def monitor_pids(self, id: str) -> list[int]:
-        """The monitors of a created container that live: one, or none."""
-        monitor = Monitor.load(self.bundle(id))
-        return [monitor.pid] if monitor and _is_monitor(monitor.pid, id) else []
-
-    async def remove(self, id: str, *, keep_exit: bool = False) -> None:
+    async def remove(
+        self, id: str, forget: Callable[[str], Awaitable[None]], *, keep_exit: bool = False
+    ) -> None:
         """Remove every trace of a container, running or half made; nothing where there is none.
 
-        ``keep_exit`` keeps the exit code, for the daemon that will ask for it.
+        ``forget`` has the monitor, if there is one, let go of it and end its creation, if that is
+        under way. ``keep_exit`` keeps the exit
+        code, for the daemon that will ask for it.
         """
         bundle = self.bundle(id)
         if bundle.exists():
             cgroup = self._recorded_cgroup(bundle)
-            if Monitor.load(bundle) is None:
+            if Record.load(bundle) is None:
                 # The group is not yet theirs, and they would fill it again once it was empty. What
                 # one of them has started before it was killed is found by the next look.
+                await forget(id)
                 while makers := _makers(bundle):
                     await end(makers, signal.SIGKILL)
             if cgroup:
                 await self._kill_group(cgroup)
-            # Their container is gone, so the monitors end by themselves, exit code written.
-            await end(self.monitor_pids(id), None)
+            await forget(id)
             if cgroup:
                 await self._remove_group(cgroup)
         # All that is left of an ended container whose group is gone is the runtime's own note of
@@ -118,16 +110,6 @@ class Workspace:
             await end(pids, None)
         cgroups.prune(self.layout, cgroup, self.cgroup_root)
 
-    async def terminate(self, ids: Sequence[str], grace: float) -> None:
-        """Send SIGTERM to the first processes of ``ids`` and wait up to ``grace`` seconds."""
-        pids = []
-        for id in ids:
-            if (pid := self.pid(id)) is not None:
-                pids.append(pid)
-                if cgroup := self._recorded_cgroup(self.bundle(id)):
-                    cgroups.thaw(self.layout, cgroup)
-        await end(pids, signal.SIGTERM, timeout=grace)
-
 
 async def end(pids: Iterable[int], number: int | None, *, timeout: float | None = None) -> None:
     """Send a signal (or none) to processes and wait until they have ended, seconds at most."""
@@ -154,8 +136,8 @@ async def end(pids: Iterable[int], number: int | None, *, timeout: float | None 
 def _makers(bundle: Path) -> set[int]:
     """The processes that are at making the container of ``bundle``.
 
-    These are the monitor and the OCI runtime's ``create``, which name the bundle, and what they
-    have started: either may have been killed and have left the other.
+    These are the OCI runtime's ``create``, which names the bundle, and what it has started and may
+    have left behind when it was killed.
     """
     children: dict[int, list[int]] = {}
     found: list[int] = []
@@ -180,16 +162,4 @@ def _makers(bundle: Path) -> set[int]:
 
 def _names_bundle(process: Path, bundle: Path) -> bool:
     arguments = (process / "cmdline").read_bytes().split(b"\0")
-    if arguments == [b""]:
-        # Just being executed, or a thread of the kernel; the working directory is known already.
-        return (process / "cwd").samefile(bundle)
     return b"--bundle" in arguments and os.fsencode(bundle) in arguments
-
-
-def _is_monitor(pid: int, id: str) -> bool:
-    """Whether ``pid`` is the monitor of container ``id`` and has not ended."""
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return b"--cid" in arguments and id.encode() in arguments

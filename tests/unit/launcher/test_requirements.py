@@ -20,7 +20,7 @@ def test_each_missing_program_is_named_with_its_package(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     said = "\n".join(requirements.missing())
-    for package in ("conmon", "catatonit", "crun or runc"):
+    for package in ("catatonit", "crun or runc"):
         assert package in said
 
 

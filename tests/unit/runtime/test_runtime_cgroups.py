@@ -64,11 +64,11 @@ def v2(tmp_path: Path) -> Layout:
 
 
 def test_a_group_is_made_in_every_tree_and_a_cpuset_is_filled(v1: Layout) -> None:
-    cgroups.make(v1, "/w/conmon")
-    cgroups.make(v1, "/w/conmon")
+    cgroups.make(v1, "/w/monitors")
+    cgroups.make(v1, "/w/monitors")
     for tree in v1.trees:
-        assert (tree / "w/conmon").is_dir()
-    assert (v1.v1["cpuset"] / "w/conmon/cpuset.cpus").read_text() == "0-1\n"
+        assert (tree / "w/monitors").is_dir()
+    assert (v1.v1["cpuset"] / "w/monitors/cpuset.cpus").read_text() == "0-1\n"
 
 
 def test_empty_groups_go_up_to_the_root_and_no_further(v2: Layout) -> None:

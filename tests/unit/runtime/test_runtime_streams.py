@@ -1,172 +1,210 @@
-"""A client's end of a monitor's socket, and the ends of an exec, without any container."""
+"""Outputs with their taps, inputs, and the ends of an exec, on plain pipes and terminals."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from wherry.host.process import Child
-from wherry.runtime import conmon
-from wherry.runtime.streams import ContainerStream, ExecProcess
-
-OUT, ERR = b"\x02", b"\x03"
+from wherry.runtime.streams import BEHIND, ExecProcess, Input, Outputs, Tap
 
 
-class Wire:
-    """A stream and the monitor's end of its socket."""
+class Source:
+    """Outputs of two pipes, and the ends that a process would write to."""
 
-    def __init__(self, tmp: Path, half_close: bool = True) -> None:
-        ours, self.monitor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.stream = ContainerStream(ours, tmp, self.code, half_close=half_close)
+    def __init__(self) -> None:
+        self.ends = {}
+        descriptors = {}
+        for stream in (1, 2):
+            ours, self.ends[stream] = os.pipe()
+            os.set_blocking(ours, False)
+            os.set_blocking(self.ends[stream], False)
+            descriptors[ours] = stream
+        self.outputs = Outputs(descriptors)
 
-    def __enter__(self) -> Wire:
-        return self
+    def write(self, stream: int, data: bytes) -> int:
+        return os.write(self.ends[stream], data)
 
-    def __exit__(self, *_: object) -> None:
-        self.monitor.close()
-        self.stream.disconnect()
-
-
-async def test_packets_of_one_stream_become_one_piece(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        for packet in (OUT + b"a", OUT + b"b", ERR + b"c", OUT + b"d"):
-            wire.monitor.send(packet)
-        assert await wire.stream.read() == (1, b"ab")
-        assert await wire.stream.read() == (2, b"c")
-        assert await wire.stream.read() == (1, b"d")
-        wire.monitor.close()
-        assert await wire.stream.read() == (0, b"")
-        assert await wire.stream.read() == (0, b"")
-
-
-async def test_a_reader_waits_and_a_cancelled_one_loses_nothing(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await wire.stream.read()
-        waiting = asyncio.create_task(wire.stream.read())
-        await asyncio.sleep(0)
-        wire.monitor.send(OUT + b"late")
-        assert await asyncio.wait_for(waiting, 5) == (1, b"late")
-
-
-async def test_last_words_come_although_input_was_left_unread(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        await wire.stream.write(b"never read")
-        wire.monitor.send(OUT + b"last words")
-        wire.monitor.close()
-        assert await wire.stream.read() == (1, b"last words")
-        assert await wire.stream.read() == (0, b"")
-
-
-async def test_input_goes_in_packets_the_monitor_can_take(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        data = os.urandom(3 * conmon.STDIN_PACKET + 1)
-        writing = asyncio.create_task(wire.stream.write(data))
-        received = b""
-        wire.monitor.setblocking(False)
-        while len(received) < len(data):
-            packet = await asyncio.get_running_loop().sock_recv(wire.monitor, 1 << 20)
-            assert len(packet) <= conmon.STDIN_PACKET
-            received += packet
-        await writing
-        assert received == data
-
-
-@pytest.mark.parametrize("half_close", [True, False])
-async def test_the_end_of_input_is_passed_on_where_it_shall(
-    tmp_path: Path, half_close: bool
-) -> None:
-    with Wire(tmp_path, half_close) as wire:
-        await wire.stream.close_stdin()
-        wire.monitor.setblocking(False)
-        if half_close:
-            assert wire.monitor.recv(10) == b""
-        else:
-            with pytest.raises(BlockingIOError):
-                wire.monitor.recv(10)
-        wire.monitor.send(OUT + b"still heard")
-        assert await wire.stream.read() == (1, b"still heard")
-
-
-async def test_writing_to_a_container_that_has_gone_says_so(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        wire.monitor.close()
-        with pytest.raises(BrokenPipeError):
-            await wire.stream.write(b"x")
-        await wire.stream.close_stdin()
-        await wire.stream.resize(1, 1)
-
-
-async def test_absorbing_frees_the_monitor_and_keeps_all_for_the_reader(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        sent = 0
-        wire.monitor.setblocking(False)
-        wire.stream.absorb()
-        for _ in range(200):
+    async def fill(self, most: int = 1 << 30) -> int:
+        """Write to stdout for as long as anybody reads it; how much."""
+        total, idle = 0, 0
+        while idle < 20 and total < most:
             try:
-                wire.monitor.send(OUT + bytes(8192))
+                total += self.write(1, bytes(65536))
+                idle = 0
             except BlockingIOError:
-                await asyncio.sleep(0)
-                continue
-            sent += 8192
-        wire.monitor.close()
-        received = 0
-        while (piece := await asyncio.wait_for(wire.stream.read(), 5)) != (0, b""):
-            received += len(piece[1])
-        assert received == sent > 1 << 20
-
-
-async def test_a_reader_that_waits_is_served_when_absorbing_begins(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-        waiting = asyncio.create_task(wire.stream.read())
-        await asyncio.sleep(0)
-        wire.stream.absorb()
-        wire.monitor.send(ERR + b"x")
-        assert await asyncio.wait_for(waiting, 5) == (2, b"x")
-        waiting = asyncio.create_task(wire.stream.read())
-        await asyncio.sleep(0)
-        wire.monitor.close()
-        assert await asyncio.wait_for(waiting, 5) == (0, b"")
-
-
-async def test_closing_ends_a_waiting_reader_and_waiting_for_the_code_goes_on(
-    tmp_path: Path,
-) -> None:
-    with Wire(tmp_path) as wire:
-        waiting = asyncio.create_task(wire.stream.read())
-        code = asyncio.create_task(wire.stream.wait())
-        await asyncio.sleep(0)
-        await wire.stream.close()
-        assert await asyncio.wait_for(waiting, 5) == (0, b"")
-        wire.code.set_result(3)
-        assert await code == 3
-        await wire.stream.close()
-
-
-async def test_a_connection_that_must_stay_is_drained(tmp_path: Path) -> None:
-    with Wire(tmp_path) as wire:
-
-        def keep(stream: ContainerStream) -> bool:
-            stream.discard_until_end()
-            return True
-
-        wire.stream.on_close = keep
-        await wire.stream.close()
-        wire.monitor.setblocking(False)
-        for _ in range(100):
-            try:
-                wire.monitor.send(OUT + bytes(8192))
-            except BlockingIOError:
+                idle += 1
                 await asyncio.sleep(0.001)
-        with pytest.raises(BlockingIOError):
-            wire.monitor.recv(1)
+        return total
+
+    def end(self, stream: int) -> None:
+        os.close(self.ends.pop(stream))
+
+    def close(self) -> None:
+        self.outputs.close()
+        for stream in tuple(self.ends):
+            self.end(stream)
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[Source]:
+    made = Source()
+    yield made
+    made.close()
+
+
+async def read(tap: Tap) -> tuple[int, bytes]:
+    return await asyncio.wait_for(tap.read(), 5)
+
+
+async def rest(tap: Tap) -> int:
+    """How many bytes come until the end."""
+    total = 0
+    while (piece := await read(tap))[0]:
+        total += len(piece[1])
+    return total
+
+
+async def test_every_tap_gets_everything_with_its_stream(source: Source) -> None:
+    taps = [source.outputs.tap(), source.outputs.tap()]
+    source.outputs.start()
+    for stream, data in ((1, b"out"), (2, b"err"), (1, b"more")):
+        source.write(stream, data)
+        for tap in taps:
+            assert await read(tap) == (stream, data)
+
+
+async def test_a_late_tap_gets_what_comes_from_then_on(source: Source) -> None:
+    first = source.outputs.tap()
+    source.outputs.start()
+    source.write(1, b"early")
+    assert await read(first) == (1, b"early")
+    late = source.outputs.tap()
+    source.write(1, b"late")
+    assert await read(late) == (1, b"late")
+
+
+async def test_a_waiting_reader_that_is_cancelled_loses_nothing(source: Source) -> None:
+    tap = source.outputs.tap()
+    source.outputs.start()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await tap.read()
+    waiting = asyncio.create_task(tap.read())
+    await asyncio.sleep(0)
+    source.write(2, b"x")
+    assert await asyncio.wait_for(waiting, 5) == (2, b"x")
+
+
+async def test_the_slowest_tap_holds_the_writer_and_its_leaving_frees_it(source: Source) -> None:
+    slow, quick = source.outputs.tap(), source.outputs.tap()
+    source.outputs.start()
+    reading = asyncio.create_task(rest(quick))
+    first = await source.fill()
+    assert BEHIND < first < 8 * BEHIND
+    assert slow.behind < 2 * BEHIND
+    source.outputs.untap(slow)
+    second = await source.fill(8 * BEHIND)
+    assert second >= 8 * BEHIND
+    source.end(1)
+    source.outputs.drain()
+    assert await asyncio.wait_for(reading, 5) == first + second
+
+
+async def test_a_tap_that_catches_up_frees_the_writer(source: Source) -> None:
+    tap = source.outputs.tap()
+    source.outputs.start()
+    written = await source.fill()
+    received = 0
+    while received < written:
+        received += len((await read(tap))[1])
+    assert await source.fill() > 0
+
+
+async def test_nobody_listening_holds_nobody(source: Source) -> None:
+    source.outputs.start()
+    for _ in range(40):
+        await asyncio.sleep(0.001)
+        source.write(1, bytes(60000))
+
+
+async def test_a_drain_hands_out_what_was_left_to_those_who_do_not_read(source: Source) -> None:
+    tap = source.outputs.tap()
+    source.outputs.start()
+    written = await source.fill()
+    source.outputs.drain()  # the writer's end is still open
+    assert await rest(tap) == written
+    assert await read(tap) == (0, b"")
+
+
+async def test_one_output_that_ends_leaves_the_other(source: Source) -> None:
+    tap = source.outputs.tap()
+    source.outputs.start()
+    source.end(1)
+    await asyncio.sleep(0.01)
+    source.write(2, b"still here")
+    assert await read(tap) == (2, b"still here")
+
+
+async def test_many_small_pieces_count_for_more_than_their_bytes() -> None:
+    tap = Tap(lambda: None)
+    for _ in range(BEHIND // 100):
+        tap.push(1, b"x")
+    assert tap.behind > BEHIND
+
+
+async def test_an_input_waits_for_its_reader_and_keeps_clients_apart() -> None:
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    target = Input(ours, terminal=False)
+    size = 3 << 20
+    writing = [asyncio.create_task(target.write(letter * size)) for letter in (b"a", b"b")]
+    received = await asyncio.to_thread(lambda: b"".join(iter_read(theirs, 2 * size)))
+    await asyncio.gather(*writing)
+    assert received == b"a" * size + b"b" * size
+    target.end()
+    assert os.read(theirs, 1) == b""
+    with pytest.raises(BrokenPipeError):
+        await target.write(b"x")
+    os.close(theirs)
+
+
+def iter_read(descriptor: int, size: int) -> Iterator[bytes]:
+    while size and (data := os.read(descriptor, 1 << 16)):
+        size -= len(data)
+        yield data
+
+
+async def test_closing_an_input_wakes_who_writes() -> None:
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    target = Input(ours, terminal=False)
+    writing = asyncio.create_task(target.write(bytes(4 << 20)))
+    await asyncio.sleep(0.01)
+    target.close()
+    with pytest.raises(BrokenPipeError):
+        await asyncio.wait_for(writing, 5)
+    os.close(theirs)
+
+
+async def test_a_terminals_input_does_not_end_and_a_master_without_users_is_no_error() -> None:
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    outputs, target = Outputs({master: 1}), Input(master, terminal=True)
+    tap = outputs.tap()
+    outputs.start()
+    target.end()
+    await target.write(b"typed\n")
+    assert await read(tap) == (1, b"typed\r\n")
+    os.write(slave, b"last words")
+    os.close(slave)
+    await asyncio.sleep(0.01)
+    outputs.drain()
+    assert await read(tap) == (1, b"last words")
+    assert await read(tap) == (0, b"")
 
 
 class Exec:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
-from wherry.engine.api import old_versions
 from wherry.engine.api.parameters import (
     filter_parameter,
     flag,
@@ -37,18 +36,15 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
     chosen = containers.list(
         filter_parameter(request), all_=flag(request, "all"), limit=integer(request, "limit")
     )
-    sizes, client = flag(request, "size"), version(request)
+    sizes = flag(request, "size")
     linked = links.names_by_child(containers.store)
     return json_response(
         [
-            old_versions.listed(
-                inspect.summary(
-                    container,
-                    containers.image_name(container),
-                    names=linked.get(container.id, ()),
-                    size=await containers.sizes(container) if sizes else None,
-                ),
-                client,
+            inspect.summary(
+                container,
+                containers.image_name(container),
+                names=linked.get(container.id, ()),
+                size=await containers.sizes(container) if sizes else None,
             )
             for container in chosen
         ]
@@ -57,15 +53,13 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
 
 @uninterrupted
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
-    body = old_versions.asked(await json_body(request), version(request))
-    decoded = create.decode(body, request.query.get("platform", ""))
+    decoded = create.decode(await json_body(request), request.query.get("platform", ""))
     container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
 
 async def inspect_container(engine: Engine, request: web.Request) -> web.Response:
-    document = await engine.containers.inspect(_id(request), size=flag(request, "size"))
-    return json_response(old_versions.inspected(document, version(request)))
+    return json_response(await engine.containers.inspect(_id(request), size=flag(request, "size")))
 
 
 async def top(engine: Engine, request: web.Request) -> web.Response:
@@ -160,10 +154,7 @@ async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
         code = await future
     finally:
         future.cancel()
-    document: dict[str, Any] = {"StatusCode": code}
-    if container.state.error and condition != "removed":
-        document["Error"] = {"Message": container.state.error}
-    await response.write_eof(orjson.dumps(document) + b"\n")
+    await response.write_eof(orjson.dumps({"StatusCode": code}) + b"\n")
     return response
 
 

@@ -15,7 +15,6 @@ from aiohttp import web
 
 from wherry import __version__
 from wherry.engine.api import (
-    archive,
     containers,
     events,
     execs,
@@ -35,18 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODULES = (
-    system,
-    events,
-    containers,
-    streams,
-    archive,
-    execs,
-    images,
-    registries,
-    networks,
-    volumes,
-)
+MODULES = (system, events, containers, streams, execs, images, registries, networks, volumes)
 SOCKET_GROUP = "docker"
 # A body of JSON is small; images are streamed and not limited by this.
 BODY_LIMIT = 16 << 20
@@ -68,7 +56,7 @@ def application(engine: Engine) -> web.Application:
         for route in module.ROUTES:
             handler = _bound(engine, route.handler)
             app.router.add_route(route.method, route.path, handler)
-            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9.]+}}{route.path}", handler)
+            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9][0-9.]*}}{route.path}", handler)
     return app
 
 

@@ -16,7 +16,7 @@ from wherry.engine.container.streams import Outcome, connect
 from wherry.engine.container.units import parse_since
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.host.hijack import HijackedStream, hijack
-from wherry.runtime.streams import ContainerStream
+from wherry.runtime.hub import ContainerStream
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine

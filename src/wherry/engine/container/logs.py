@@ -1,4 +1,4 @@
-"""Reading back what containers wrote: files in the CRI log format, as conmon keeps them.
+"""Reading back what containers wrote: files in the CRI log format (see ``log_sink``).
 
 A line is ``<RFC 3339 time> <stdout|stderr> <F|P> <text>``. ``P`` marks a piece of a longer line
 whose next piece follows in the next line of the same stream; ``F`` its last piece. See

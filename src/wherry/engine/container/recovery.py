@@ -17,9 +17,11 @@ from pathlib import Path
 from wherry.engine.container import restart
 from wherry.engine.container.container import Container, Run
 from wherry.engine.container.lifecycle import EXIT_LOST, Lifecycle
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import EngineError
+from wherry.engine.logs import resume_sink
 from wherry.runtime.rootfs import mounts_below, unmount
-from wherry.runtime.types import ExitStatus
+from wherry.runtime.types import ExitStatus, LogSink
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +33,26 @@ async def recover(lifecycle: Lifecycle) -> None:
     await asyncio.to_thread(_clear, leftovers)
     await asyncio.to_thread(_remove_stray_namespaces, lifecycle)
     holding = [container for container in store.all() if container.holding]
-    found = await lifecycle.runtime.recover([container.id for container in holding])
+    found = await lifecycle.runtime.recover(
+        [container.id for container in holding], log=lambda id: resume_log(store, id)
+    )
     for container in holding:
         await _take_up(lifecycle, container, found[container.id])
     for container in store.all():
         await _next_step(lifecycle, container)
+
+
+def resume_log(store: ContainerStore, id: str) -> LogSink | None:
+    """Where a container that runs already is logged from now on.
+
+    A log that cannot be opened is no reason to end it.
+    """
+    container = store.find(id)
+    try:
+        return resume_sink(container) if container is not None else None
+    except (OSError, ValueError) as error:
+        log.error("the log of %s: %s", id[:12], error)
+        return None
 
 
 def _clear(leftovers: list[Path]) -> None:
@@ -71,8 +88,9 @@ async def _take_up(
         if not state.paused:
             lifecycle.on_running(container)
         save()
-        if run.status is not None:
-            lifecycle.exited(run.status)
+        # It may have ended before there was a run to note that in.
+        if status := run.status or lifecycle.runtime.exit_status(container.id):
+            lifecycle.exited(status)
         return
     ended = state.running and not state.restarting
     if isinstance(found, ExitStatus):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
 from wherry.engine.container.container import Container
-from wherry.engine.container.init_layer import prepare
 from wherry.engine.container.naming import Naming
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.image.store import ImageStore
+from wherry.engine.logs import open_sink
 from wherry.engine.network.networks import Networks
 from wherry.runtime.rootfs import mount_overlay, unmount
 from wherry.runtime.service import Runtime
@@ -92,8 +92,8 @@ class Resources:
             identity=owner.home,
             env=links.environment(container, children),
         )
-        log_path = Path(container.log_path) if container.log_path else None
-        return await self._runtime.create(spec, log_path=log_path)
+        log = await open_sink(container)
+        return await self._runtime.create(spec, log=log)
 
     async def give_back(self, container: Container) -> bool:
         """Return everything, and tell whether that was possible; the log says what was not.
@@ -120,8 +120,7 @@ def _prepare_files(container: Container, layers: Sequence[Path]) -> None:
     for directory in (upper, work, container.rootfs):
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     unmount(container.rootfs)  # a failed clean-up may have left it
-    lower = [prepare(container.init_layer, layers), *layers]
-    mount_overlay(lower, upper, work, container.rootfs)
+    mount_overlay(layers, upper, work, container.rootfs)
     namespaces.mount_shared_memory(container)
     for point in container.mounts:
         if point.create_source and not Path(point.source).exists():

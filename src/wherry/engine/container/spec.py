@@ -7,7 +7,7 @@ namespaces to join) comes in as ``Joined`` and ``Account``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,9 @@ def container_spec(
     return ContainerSpec(
         id=container.id,
         rootfs=container.rootfs,
-        process=process(container, account, args=args, linked=env),
+        process=replace(
+            process(container, account, args=args, linked=env), console_size=_console_size(host)
+        ),
         hostname=config["Hostname"] if own_uts else "",
         mounts=sorted(mounts, key=lambda mount: mount.destination.count("/")),
         network_namespace=joined.network,
@@ -130,6 +132,11 @@ def process(
         rlimits=rlimits(host["Ulimits"]),
         oom_score_adj=int(host["OomScoreAdj"]) or None,
     )
+
+
+def _console_size(host: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = host["ConsoleSize"]
+    return (width, height) if width and height else None
 
 
 def mount_spec(point: MountPoint) -> MountSpec:

@@ -40,8 +40,11 @@ class FakeRuntime:
     async def attach(self, id, *, stdin):
         return f"stream of {id[:1]}"
 
-    async def recover(self, ids):
+    async def recover(self, ids, *, log):
         return {id: self.recovered.get(id) for id in ids}
+
+    def exit_status(self, id):
+        return None
 
     def end(self, id, code=0, oom=False):
         self.lifecycle.exited(ExitStatus(id, code, oom, time.time_ns()))
