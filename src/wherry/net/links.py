@@ -114,6 +114,11 @@ def _forward_ipv6() -> None:
     (conf / "all/forwarding").write_text("1")
 
 
+def has_ipv6() -> bool:
+    """Whether this machine speaks IPv6, if only with itself."""
+    return Path("/proc/net/if_inet6").exists() and bool(Path("/proc/net/if_inet6").read_text())
+
+
 def bridge_netfilter() -> bool:
     """Whether what is bridged can pass through the rules on this machine now."""
     return _BRIDGE_NETFILTER.exists()

@@ -22,6 +22,7 @@ from wherry.engine.api.parameters import (
 from wherry.engine.api.routing import Route
 from wherry.engine.container import create, inspect, links, signals
 from wherry.engine.errors import BadParameter
+from wherry.engine.network import endpoints
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -54,12 +55,19 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
 @uninterrupted
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
     decoded = create.decode(await json_body(request), request.query.get("platform", ""))
+    if version(request) < (1, 44) and len(decoded.endpoints) > 1:
+        names = ", ".join(decoded.endpoints)
+        raise BadParameter(f"Container cannot be connected to network endpoints: {names}")
     container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
 
 async def inspect_container(engine: Engine, request: web.Request) -> web.Response:
-    return json_response(await engine.containers.inspect(_id(request), size=flag(request, "size")))
+    reference = _id(request)
+    shown = await engine.containers.inspect(reference, size=flag(request, "size"))
+    if version(request) < (1, 45):
+        endpoints.as_once(shown["NetworkSettings"], engine.containers.get(reference))
+    return json_response(shown)
 
 
 async def top(engine: Engine, request: web.Request) -> web.Response:

@@ -133,12 +133,14 @@ class Creator:
         image_config = image.config.get("config") or {}
         config = merge.merge_image(request.config, image_config)
         joined = self._resolve_joined(host)
-        wanted = endpoints.requested(
-            request.endpoints,
-            host["NetworkMode"],
-            request.config.get("MacAddress") or "",
-            self._find_network,
-        )
+        wanted = {}
+        if not request.config.get("NetworkDisabled"):
+            wanted = endpoints.requested(
+                request.endpoints,
+                host["NetworkMode"],
+                request.config.get("MacAddress") or "",
+                self._find_network,
+            )
         linked = self._resolve_links(host)
         mounts = mount_points(host)
         if host.get("Init") and not INIT_PROGRAM.exists():

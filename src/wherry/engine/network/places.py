@@ -22,10 +22,9 @@ from wherry.engine.network.drivers import driver
 from wherry.engine.network.drivers.bridge import HOST_BINDING, gateway_mode
 from wherry.engine.network.network import Network, Subnet, is_user_defined
 from wherry.engine.network.ports import PortRequest, PortSearch, requests
-from wherry.net import cables, namespaces
+from wherry.net import cables, links, namespaces
 from wherry.net.addresses import AddressPool, PoolExhausted
 from wherry.net.firewall import Firewall, PortTaken
-from wherry.net.links import mac_address
 from wherry.net.nft import NftError
 from wherry.net.rules import PortBinding
 
@@ -217,7 +216,7 @@ class Places:
             self.pools.give(network, endpoint, container.id)
             endpoint.interface = _interface(kind.interface, endpoint, container)
             first = endpoint.addresses[0]
-            endpoint.mac_address = endpoint.wanted_mac or mac_address(first)
+            endpoint.mac_address = endpoint.wanted_mac or links.mac_address(first)
             if network.internal:
                 endpoint.gateway = endpoint.gateway6 = ""
         self._members.setdefault(network.id, {})[container.id] = container
@@ -466,23 +465,30 @@ class Places:
         self, request: PortRequest, host_port: int, ways: Mapping[int, Endpoint]
     ) -> Iterable[PublishedPort]:
         """What ``request`` means for a container with these ways out."""
-        asked = request.host_ip and (6 if ":" in request.host_ip else 4)
-        for version, way in ways.items():
-            network = self.network_of(way)
-            host_ip = request.host_ip
-            if not host_ip:
-                host_ip = (network.options.get(HOST_BINDING) or "0.0.0.0") if version == 4 else "::"
+        for host_ip in self._host_addresses(request, ways):
             # An address of IPv6 can stand for a container that has IPv4 alone, but not conversely.
-            if asked and asked != version and not (asked == 6 and 6 not in ways):
+            version = 6 if ":" in host_ip and 6 in ways else 4
+            if version not in ways:
                 continue
+            way = ways[version]
             yield PublishedPort(
                 request.protocol,
                 request.container_port,
                 host_ip,
                 host_port,
                 address=way.address if version == 4 else way.address6,
-                routed=gateway_mode(network, version) == "routed",
+                routed=gateway_mode(self.network_of(way), version) == "routed",
             )
+
+    def _host_addresses(self, request: PortRequest, ways: Mapping[int, Endpoint]) -> list[str]:
+        """On which addresses of the host ``request`` wants its port."""
+        if request.host_ip:
+            return [request.host_ip]
+        way = ways.get(4)
+        default = self.network_of(way).options.get(HOST_BINDING) if way else None
+        if default not in (None, "", "0.0.0.0"):
+            return [default] if default else []
+        return ["0.0.0.0", "::"] if links.has_ipv6() else ["0.0.0.0"]
 
 
 def _interface(prefix: str, endpoint: Endpoint, container: Container) -> str:
