@@ -159,10 +159,13 @@ class Daemon:
         self.docker("import", "-c", 'CMD ["sh"]', "-", "busybox:latest", input=busybox_archive())
 
     def remove_all(self) -> None:
-        """Remove every container."""
+        """Remove every container, and the networks that users made."""
         ids = self.docker("ps", "-aq").out.split()
         if ids:
             self.docker("rm", "-f", *ids)
+        networks = self.docker("network", "ls", "-q", "-f", "type=custom").out.split()
+        if networks:
+            self.docker("network", "rm", *networks)
 
     def holdings(self) -> dict[str, list[str]]:
         """What the kernel and the disk hold for containers of this engine."""

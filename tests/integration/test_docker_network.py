@@ -3,9 +3,12 @@
 import http.client
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from docker_harness import SLOT
+
+from wherry.net import namespaces
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -17,6 +20,12 @@ SERVE = ("httpd", "-f", "-p", "80", "-h", "/etc")
 def serve(engine, name, *options):
     engine.docker("run", "-d", "--name", name, *options, "busybox", *SERVE)
     return engine.inspect(name, "{{.NetworkSettings.IPAddress}}")
+
+
+def host_port(engine, name, port="80"):
+    """On which port of the host, the same on IPv4 and IPv6."""
+    (number,) = {line.rpartition(":")[2] for line in engine.docker("port", name, port).out.split()}
+    return int(number)
 
 
 def fetch(address, port, path="/hostname"):
@@ -47,7 +56,9 @@ def test_a_published_port_answers_from_the_host_and_from_containers(engine):
     assert fetch(gateway, 18181) == "web"
     inside = ("wget", "-qO-", f"http://{gateway}:18181/hostname")
     assert engine.docker("exec", "web", *inside).out == "web\n"
-    assert engine.docker("port", "web").out == "80/tcp -> 0.0.0.0:18181\n"
+    assert engine.docker("port", "web").out == (
+        "80/tcp -> 0.0.0.0:18181\n80/tcp -> [::]:18181\n"
+    )
 
 
 def test_a_taken_port_is_told_and_the_container_can_start_later(engine):
@@ -73,18 +84,17 @@ def test_a_port_that_another_program_has_is_told(engine):
 
 def test_random_ports_and_ranges(engine):
     serve(engine, "any", "-p", "80")
-    port = int(engine.docker("port", "any", "80/tcp").out.rpartition(":")[2])
+    port = host_port(engine, "any")
     assert port > 1024
     fetch("127.0.0.1", port)
     serve(engine, "first", "-p", "18190-18191:80")
     serve(engine, "second", "-p", "18190-18191:80")
-    taken = {engine.docker("port", name, "80").out.strip() for name in ("first", "second")}
-    assert taken == {"0.0.0.0:18190", "0.0.0.0:18191"}
+    assert {host_port(engine, name) for name in ("first", "second")} == {18190, 18191}
 
 
 def test_publish_all_takes_the_exposed_ports(engine):
     serve(engine, "web", "-P", "--expose", "80")
-    fetch("127.0.0.1", int(engine.docker("port", "web", "80").out.rpartition(":")[2]))
+    fetch("127.0.0.1", host_port(engine, "web"))
 
 
 def test_a_port_on_one_address_is_on_no_other(engine):
@@ -93,6 +103,62 @@ def test_a_port_on_one_address_is_on_no_other(engine):
     gateway = engine.inspect("web", "{{.NetworkSettings.Gateway}}")
     with pytest.raises(OSError):
         socket.create_connection((gateway, 18183), timeout=1).close()
+
+
+def test_a_port_is_reached_by_ipv6_though_the_container_has_none(engine):
+    serve(engine, "web", "-p", "18181:80", "--hostname", "web")
+    assert fetch("::1", 18181) == "web"
+    serve(engine, "local", "-p", "[::1]:18182:80", "--hostname", "local")
+    assert fetch("::1", 18182) == "local"
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", 18182), timeout=1).close()
+    assert engine.docker("port", "local").out == "80/tcp -> [::1]:18182\n"
+
+
+def test_datagrams_are_published_beside_connections(engine):
+    program = ("busybox", "sh", "-c", "while true; do echo pong | nc -l -p 80; done")
+    engine.docker("run", "-d", "-p", "18184:80/tcp", "-p", "18184:81/udp", *program)
+    engine.docker("run", "-d", "--name", "udp", "-p", "18185:80/udp", "busybox", "sleep", "600")
+    with pytest.raises(AssertionError, match="port is already allocated"):
+        engine.docker("run", "-d", "-p", "18185:81/udp", "busybox", "sleep", "600")
+    engine.docker("run", "-d", "-p", "18185:81/tcp", "busybox", "sleep", "600")
+    path = engine.inspect("udp", "{{.NetworkSettings.SandboxKey}}")
+    with namespaces.enter(Path(path)):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with server:
+        server.bind(("0.0.0.0", 80))
+        server.settimeout(5)
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family, socket.SOCK_DGRAM) as client:
+                client.settimeout(5)
+                client.connect((address, 18185))
+                for word in (b"one", b"two"):
+                    client.send(word)
+                    data, peer = server.recvfrom(100)
+                    assert data == word
+                    server.sendto(word.upper(), peer)
+                    assert client.recv(100) == word.upper()
+
+
+def test_ranges_of_ports_are_published_pairwise(engine):
+    engine.docker("run", "-d", "--name", "range", "-p", "18190-18192:80-82", "busybox", "sleep", "600")
+    lines = engine.docker("port", "range").out.splitlines()
+    assert [line for line in lines if "0.0.0.0" in line] == [
+        f"{80 + n}/tcp -> 0.0.0.0:{18190 + n}" for n in range(3)
+    ]
+    done = engine.docker("run", "-p", "18190-18191:80-82", "busybox", "true", ok=False)
+    assert done.code == 125
+
+
+def test_several_addresses_for_one_port(engine):
+    serve(engine, "web", "-p", "127.0.0.1:18181:80", "-p", "127.0.0.2:18182:80")
+    fetch("127.0.0.1", 18181)
+    fetch("127.0.0.2", 18182)
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", 18182), timeout=1).close()
+    serve(engine, "other", "-p", "127.0.0.2:18181:80")  # free on this address
+    done = engine.docker("run", "-p", "18181:80", "busybox", "true", ok=False)
+    assert "Bind for 0.0.0.0:18181 failed: port is already allocated" in done.err
 
 
 def test_addresses_and_ports_are_free_after_the_end(engine):

@@ -78,6 +78,7 @@ class FakeKernel:
         self.foreign_routes = set()
         self.kinds = {"macvlan"}
         self.refuse = False
+        self.ipv6 = False
 
     def ensure_bridge(self, name, *addresses, mtu=0, only=True):
         if self.refuse:
@@ -155,6 +156,7 @@ def kernel(monkeypatch):
     ):
         for name in names:
             monkeypatch.setattr(module, name, kernel)
+    monkeypatch.setattr(places.links, "has_ipv6", lambda: kernel.ipv6)
     for name in ("split_off", "remove_inner"):
         monkeypatch.setattr(shared.cables, name, getattr(kernel, name))
     monkeypatch.setattr(service, "Firewall", FakeFirewall)
@@ -457,7 +459,19 @@ async def test_ports_lead_to_the_new_way_out_and_stay_on_the_host(networks):
     assert [b.container_ip for b in networks._firewall.opened] == ["172.31.0.2"]
 
 
-async def test_ports_of_both_versions(networks):
+async def test_a_port_is_on_ipv6_as_well_where_the_machine_speaks_it(networks, kernel):
+    kernel.ipv6 = True
+    container = make(host={"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}})
+    await connect(networks, container)
+    # Relayed: the container has IPv4 alone.
+    assert [(p.host_ip, p.address) for p in container.ports] == [
+        ("0.0.0.0", "172.24.0.2"),
+        ("::", "172.24.0.2"),
+    ]
+
+
+async def test_ports_of_both_versions(networks, kernel):
+    kernel.ipv6 = True
     await create(networks, EnableIPv6=True, **ipam({"Subnet": "fd00:1::/64"}))
     container = on("net")
     container.host_config["PortBindings"] = {
