@@ -56,9 +56,7 @@ def test_a_published_port_answers_from_the_host_and_from_containers(engine):
     assert fetch(gateway, 18181) == "web"
     inside = ("wget", "-qO-", f"http://{gateway}:18181/hostname")
     assert engine.docker("exec", "web", *inside).out == "web\n"
-    assert engine.docker("port", "web").out == (
-        "80/tcp -> 0.0.0.0:18181\n80/tcp -> [::]:18181\n"
-    )
+    assert engine.docker("port", "web").out == ("80/tcp -> 0.0.0.0:18181\n80/tcp -> [::]:18181\n")
 
 
 def test_a_taken_port_is_told_and_the_container_can_start_later(engine):
@@ -141,7 +139,9 @@ def test_datagrams_are_published_beside_connections(engine):
 
 
 def test_ranges_of_ports_are_published_pairwise(engine):
-    engine.docker("run", "-d", "--name", "range", "-p", "18190-18192:80-82", "busybox", "sleep", "600")
+    engine.docker(
+        "run", "-d", "--name", "range", "-p", "18190-18192:80-82", "busybox", "sleep", "600"
+    )
     lines = engine.docker("port", "range").out.splitlines()
     assert [line for line in lines if "0.0.0.0" in line] == [
         f"{80 + n}/tcp -> 0.0.0.0:{18190 + n}" for n in range(3)

@@ -131,7 +131,7 @@ def default_networks(bridge: str, subnet: str) -> list[Network]:
 
 def _ipam(network: Network) -> dict[str, Any]:
     shown = []
-    for subnet in network.subnets:
+    for subnet in sorted(network.subnets, key=lambda s: s.version):
         entry: dict[str, Any] = {"Subnet": subnet.cidr}
         if subnet.ip_range:
             entry["IPRange"] = subnet.ip_range
