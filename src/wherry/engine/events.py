@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from wherry.engine.errors import BadParameter
+from wherry.engine.filters import Filters
+from wherry.engine.image.reference import parse
 
 # As many as Docker keeps for `docker events --since`.
 HISTORY = 256
@@ -37,9 +41,9 @@ class Event:
         message: dict[str, Any] = {}
         if self.type in ("container", "image"):
             message["status"] = self.action
-            message["id"] = self.id
-            source = self.attributes.get("image" if self.type == "container" else "")
-            if source:
+            if self.id:
+                message["id"] = self.id
+            if self.type == "container" and (source := self.attributes.get("image")):
                 message["from"] = source
         message["Type"] = self.type
         message["Action"] = self.action
@@ -50,6 +54,49 @@ class Event:
         return message
 
 
+# "exec_start: sh -c …" is found as exec_start as well, "health_status: healthy" as health_status.
+_WITH_DETAIL = frozenset(("health_status", "exec_create", "exec_start"))
+_NAMED = ("daemon", "container", "plugin", "volume", "network", "node", "service", "secret")
+
+
+def matches(event: Event, filters: Filters) -> bool:
+    """Whether ``event`` is wanted, by the filters of ``docker events``.
+
+    Ids and names may be abbreviated. ``container=x`` excludes the events of everything else;
+    ``image=x`` means the events of images and of containers made from them, by id or name, with
+    or without its tag.
+    """
+    if any(text in _WITH_DETAIL for text in filters.get("event")):
+        if not filters.fuzzy("event", event.action):
+            return False
+    elif not filters.exact("event", event.action):
+        return False
+    return (
+        filters.exact("type", event.type)
+        and filters.exact("scope", event.scope)
+        and filters.labels(event.attributes)
+        and all(
+            kind not in filters or filters.fuzzy(kind, event.id, event.attributes.get("name", ""))
+            for kind in _NAMED
+        )
+        and ("image" not in filters or _of_image(event, filters))
+    )
+
+
+def _of_image(event: Event, filters: Filters) -> bool:
+    name = event.attributes.get("name" if event.type == "image" else "image", "")
+    return filters.exact("image", event.id, name, _without_tag(event.id), _without_tag(name))
+
+
+def _without_tag(name: str) -> str:
+    """``library/busybox:1.35`` → ``busybox``; what is no reference stays."""
+    try:
+        reference = parse(name)
+    except BadParameter:
+        return name
+    return reference.familiar_name
+
+
 class Subscription:
     """An endless asynchronous iterator over what is published after it was made.
 
@@ -57,14 +104,17 @@ class Subscription:
     incomplete tale: the iteration ends.
     """
 
-    def __init__(self, bus: EventBus, limit: int) -> None:
+    def __init__(self, bus: EventBus, limit: int, wanted: Callable[[Event], bool] | None) -> None:
         self._bus = bus
         self._limit = limit
+        self._wanted = wanted
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
 
     def _put(self, event: Event) -> None:
+        if self._wanted is not None and not self._wanted(event):
+            return
         if self._limit and len(self._events) >= self._limit:
             self.close()
             return
@@ -108,9 +158,11 @@ class EventBus:
             subscription._put(event)
         return event
 
-    def subscribe(self, limit: int = 0) -> Subscription:
-        """Listen from now on; close the subscription when done."""
-        subscription = Subscription(self, limit)
+    def subscribe(
+        self, limit: int = 0, wanted: Callable[[Event], bool] | None = None
+    ) -> Subscription:
+        """Listen from now on to what is ``wanted``; close the subscription when done."""
+        subscription = Subscription(self, limit, wanted)
         self._subscriptions.add(subscription)
         return subscription
 

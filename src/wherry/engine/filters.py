@@ -44,9 +44,11 @@ class Filters:
             return True
         if len(values) == 1 and values[0].lower() in ("0", "false", "f"):
             return False
-        raise BadParameter(
-            f"invalid filter '{key}={values}'".replace("', '", " ").replace("'[", "[")
-        )
+        raise self.invalid(key)
+
+    def invalid(self, key: str) -> BadParameter:
+        """The error for a key with values that it cannot have."""
+        return BadParameter(f"invalid filter '{key}=[{' '.join(self.get(key))}]'")
 
     def check(self, known: Collection[str]) -> Filters:
         """Itself.
@@ -74,10 +76,12 @@ class Filters:
         if key not in self._values:
             return True
         for wanted in self._values[key]:
+            if wanted in values:
+                return True
             try:
                 expression = re.compile(wanted)
             except re.error:
-                expression = re.compile(re.escape(wanted))
+                continue  # as in Docker, what is no expression matches nothing else
             if any(expression.search(value) for value in values):
                 return True
         return False
@@ -106,16 +110,16 @@ def parse(text: str) -> Filters:
         return Filters({})
     try:
         document = orjson.loads(text)
-    except ValueError as error:
-        raise BadParameter(f"invalid filter: {error}") from None
+    except ValueError:
+        raise BadParameter("invalid filter") from None
     if not isinstance(document, dict):
-        raise BadParameter("invalid filter: not an object")
+        raise BadParameter("invalid filter")
     values: dict[str, list[str]] = {}
     for key, wanted in document.items():
         if isinstance(wanted, dict):
-            values[key] = [name for name, on in wanted.items() if on]
+            values[key] = list(wanted)  # Docker does not look at the values: true, or 1
         elif isinstance(wanted, list) and all(isinstance(value, str) for value in wanted):
             values[key] = wanted
         else:
-            raise BadParameter(f"invalid filter '{key}'")
+            raise BadParameter("invalid filter")
     return Filters(values)

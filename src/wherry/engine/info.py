@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
+import re
 import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from wherry import __version__
 from wherry.engine.container.rules import LOG_DRIVERS
 from wherry.engine.container.units import timestamp
+from wherry.runtime.features import Features
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
+NETWORK_DRIVERS = ("bridge", "host", "macvlan", "null")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
@@ -48,48 +53,51 @@ def total_memory() -> int:
 
 
 async def info(engine: Engine) -> dict[str, Any]:
-    """SystemInfo of the API."""
+    """SystemInfo of the API, in its current form."""
     containers = engine.containers.store.all()
-    paused = sum(c.state.paused for c in containers)
-    running = sum(c.state.running for c in containers) - paused
+    states = Counter(container.state.status for container in containers)
     name, number = operating_system()
-    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    features = engine.runtime.features
     versions = await engine.component_versions()
     oci = next((key for key in versions if key in ("crun", "runc")), "runc")
+    forwarding = _switch("/proc/sys/net/ipv4/ip_forward")
     return {
         "ID": engine.id,
         "Containers": len(containers),
-        "ContainersRunning": running,
-        "ContainersPaused": paused,
-        "ContainersStopped": len(containers) - running - paused,
+        "ContainersRunning": states["running"],
+        "ContainersPaused": states["paused"],
+        "ContainersStopped": len(containers) - states["running"] - states["paused"],
         "Images": len(engine.images.list()),
         "Driver": "overlay2",
         "DriverStatus": [
             ["Backing Filesystem", engine.filesystem()],
+            ["Supports d_type", "true"],
+            ["Using metacopy", "false"],
             ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
         ],
         "Plugins": {
-            "Volume": [],
-            "Network": ["bridge", "host", "null"],
+            "Volume": ["local"],
+            "Network": list(NETWORK_DRIVERS),
             "Authorization": None,
             "Log": [driver for driver in LOG_DRIVERS if driver != "none"],
         },
-        "MemoryLimit": True,
-        "SwapLimit": unified or Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
-        "CpuCfsPeriod": True,
-        "CpuCfsQuota": True,
-        "CPUShares": True,
-        "CPUSet": True,
-        "PidsLimit": True,
-        "IPv4Forwarding": _switch("/proc/sys/net/ipv4/ip_forward"),
+        "MemoryLimit": features.memory,
+        "SwapLimit": features.swap,
+        "CpuCfsPeriod": features.cpu_quota,
+        "CpuCfsQuota": features.cpu_quota,
+        "CPUShares": features.cpu_shares,
+        "CPUSet": features.cpuset,
+        "PidsLimit": features.pids,
+        "IPv4Forwarding": forwarding,
         "Debug": False,
-        "NFd": len(list(Path("/proc/self/fd").iterdir())),
-        "OomKillDisable": not unified,
-        "NGoroutines": 0,
+        "NFd": len(os.listdir("/proc/self/fd")),  # noqa: PTH208  names are enough
+        "OomKillDisable": features.oom_kill_disable,
+        "NGoroutines": len(asyncio.all_tasks()),
         "SystemTime": timestamp(time.time_ns()),
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
-        "CgroupVersion": "2" if unified else "1",
+        "CgroupVersion": "2" if features.cgroup_v2 else "1",
         "NEventsListener": engine.events.listeners,
         "KernelVersion": kernel_version(),
         "OperatingSystem": name,
@@ -103,14 +111,14 @@ async def info(engine: Engine) -> dict[str, Any]:
             "IndexConfigs": {
                 "docker.io": {"Mirrors": [], "Name": "docker.io", "Official": True, "Secure": True}
             },
-            "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
             "Mirrors": None,
         },
         "GenericResources": None,
         "DockerRootDir": str(engine.config.data_dir),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": _proxy("HTTP_PROXY"),
+        "HttpsProxy": _proxy("HTTPS_PROXY"),
+        "NoProxy": _proxy("NO_PROXY"),
         "Name": engine.config.name,
         "Labels": [],
         "ExperimentalBuild": False,
@@ -131,10 +139,56 @@ async def info(engine: Engine) -> dict[str, Any]:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": versions.get(oci, "")},
         "InitCommit": {"ID": versions.get("catatonit", "")},
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": _security(features),
+        "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
-        "Warnings": None,
+        "Warnings": warnings(features, forwarding=forwarding) or None,
     }
+
+
+def _security(features: Features) -> list[str]:
+    options = ["name=seccomp,profile=builtin"]
+    if features.cgroup_namespaces and features.cgroup_v2:
+        options.append("name=cgroupns")
+    return options
+
+
+def warnings(features: Features, *, forwarding: bool) -> list[str]:
+    """What ``docker info`` warns of at its end: limits that this kernel cannot set."""
+    old = not features.cgroup_v2
+    throttles = (
+        ("throttle.read_bps_device", "rbps"),
+        ("throttle.write_bps_device", "wbps"),
+        ("throttle.read_iops_device", "riops"),
+        ("throttle.write_iops_device", "wiops"),
+    )
+    lacking = (
+        (not features.memory, "No memory limit support"),
+        (not features.swap, "No swap limit support"),
+        (old and not features.kernel_memory_tcp, "No kernel memory TCP limit support"),
+        (old and not features.oom_kill_disable, "No oom kill disable support"),
+        (not features.cpu_quota, "No cpu cfs quota support"),
+        (not features.cpu_quota, "No cpu cfs period support"),
+        (not features.cpu_shares, "No cpu shares support"),
+        (not features.cpuset, "No cpuset support"),
+        (not old and not features.block_weight, "No io.weight support"),
+        (not old and not features.block_weight_device, "No io.weight (per device) support"),
+        *(
+            (
+                not features.block_throttle,
+                f"No blkio {v1} support" if old else f"No io.max ({v2}) support",
+            )
+            for v1, v2 in throttles
+        ),
+        (not forwarding, "IPv4 forwarding is disabled"),
+    )
+    return [f"WARNING: {text}" for missing, text in lacking if missing]
+
+
+def _proxy(name: str) -> str:
+    """A proxy as the environment has it, its password hidden."""
+    value = os.environ.get(name) or os.environ.get(name.lower()) or ""
+    return re.sub(r"(?<=://)[^/@]*@", "xxxxx:xxxxx@", value)
 
 
 def _switch(path: str) -> bool:

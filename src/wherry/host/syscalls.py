@@ -18,8 +18,18 @@ MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 MNT_DETACH = 0x2
 UMOUNT_NOFOLLOW = 0x8
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
+
+
+_OPEN_TREE_CLONE = 0x1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOVE_MOUNT_T_EMPTY_PATH = 0x40
+# Their numbers are the same on all architectures.
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429
 
 
 @cache
@@ -76,3 +86,35 @@ def setns(descriptor: int, kind: int) -> None:
         OSError: EINVAL where it is no namespace of that kind, EPERM without the privilege.
     """
     _check(_library().setns(descriptor, kind), "setns")
+
+
+def clone_mount(descriptor: int, *, recursive: bool = False) -> int:
+    """open_tree(2): a copy of the mount at ``descriptor``, attached nowhere, as a new descriptor.
+
+    With ``recursive`` the mounts below it are copied, too. It goes with its last descriptor.
+
+    Raises:
+        OSError: with the kernel's error number.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    result = _library().syscall(
+        ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(descriptor), b"", ctypes.c_uint(flags)
+    )
+    _check(result, "open_tree")
+    return int(result)
+
+
+def attach_mount(tree: int, target: int) -> None:
+    """move_mount(2): attach what ``clone_mount`` returned at ``target``, a descriptor.
+
+    Raises:
+        OSError: with the kernel's error number.
+    """
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _check(
+        _library().syscall(
+            ctypes.c_long(_SYS_MOVE_MOUNT),
+            *(ctypes.c_int(tree), b"", ctypes.c_int(target), b"", ctypes.c_uint(flags)),
+        ),
+        "move_mount",
+    )

@@ -54,8 +54,10 @@ def overlay_options(lower: Sequence[str], upper: str, work: str) -> str | None:
     paths = (*lower, upper, work)
     if any(_SPECIAL.search(path) for path in paths):
         return None
-    # index=off: a layer may be below many containers at once.
-    options = f"index=off,lowerdir={':'.join(lower)},upperdir={upper},workdir={work}"
+    # index=off: a layer may be below many containers at once. The other two keep the upper layer a
+    # plain record of what changed, whatever the kernel's defaults are.
+    fixed = "index=off,redirect_dir=off,metacopy=off"
+    options = f"{fixed},lowerdir={':'.join(lower)},upperdir={upper},workdir={work}"
     return options if len(os.fsencode(options)) <= _OPTIONS_LIMIT else None
 
 

@@ -1,8 +1,7 @@
 import asyncio
 
 from wherry.engine import filters
-from wherry.engine.api.events import matches
-from wherry.engine.events import HISTORY, EventBus
+from wherry.engine.events import HISTORY, EventBus, matches
 
 
 async def test_every_listener_hears_what_happens_after_it_came():
@@ -68,3 +67,17 @@ def test_filters_choose_events():
     assert chosen('{"container":["abab"]}') == [start, run]
     assert chosen('{"image":["busybox"]}') == [start, tag]
     assert chosen('{"label":["x=y"]}') == [run]
+    assert chosen('{"image":["busybox:1"]}') == [start, tag]
+    assert chosen('{"image":["docker.io/library/busybox"]}') == []
+    assert chosen('{"event":["start"]}') == [start]
+    assert chosen('{"scope":["swarm"]}') == []
+
+
+async def test_a_listener_hears_only_what_it_wants():
+    bus = EventBus()
+    listener = bus.subscribe(limit=1, wanted=lambda event: event.action == "b")
+    for action in ("a", "b", "a"):
+        bus.publish("container", action, "1")
+    assert (await anext(listener)).action == "b"
+    listener.close()
+    assert [event async for event in listener] == []

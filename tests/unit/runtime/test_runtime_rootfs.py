@@ -11,7 +11,10 @@ from wherry.runtime.rootfs import mount_points, overlay_options, unescape
 
 def test_options_name_the_layers_topmost_first() -> None:
     options = overlay_options(["/top", "/bottom"], "/u", "/w")
-    assert options == "index=off,lowerdir=/top:/bottom,upperdir=/u,workdir=/w"
+    assert (
+        options
+        == "index=off,redirect_dir=off,metacopy=off,lowerdir=/top:/bottom,upperdir=/u,workdir=/w"
+    )
 
 
 @pytest.mark.parametrize("odd", ["/a:b", "/a,b", "/a b", "/a\\b"])

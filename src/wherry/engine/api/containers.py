@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
 
+from wherry.engine.api import old_versions
 from wherry.engine.api.parameters import (
     filter_parameter,
     flag,
@@ -22,7 +23,6 @@ from wherry.engine.api.parameters import (
 from wherry.engine.api.routing import Route
 from wherry.engine.container import create, inspect, links, signals
 from wherry.engine.errors import BadParameter
-from wherry.engine.network import endpoints
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -37,15 +37,18 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
     chosen = containers.list(
         filter_parameter(request), all_=flag(request, "all"), limit=integer(request, "limit")
     )
-    sizes = flag(request, "size")
+    sizes, client = flag(request, "size"), version(request)
     linked = links.names_by_child(containers.store)
     return json_response(
         [
-            inspect.summary(
-                container,
-                containers.image_name(container),
-                names=linked.get(container.id, ()),
-                size=await containers.sizes(container) if sizes else None,
+            old_versions.listed(
+                inspect.summary(
+                    container,
+                    containers.image_name(container),
+                    names=linked.get(container.id, ()),
+                    size=await containers.sizes(container) if sizes else None,
+                ),
+                client,
             )
             for container in chosen
         ]
@@ -54,20 +57,15 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
 
 @uninterrupted
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
-    decoded = create.decode(await json_body(request), request.query.get("platform", ""))
-    if version(request) < (1, 44) and len(decoded.endpoints) > 1:
-        names = ", ".join(decoded.endpoints)
-        raise BadParameter(f"Container cannot be connected to network endpoints: {names}")
+    body = old_versions.asked(await json_body(request), version(request))
+    decoded = create.decode(body, request.query.get("platform", ""))
     container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
 
 async def inspect_container(engine: Engine, request: web.Request) -> web.Response:
-    reference = _id(request)
-    shown = await engine.containers.inspect(reference, size=flag(request, "size"))
-    if version(request) < (1, 45):
-        endpoints.as_once(shown["NetworkSettings"], engine.containers.get(reference))
-    return json_response(shown)
+    document = await engine.containers.inspect(_id(request), size=flag(request, "size"))
+    return json_response(old_versions.inspected(document, version(request)))
 
 
 async def top(engine: Engine, request: web.Request) -> web.Response:
@@ -162,7 +160,10 @@ async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
         code = await future
     finally:
         future.cancel()
-    await response.write_eof(orjson.dumps({"StatusCode": code}) + b"\n")
+    document: dict[str, Any] = {"StatusCode": code}
+    if container.state.error and condition != "removed":
+        document["Error"] = {"Message": container.state.error}
+    await response.write_eof(orjson.dumps(document) + b"\n")
     return response
 
 

@@ -41,21 +41,20 @@ def parse_version(text: str | None) -> tuple[int, int]:
     """
     if text is None:
         return CURRENT
-    match = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?", text)
-    if not match:
-        raise BadParameter(f"invalid API version: {text}")
-    version = int(match[1]), int(match[2])
-    if version < OLDEST:
+    numbers = [int(part or 0) for part in text.split(".")]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    if tuple(numbers) < OLDEST:
         raise BadParameter(
             f"client version {text} is too old. Minimum supported API version is "
             f"{OLDEST[0]}.{OLDEST[1]}, please upgrade your client to a newer version"
         )
-    if version > CURRENT:
+    if tuple(numbers) > CURRENT:
         raise BadParameter(
             f"client version {text} is too new. Maximum supported API version is "
             f"{CURRENT[0]}.{CURRENT[1]}"
         )
-    return version
+    return numbers[0], numbers[1]
 
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:
@@ -101,15 +100,34 @@ async def json_body(request: web.Request, *, required: bool = True) -> Any:
         if required:
             raise BadParameter("invalid JSON: got EOF while reading request body")
         return None
-    if required and request.headers.get("Content-Type") is not None:
-        kind = request.content_type
-        if kind != "application/json":
-            raise BadParameter(
-                f"unsupported Content-Type header ({kind}): must be 'application/json'"
-            )
+    _check_json(request.headers.get("Content-Type", ""))
     try:
         return orjson.loads(data)
+    except ValueError:
+        return _first_value(data)
+
+
+def _check_json(kind: str) -> None:
+    media = kind.partition(";")[0].strip().lower()
+    if not media:
+        raise BadParameter(f"malformed Content-Type header ({kind}): mime: no media type")
+    if media != "application/json":
+        raise BadParameter(f"unsupported Content-Type header ({kind}): must be 'application/json'")
+
+
+def _first_value(data: bytes) -> Any:
+    """What dockerd, which reads values from a stream, makes of a body that is not one value."""
+    from wherry.wire.json_syntax import first_value
+
+    end, fault = first_value(data)
+    if fault:
+        raise BadParameter(f"invalid JSON: {fault}")
+    if data[end:].strip(b" \t\r\n")[:1] not in (b"", b"}", b"]"):
+        raise BadParameter("unexpected content after JSON")
+    try:
+        return orjson.loads(data[:end])
     except ValueError as error:
+        # Go takes it for JSON; orjson is stricter about surrogates and the size of numbers.
         raise BadParameter(f"invalid JSON: {error}") from None
 
 
@@ -118,7 +136,7 @@ def json_response(
 ) -> web.Response:
     """``document`` as an answer."""
     return web.Response(
-        body=orjson.dumps(document),
+        body=orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE),
         status=status,
         content_type="application/json",
         headers=headers,

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from wherry import __version__
 from wherry.engine.api import (
+    archive,
     containers,
     events,
     execs,
@@ -34,7 +35,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODULES = (system, events, containers, streams, execs, images, registries, networks, volumes)
+MODULES = (
+    system,
+    events,
+    containers,
+    streams,
+    archive,
+    execs,
+    images,
+    registries,
+    networks,
+    volumes,
+)
 SOCKET_GROUP = "docker"
 # A body of JSON is small; images are streamed and not limited by this.
 BODY_LIMIT = 16 << 20
@@ -56,7 +68,7 @@ def application(engine: Engine) -> web.Application:
         for route in module.ROUTES:
             handler = _bound(engine, route.handler)
             app.router.add_route(route.method, route.path, handler)
-            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9][0-9.]*}}{route.path}", handler)
+            app.router.add_route(route.method, f"/v{{{VERSION}:[0-9.]+}}{route.path}", handler)
     return app
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from wherry import __version__
+from wherry.engine.api import old_versions
 from wherry.engine.api.parameters import CURRENT, OLDEST, json_response, version
 from wherry.engine.api.routing import Route
 from wherry.engine.container import inspect
-from wherry.engine.container.service import directory_size
-from wherry.engine.errors import NotImplementedByEngine, Unavailable
+from wherry.engine.errors import BadParameter, NotImplementedByEngine, Unavailable
 from wherry.engine.filters import Filters
 from wherry.engine.info import info as describe
 from wherry.engine.info import kernel_version, machine
@@ -29,8 +28,7 @@ _NO_SWARM = (
 
 async def ping(engine: Engine, request: web.Request) -> web.Response:
     return web.Response(
-        body=b"" if request.method == "HEAD" else b"OK",
-        content_type="text/plain",
+        text="" if request.method == "HEAD" else "OK",
         headers={
             "Builder-Version": "1",
             "Swarm": "inactive",
@@ -38,6 +36,10 @@ async def ping(engine: Engine, request: web.Request) -> web.Response:
             "Pragma": "no-cache",
         },
     )
+
+
+async def options(engine: Engine, request: web.Request) -> web.Response:
+    return web.Response()
 
 
 async def show_version(engine: Engine, request: web.Request) -> web.Response:
@@ -53,7 +55,7 @@ async def show_version(engine: Engine, request: web.Request) -> web.Response:
     }
     components = [{"Name": "Engine", "Version": __version__, "Details": details}]
     components += [
-        {"Name": name, "Version": number, "Details": {}}
+        {"Name": name, "Version": number, "Details": {"GitCommit": ""}}
         for name, number in (await engine.component_versions()).items()
     ]
     return json_response(
@@ -73,35 +75,69 @@ async def show_version(engine: Engine, request: web.Request) -> web.Response:
 
 
 async def info(engine: Engine, request: web.Request) -> web.Response:
-    return json_response(await describe(engine))
+    return json_response(old_versions.info(await describe(engine), version(request)))
 
 
 async def disk_usage(engine: Engine, request: web.Request) -> web.Response:
-    wanted = request.query.getall("type", [])
-    document: dict[str, object] = {}
-    if not wanted or "image" in wanted:
-        document["LayersSize"] = await asyncio.to_thread(
-            directory_size, engine.config.data_dir / "images"
-        )
-        document["Images"] = await engine.images.summaries(
-            Filters({}), all_=True, shared_size=True, containers=True, version=version(request)
-        )
-    if not wanted or "container" in wanted:
-        document["Containers"] = [
-            inspect.summary(
-                container,
-                engine.containers.image_name(container),
-                size=await engine.containers.sizes(container),
-            )
-            for container in engine.containers.store.all()
-        ]
-    if not wanted or "volume" in wanted:
-        document["Volumes"] = []
-    if not wanted or "build-cache" in wanted:
-        document["BuildCache"] = []
-        if version(request) < (1, 42):
-            document["BuilderSize"] = 0
+    asked = request.query.getall("type", [])
+    if version(request) < (1, 42) or not asked:
+        asked = list(_DISK_USERS)
+    for kind in asked:
+        if kind not in _DISK_USERS:
+            raise BadParameter(f"unknown object type: {kind}")
+    document: dict[str, Any] = {
+        "LayersSize": 0,
+        "Images": None,
+        "Containers": None,
+        "Volumes": None,
+        "BuildCache": None,
+    }
+    for kind in asked:
+        document |= await _DISK_USERS[kind](engine, version(request))
+    if version(request) < (1, 42):
+        document["BuilderSize"] = 0
     return json_response(document)
+
+
+async def _images_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
+    summaries = await engine.images.summaries(
+        Filters({}), all_=True, shared_size=True, containers=True, version=client
+    )
+    return {"LayersSize": engine.images.layers_size(), "Images": summaries}
+
+
+async def _containers_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
+    containers = engine.containers
+    return {
+        "Containers": [
+            old_versions.listed(
+                inspect.summary(
+                    container,
+                    containers.image_name(container),
+                    size=await containers.sizes(container),
+                ),
+                client,
+            )
+            for container in containers.store.all()
+        ]
+    }
+
+
+async def _volumes_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
+    return {"Volumes": []}
+
+
+async def _build_cache_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
+    return {"BuildCache": []}
+
+
+# What a client may ask the disk usage of, by the names of the parameter `type`.
+_DISK_USERS = {
+    "container": _containers_usage,
+    "image": _images_usage,
+    "volume": _volumes_usage,
+    "build-cache": _build_cache_usage,
+}
 
 
 async def list_plugins(engine: Engine, request: web.Request) -> web.Response:
@@ -111,6 +147,10 @@ async def list_plugins(engine: Engine, request: web.Request) -> web.Response:
 async def prune_build_cache(engine: Engine, request: web.Request) -> web.Response:
     """There is none; ``docker system prune`` asks all the same."""
     return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def leave_swarm(engine: Engine, request: web.Request) -> web.Response:
+    raise Unavailable("This node is not part of a swarm")
 
 
 async def no_swarm(engine: Engine, request: web.Request) -> web.Response:
@@ -131,6 +171,8 @@ ROUTES = (
     Route("GET", "/plugins", list_plugins),
     Route("POST", "/swarm/init", no_swarm_mode),
     Route("POST", "/swarm/join", no_swarm_mode),
+    Route("POST", "/swarm/leave", leave_swarm),
+    Route("OPTIONS", "/{path:.*}", options),
     *(
         Route("GET", f"/{resource}", no_swarm)
         for resource in ("swarm", "services", "tasks", "nodes", "secrets", "configs")

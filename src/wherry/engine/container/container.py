@@ -196,6 +196,7 @@ class Container:
     log: Sink | None = None  # where its output goes while it runs
     restart_timer: asyncio.TimerHandle | None = None
     restart_delay: float = 0.0
+    ending: bool = False  # its end has been asked for: no policy brings it back
     keep: bool = (
         False  # not to be removed or restarted at its next exit: `docker restart` is at work
     )
@@ -210,6 +211,11 @@ class Container:
     def layers(self) -> Path:
         """Where its own layer is: ``upper`` and ``work`` of the overlay."""
         return self.home / "overlay"
+
+    @property
+    def init_layer(self) -> Path:
+        """The layer under its own: what the runtime mounts things on (see ``init_layer``)."""
+        return self.home / "init"
 
     @property
     def rootfs(self) -> Path:

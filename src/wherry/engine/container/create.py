@@ -44,9 +44,12 @@ def decode(body: Any, platform: str = "") -> CreateRequest:
     Raises:
         BadParameter: it has not the form that the API says.
     """
-    if not isinstance(body, dict):
-        raise BadParameter("invalid JSON: not an object")
-    if not body:
+    if body is not None and not isinstance(body, dict):
+        raise BadParameter(
+            f"invalid JSON: json: cannot unmarshal {options.json_name(body)} into Go value of type "
+            "container.CreateRequest"
+        )
+    if not body or options.CONFIG.keys().isdisjoint(body):
         raise BadParameter("config cannot be empty in order to create a container")
     networking = body.get("NetworkingConfig") or {}
     endpoints = networking.get("EndpointsConfig") if isinstance(networking, dict) else None

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from wherry.engine.container.container import Container
-from wherry.engine.container.healthcheck import NONE
-from wherry.engine.container.healthcheck import STATUSES as HEALTH_STATUSES
-from wherry.engine.container.units import parse_duration, parse_since
-from wherry.engine.errors import BadParameter
+from wherry.engine.container.units import moment
+from wherry.engine.errors import BadParameter, EngineError, NotFound
 from wherry.engine.filters import Filters
 from wherry.engine.network.ports import parse_port
 
 LIST_KEYS = frozenset(
     (
         *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation"),
-        *("label", "label!", "name", "network", "publish", "since", "status", "volume"),
+        *("label", "name", "network", "publish", "since", "status", "volume"),
     )
 )
 PRUNE_KEYS = frozenset(("label", "label!", "until"))
 _STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+_HEALTHS = ("starting", "healthy", "unhealthy", "none")
 
 
 def select(
@@ -33,40 +33,39 @@ def select(
 ) -> list[Container]:
     """Those of ``containers`` (newest first) that are wanted, in that order.
 
-    ``find`` resolves the containers of ``before`` and ``since``, ``image_ids`` the images of
-    ``ancestor`` (an image and what was made from it).
+    ``find`` resolves ids and names, ``image_ids`` the images of ``ancestor`` (an image and what
+    was made from it).
 
     Raises:
         BadParameter: a filter has no such key or value.
         NotFound: ``before`` or ``since`` name no container.
     """
-    filters.check(LIST_KEYS)
-    for status in filters.get("status"):
-        if status not in _STATUSES:
-            raise BadParameter(f"invalid filter 'status={status}'")
-    for status in filters.get("health"):
-        if status not in HEALTH_STATUSES:
-            raise BadParameter(f"invalid filter 'health={status}'")
-    for code in filters.get("exited"):
-        if not code.lstrip("-").isdigit():
-            raise BadParameter(f"invalid filter 'exited={code}'")
-    everything = all_ or limit > 0 or "status" in filters or "exited" in filters
-    before = [find(reference).created_at for reference in filters.get("before")]
-    since = [find(reference).created_at for reference in filters.get("since")]
+    _check(filters)
+    everything = all_ or limit > 0 or "status" in filters
+    before = [_bound(text, find).created_at for text in filters.get("before")]
+    since = [_bound(text, find).created_at for text in filters.get("since")]
+    ids = _ids(filters, find)
     ancestors: set[str] | None = None
     if "ancestor" in filters:
         ancestors = set().union(*(image_ids(reference) for reference in filters.get("ancestor")))
+    published, exposed = _ports(filters, "publish"), _ports(filters, "expose")
     chosen: list[Container] = []
     for container in containers:
         if not (everything or container.state.running):
             continue
-        if any(container.created_at >= moment for moment in before):
+        if ids is not None and container.id not in ids:
             continue
-        if any(container.created_at <= moment for moment in since):
+        if any(container.created_at >= limit_ for limit_ in before):
+            continue
+        if any(container.created_at <= limit_ for limit_ in since):
             continue
         if ancestors is not None and container.image_id not in ancestors:
             continue
-        if not _matches(container, filters):
+        if not (
+            _matches(container, filters)
+            and (not published or published & _published(container))
+            and (not exposed or exposed & _exposed(container))
+        ):
             continue
         chosen.append(container)
         if limit > 0 and len(chosen) == limit:
@@ -74,61 +73,114 @@ def select(
     return chosen
 
 
+def _check(filters: Filters) -> None:
+    filters.check(LIST_KEYS)
+    for code in filters.get("exited"):
+        if not re.fullmatch(r"[+-]?\d+", code):
+            raise BadParameter(f'strconv.Atoi: parsing "{code}": invalid syntax')
+    for status in filters.get("status"):
+        if status not in _STATUSES:
+            raise BadParameter(f"invalid filter 'status={status}'")
+    if "is-task" in filters and filters.get("is-task") not in (["true"], ["false"]):
+        raise filters.invalid("is-task")
+    for health in filters.get("health"):
+        if health not in _HEALTHS:
+            raise BadParameter(f"unrecognized filter value for health: {health}")
+
+
+def _bound(reference: str, find: Callable[[str], Container]) -> Container:
+    try:
+        return find(reference)
+    except EngineError:
+        raise NotFound(f"no such container {reference}") from None
+
+
+def _ids(filters: Filters, find: Callable[[str], Container]) -> set[str] | None:
+    """The containers that ``id`` means; an ambiguous beginning means none."""
+    if "id" not in filters:
+        return None
+    found = set()
+    for text in filters.get("id"):
+        try:
+            container = find(text)
+        except EngineError:
+            continue
+        if container.id.startswith(text):  # and not found by its name
+            found.add(container.id)
+    return found
+
+
 def _matches(container: Container, filters: Filters) -> bool:
     state = container.state
     return (
-        filters.fuzzy("id", container.id)
-        and filters.pattern("name", container.display_name, container.name)
+        filters.pattern("name", container.display_name, container.name)
         and filters.labels(container.labels)
-        and filters.not_labels(container.labels)
         and filters.exact("status", state.status)
         and ("exited" not in filters or _exited(container, filters))
-        and filters.exact("health", state.health.status if state.health else NONE)
+        and filters.exact("health", state.health.status if state.health else "none")
         and filters.exact("is-task", "false")
         and _on_network(container, filters)
         and _has_volume(container, filters)
-        and _has_port(container, filters.get("publish"), published=True)
-        and _has_port(container, filters.get("expose"), published=False)
     )
 
 
 def _exited(container: Container, filters: Filters) -> bool:
     state = container.state
     ended = bool(state.started_at) and not state.running
-    return ended and filters.exact("exited", str(state.exit_code))
+    return ended and state.exit_code in map(int, filters.get("exited"))
 
 
 def _on_network(container: Container, filters: Filters) -> bool:
     if "network" not in filters:
         return True
-    known = [*container.endpoints, *(e.network_id for e in container.endpoints.values())]
-    return filters.exact("network", *known, container.network_mode)
+    return filters.exact("network", *container.endpoints) or filters.fuzzy(
+        "network", *(endpoint.network_id for endpoint in container.endpoints.values())
+    )
 
 
 def _has_volume(container: Container, filters: Filters) -> bool:
     if "volume" not in filters:
         return True
-    known = [value for m in container.mounts for value in (m.name, m.source, m.destination)]
+    known = [value for m in container.mounts for value in (m.name or m.source, m.destination)]
     return filters.exact("volume", *filter(None, known))
 
 
-def _has_port(container: Container, wanted: Sequence[str], *, published: bool) -> bool:
-    if not wanted:
-        return True
-    if published:
-        present = {(port.container_port, port.protocol) for port in container.ports}
-        present |= {(port.host_port, port.protocol) for port in container.ports}
-    else:
-        present = {parse_port(text) for text in container.config.get("ExposedPorts") or {}}
-    for text in wanted:
+def _published(container: Container) -> set[tuple[int, str]]:
+    """What it publishes, by the container's ports and by the host's."""
+    wanted = container.host_config.get("PortBindings") or {}
+    present = {parse_port(text) for text in wanted}
+    present |= {(port.container_port, port.protocol) for port in container.ports}
+    return present | {(port.host_port, port.protocol) for port in container.ports}
+
+
+def _exposed(container: Container) -> set[tuple[int, str]]:
+    return {parse_port(text) for text in container.config.get("ExposedPorts") or {}}
+
+
+def _ports(filters: Filters, key: str) -> set[tuple[int, str]]:
+    """The ports that ``publish`` or ``expose`` names: ``80``, ``80/udp``, ``8000-8100/tcp``."""
+    ports: set[tuple[int, str]] = set()
+    for text in filters.get(key):
+        if ":" in text:
+            raise BadParameter(f"filter for '{key}' should not contain ':': {text}")
         numbers, _, protocol = text.partition("/")
         first, _, last = numbers.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise BadParameter(f"invalid filter '{'publish' if published else 'expose'}={text}'")
-        wanted_range = range(int(first), int(last or first) + 1)
-        if any(number in wanted_range and kind == (protocol or "tcp") for number, kind in present):
-            return True
-    return False
+        complaint = _port_complaint(first) or (last and _port_complaint(last))
+        if not complaint and last and int(last) < int(first):
+            complaint = f"invalid range specified for port: {numbers}"
+        if complaint:
+            raise BadParameter(f"error while looking up for {key} {text}: {complaint}")
+        span = range(int(first), int(last or first) + 1)
+        ports |= {(number, protocol.lower() or "tcp") for number in span}
+    return ports
+
+
+def _port_complaint(text: str) -> str:
+    if not text.isascii() or not text.isdigit():
+        return f'strconv.ParseUint: parsing "{text}": invalid syntax'
+    if int(text) > 65535:
+        return f'strconv.ParseUint: parsing "{text}": value out of range'
+    return ""
 
 
 def prunable(containers: Sequence[Container], filters: Filters, now: float) -> list[Container]:
@@ -157,10 +209,9 @@ def before(filters: Filters, now: float) -> int:
     ``now`` is seconds since the epoch, the moment nanoseconds.
 
     Raises:
-        BadParameter: the filter is no moment.
+        BadParameter: the filter is no moment, or more than one.
     """
-    until = 0
-    for text in filters.get("until"):
-        duration = parse_duration(text)
-        until = parse_since(text, "until") if duration is None else int((now - duration) * 1e9)
-    return until
+    values = filters.get("until")
+    if len(values) > 1:
+        raise BadParameter("more than one until filter specified")
+    return moment(values[0], int(now * 1e9)) if values else 0

@@ -135,6 +135,7 @@ class Lifecycle:
         async with container.lock:
             self._check_startable(container)
             container.manually_stopped = False
+            container.ending = False
             container.restart_count = 0
             container.restart_delay = 0.0
             await self.start_locked(container)
@@ -191,6 +192,7 @@ class Lifecycle:
             case _:
                 answer, code = EngineError(str(error)), EXIT_UNKNOWN
         state = container.state
+        was_running = state.running  # it is the policy that starts it again
         state.running = state.restarting = False
         state.pid, state.exit_code, state.error = 0, code, answer.message
         for waiting, _ in tuple(container.attaching):
@@ -198,7 +200,8 @@ class Lifecycle:
                 waiting.set_result(None)
         await self.give_back(container)
         run.settled.set()
-        wake(container.exit_waiters, code)
+        if was_running:
+            wake(container.exit_waiters, code)
         self.publish(container, "die", {"exitCode": str(code)})
         if container.auto_remove:
             self.spawn(self.remove(container, force=True))
@@ -222,6 +225,7 @@ class Lifecycle:
             exit_code=status.exit_code,
             stopped_by_user=container.manually_stopped,
             restarts=container.restart_count,
+            may_go_on=not container.ending,
         )
         state.running = state.restarting = again
         state.paused, state.pid = False, 0
@@ -309,7 +313,7 @@ class Lifecycle:
         """
         if not container.state.running:
             raise NotModified("Container is already stopped")
-        container.manually_stopped = True
+        container.manually_stopped = container.ending = True
         if await self._give_up_restart(container):
             return
         number = signals.parse(signal or container.config.get("StopSignal") or DEFAULT_STOP_SIGNAL)
@@ -325,21 +329,30 @@ class Lifecycle:
     async def kill(self, container: Container, signal: int) -> None:
         """Send ``signal``; after SIGKILL, wait for the end.
 
+        Where it has a stop signal of its own, another one is a message and does not ask it to end:
+        it is not woken from a pause for it, and its restart policy still holds.
+
         Raises:
             Conflict: it does not run.
         """
         if not container.state.running:
             raise Conflict(f"container {container.id} is not running")
         container.manually_stopped = True
-        if await self._give_up_restart(container):
-            return
+        own = container.config.get("StopSignal")
+        ends = signal == signals.KILL or not own or signals.parse(own) == signal
+        if ends:
+            container.ending = True
+            if await self._give_up_restart(container):
+                return
         self.note(container, durable=True)
+        if container.state.restarting:
+            return  # there is nobody to send it to
         if signal == signals.KILL:
             await self._kill_hard(container)
         else:
-            await self._signal(container, signal)
+            await self._signal(container, signal, wake_up=ends)
 
-    async def _signal(self, container: Container, signal: int) -> None:
+    async def _signal(self, container: Container, signal: int, *, wake_up: bool = True) -> None:
         if container.run is None or container.run.status is not None:
             return  # it has just ended
         try:
@@ -349,7 +362,7 @@ class Lifecycle:
                 raise EngineError(failure.message) from failure
             return
         self.publish(container, "kill", {"signal": str(signal)})
-        if container.state.paused:
+        if container.state.paused and wake_up:
             # A frozen process receives nothing. (After SIGKILL the runtime has seen to it.)
             container.state.paused = False
             if signal != signals.KILL:
@@ -408,7 +421,7 @@ class Lifecycle:
         try:
             async with container.lock:
                 if state.running and force:
-                    container.manually_stopped = True
+                    container.manually_stopped = container.ending = True
                     if not self._cancel_restart(container):
                         await self._kill_hard(container)
                 self._check_removable(container)

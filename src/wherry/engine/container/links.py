@@ -18,10 +18,7 @@ from wherry.engine.network.network import is_user_defined
 from wherry.engine.network.ports import parse_port
 
 DEFAULT_NETWORK = "bridge"
-HOST_CONFLICT = (
-    "conflicting options: host type networking can't be used with links. "
-    "This would result in undefined behavior"
-)
+CONFLICT = "can't be used with links. This would result in undefined behavior"
 # The variables that every container has, and a link does not pass on.
 _OWN_VARIABLES = ("HOME", "PATH")
 
@@ -56,7 +53,7 @@ def resolve(texts: Sequence[str], store: ContainerStore) -> list[Link]:
         except NotFound as error:
             raise BadParameter(f"could not get container for {name}: {error.message}") from None
         if child.network_mode == "host":
-            raise BadParameter(HOST_CONFLICT)
+            raise BadParameter(f"conflicting options: host type networking {CONFLICT}")
         found.setdefault(alias, Link(alias, child.id, child.name))
     return list(found.values())
 

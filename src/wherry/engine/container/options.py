@@ -137,7 +137,8 @@ HOST_CONFIG: Mapping[str, tuple[str, Any]] = {
 }
 
 
-def _json_name(value: Any) -> str:
+def json_name(value: Any) -> str:
+    """What Go's JSON decoder calls the kind of ``value``."""
     match value:
         case bool():
             return "bool"
@@ -204,6 +205,6 @@ def decode(
 
 def _mismatch(value: Any, path: str, kind: str) -> BadParameter:
     return BadParameter(
-        f"invalid JSON: json: cannot unmarshal {_json_name(value)} into Go struct field "
+        f"invalid JSON: json: cannot unmarshal {json_name(value)} into Go struct field "
         f"{path} of type {kind}"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
 from wherry.engine.container.container import Container
+from wherry.engine.container.init_layer import prepare
 from wherry.engine.container.naming import Naming
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
@@ -120,7 +121,8 @@ def _prepare_files(container: Container, layers: Sequence[Path]) -> None:
     for directory in (upper, work, container.rootfs):
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     unmount(container.rootfs)  # a failed clean-up may have left it
-    mount_overlay(layers, upper, work, container.rootfs)
+    lower = [prepare(container.init_layer, layers), *layers]
+    mount_overlay(lower, upper, work, container.rootfs)
     namespaces.mount_shared_memory(container)
     for point in container.mounts:
         if point.create_source and not Path(point.source).exists():

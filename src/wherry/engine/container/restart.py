@@ -12,14 +12,25 @@ HEALTHY_AFTER = 10.0
 
 
 def wanted(
-    policy: Mapping[str, Any], *, exit_code: int, stopped_by_user: bool, restarts: int
+    policy: Mapping[str, Any],
+    *,
+    exit_code: int,
+    stopped_by_user: bool,
+    restarts: int,
+    may_go_on: bool = True,
 ) -> bool:
-    """What the policy says about a container that has just ended."""
-    if stopped_by_user:
+    """What the policy says about a container that has ended.
+
+    ``may_go_on`` is False where its end was asked for. A user who sent it some other signal has
+    stopped it as well, but "always" means it: so it does when a daemon finds it ended.
+    """
+    if not may_go_on:
         return False
     match policy.get("Name"):
-        case "always" | "unless-stopped":
+        case "always":
             return True
+        case "unless-stopped":
+            return not stopped_by_user
         case "on-failure":
             most = policy.get("MaximumRetryCount") or 0
             return exit_code != 0 and (most == 0 or restarts < most)
@@ -30,9 +41,9 @@ def wanted(
 def wanted_at_boot(
     policy: Mapping[str, Any], *, exit_code: int, stopped_by_user: bool, restarts: int
 ) -> bool:
-    """What it says when the daemon starts and finds the container ended: "always" means it."""
-    if policy.get("Name") == "always":
-        return True
+    """What it says when the daemon starts and finds the container ended."""
+    if policy.get("Name") == "on-failure" and stopped_by_user:
+        return False
     return wanted(policy, exit_code=exit_code, stopped_by_user=stopped_by_user, restarts=restarts)
 
 

@@ -170,34 +170,29 @@ def check_restart(policy: Mapping[str, Any], *, auto_remove: bool) -> None:
 
 def _check_network(config: Mapping[str, Any], host: Mapping[str, Any]) -> None:
     mode = host["NetworkMode"]
-    if host["UTSMode"] == "host" and config["Hostname"]:
-        raise BadParameter("conflicting options: hostname and the UTS mode")
-    if mode == "host" and host["Links"]:
-        raise BadParameter(links.HOST_CONFLICT)
-    if mode.startswith("container:"):
-        if not mode.removeprefix("container:"):
-            raise BadParameter("Invalid network mode: invalid container format container:<name|id>")
-        if config["Hostname"]:
-            raise BadParameter("conflicting options: hostname and the network mode")
-        if host["Links"]:
-            raise BadParameter(
-                "conflicting options: container type network can't be used with links. "
-                "This would result in undefined behavior"
-            )
-        if host["Dns"]:
-            raise BadParameter("conflicting options: dns and the network mode")
-        if host["ExtraHosts"]:
-            raise BadParameter(
-                "conflicting options: custom host-to-IP mapping and the network mode"
-            )
-        if host["PortBindings"] or host["PublishAllPorts"]:
-            raise BadParameter(
-                "conflicting options: port publishing and the container type network mode"
-            )
-        if config.get("ExposedPorts"):
-            raise BadParameter(
-                "conflicting options: port exposing and the container type network mode"
-            )
+    joins = mode == "container" or mode.startswith("container:")
+    if mode in ("container", "container:"):
+        raise BadParameter("Invalid network mode: invalid container format container:<name|id>")
+    published = host["PortBindings"] or host["PublishAllPorts"]
+    for holds, conflict in (
+        (joins and config["Hostname"], "hostname and the network mode"),
+        (joins and host["Links"], f"container type network {links.CONFLICT}"),
+        (joins and host["Dns"], "dns and the network mode"),
+        (joins and host["ExtraHosts"], "custom host-to-IP mapping and the network mode"),
+        (
+            (joins or mode == "host") and config.get("MacAddress"),
+            "mac-address and the network mode",
+        ),
+        (joins and published, "port publishing and the container type network mode"),
+        (
+            joins and config.get("ExposedPorts"),
+            "port exposing and the container type network mode",
+        ),
+        (host["UTSMode"] == "host" and config["Hostname"], "hostname and the UTS mode"),
+        (mode == "host" and host["Links"], f"host type networking {links.CONFLICT}"),
+    ):
+        if holds:
+            raise BadParameter(f"conflicting options: {conflict}")
     for server in host["Dns"]:
         try:
             ipaddress.ip_address(server)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from wherry.engine.container import (
     recovery,
     rules,
 )
+from wherry.engine.container.archive import Files
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.container.create import CreateRequest, Creator
 from wherry.engine.container.execs import Execs
@@ -65,7 +67,9 @@ class Containers:
         self.runtime = runtime
         self.lifecycle = Lifecycle(self.store, images, networks, events, runtime)
         self.execs = Execs(self.lifecycle)
+        self.files = Files(self.lifecycle, images)
         self.health = HealthMonitors(self.lifecycle, self.execs)
+        self._pruning = False
         self._creator = Creator(self.store, images, events, self._machine, networks.find)
         self._networking = Networking(self.store, networks)
 
@@ -121,9 +125,8 @@ class Containers:
 
     async def kill(self, reference: str, signal: int) -> None:
         """See ``Lifecycle.kill``."""
-        container = self.get(reference)
         try:
-            await self.lifecycle.kill(container, signal)
+            await self.lifecycle.kill(self.get(reference), signal)
         except EngineError as error:
             raise type(error)(f"cannot kill container: {reference}: {error.message}") from error
 
@@ -139,18 +142,21 @@ class Containers:
         """
         container = self.get(reference)
         async with container.lock:
-            state = container.state
-            if not state.running:
-                raise Conflict(f"container {container.id} is not running")
-            if state.paused:
-                raise Conflict(f"Container {container.id} is already paused")
-            if state.restarting:
-                raise _restarting(container)
-            await self._runtime(self.runtime.pause(container.id), "pause", container)
-            state.paused = True
-            self.health.end(container)
-            self.store.save(container, durable=False)
-            self.lifecycle.publish(container, "pause")
+            await self._pause(container)
+
+    async def _pause(self, container: Container) -> None:
+        state = container.state
+        if not state.running:
+            raise Conflict(f"container {container.id} is not running")
+        if state.paused:
+            raise Conflict(f"Container {container.id} is already paused")
+        if state.restarting:
+            raise _restarting(container)
+        await self._runtime(self.runtime.pause(container.id), "pause", container)
+        state.paused = True
+        self.health.end(container)
+        self.store.save(container, durable=False)
+        self.lifecycle.publish(container, "pause")
 
     async def unpause(self, reference: str) -> None:
         """Let its processes go on.
@@ -160,13 +166,30 @@ class Containers:
         """
         container = self.get(reference)
         async with container.lock:
-            if not container.state.paused:
-                raise Conflict(f"Container {container.id} is not paused")
-            await self._runtime(self.runtime.resume(container.id), "unpause", container)
-            container.state.paused = False
-            self.health.go_on(container)
-            self.store.save(container, durable=False)
-            self.lifecycle.publish(container, "unpause")
+            await self._unpause(container)
+
+    async def _unpause(self, container: Container) -> None:
+        if not container.state.paused:
+            raise Conflict(f"Container {container.id} is not paused")
+        await self._runtime(self.runtime.resume(container.id), "unpause", container)
+        container.state.paused = False
+        self.health.go_on(container)
+        self.store.save(container, durable=False)
+        self.lifecycle.publish(container, "unpause")
+
+    @asynccontextmanager
+    async def held_still(self, container: Container, *, pause: bool) -> AsyncIterator[None]:
+        """Nobody starts, removes or changes it meanwhile; with ``pause`` its processes stand."""
+        async with container.lock:
+            state = container.state
+            paused = pause and state.running and not (state.paused or state.restarting)
+            if paused:
+                await self._pause(container)
+            try:
+                yield
+            finally:
+                if paused and state.paused:
+                    await self._unpause(container)
 
     @staticmethod
     async def _runtime(call: Any, verb: str, container: Container) -> None:
@@ -271,7 +294,22 @@ class Containers:
         self.store.save(container)
 
     async def prune(self, filters: Filters) -> tuple[list[str], int]:
-        """Remove those that do not run; returns their ids and the bytes that became free."""
+        """Remove those that do not run; returns their ids and the bytes that became free.
+
+        Raises:
+            Conflict: somebody else is at it.
+        """
+        if self._pruning:
+            raise Conflict("a prune operation is already running")
+        self._pruning = True
+        try:
+            removed, freed = await self._prune(filters)
+        finally:
+            self._pruning = False
+        self.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return removed, freed
+
+    async def _prune(self, filters: Filters) -> tuple[list[str], int]:
         removed, freed = [], 0
         for container in selection.prunable(self.store.all(), filters, time.time()):
             size = await asyncio.to_thread(directory_size, container.layers / "upper")
@@ -373,7 +411,9 @@ class Containers:
             pids = await self.runtime.processes(container.id)
         except RuntimeFailure as failure:
             raise Conflict(f"container {container.id} is not running") from failure
-        return await processes.list_processes(pids, ps_options)
+        listed = await processes.list_processes(pids, ps_options)
+        self.lifecycle.publish(container, "top")
+        return listed
 
     async def logs(self, container: Container, query: logs.LogQuery) -> AsyncIterator[bytes]:
         """What it wrote, framed unless it has a terminal.

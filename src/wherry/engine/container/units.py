@@ -97,6 +97,33 @@ def _decimal(value: int, unit: int) -> str:
     return f"{whole}.{digits}" if digits else str(whole)
 
 
+def moment(text: str, now: int) -> int:
+    """The time that a date, a number of Unix seconds, or a duration before ``now`` means.
+
+    All in nanoseconds since the epoch.
+
+    Raises:
+        BadParameter: it is none of them.
+    """
+    duration = parse_duration(text)
+    if duration is not None:
+        return now - int(duration * 1_000_000_000)
+    if re.fullmatch(r"\d+(\.\d{1,9})?", text):
+        whole, _, fraction = text.partition(".")
+        return int(whole) * 1_000_000_000 + int(fraction.ljust(9, "0"))
+    completed = text
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        completed = f"{text}T00:00:00Z"
+    elif re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}", text):
+        completed = f"{text}:00Z"
+    elif re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?", text):
+        completed = f"{text}Z"
+    try:
+        return parse_rfc3339(completed)
+    except ValueError:
+        raise BadParameter(f'failed to parse value as time or duration: "{text}"') from None
+
+
 def human_duration(seconds: float) -> str:
     """How long, roughly, in words; the thresholds are those of Docker's go-units."""
     whole = int(seconds)

@@ -13,6 +13,8 @@ import os
 
 _SYS_OPENAT2 = 437  # the same on all architectures
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
 _RESOLVE_IN_ROOT = 0x10
 
 # Errors after which the kernel wants to be asked again: a rename went on beneath the root.
@@ -37,7 +39,22 @@ def open_beneath(root: int, path: str, flags: int) -> int:
     Raises:
         OSError: as open(2).
     """
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    return _openat2(root, path, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
+def open_without_links(root: int, path: str, flags: int) -> int:
+    """A descriptor of ``path`` below the directory ``root``, with no symbolic link on the way.
+
+    For paths that were found by walking: what has become a link since is refused.
+
+    Raises:
+        OSError: as open(2); ELOOP for a link, EXDEV for a path that leads out.
+    """
+    return _openat2(root, path, flags, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS)
+
+
+def _openat2(root: int, path: str, flags: int, resolve: int) -> int:
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     raw = os.fsencode(path) or b"."
     while True:
         descriptor = _libc.syscall(

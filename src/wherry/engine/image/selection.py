@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wherry.engine.container.units import parse_duration, parse_rfc3339
+from wherry.engine.container.units import moment
 from wherry.engine.errors import BadParameter
 from wherry.engine.filters import Filters
 from wherry.engine.image.image import Image
@@ -14,7 +14,6 @@ from wherry.engine.image.reference import Reference, parse
 
 LIST_KEYS = frozenset(("dangling", "label", "before", "since", "reference", "until"))
 PRUNE_KEYS = frozenset(("dangling", "label", "label!", "until"))
-_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,33 +101,6 @@ def prunable(
         if dangling_only and image.repo_tags:
             continue
         yield image
-
-
-def moment(text: str, now: int) -> int:
-    """The time that a date, a number of Unix seconds, or a duration before ``now`` means.
-
-    All in nanoseconds since the epoch.
-
-    Raises:
-        BadParameter: it is none of them.
-    """
-    duration = parse_duration(text)
-    if duration is not None:
-        return now - int(duration * _SECOND)
-    if re.fullmatch(r"\d+(\.\d{1,9})?", text):
-        whole, _, fraction = text.partition(".")
-        return int(whole) * _SECOND + int(fraction.ljust(9, "0"))
-    completed = text
-    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        completed = f"{text}T00:00:00Z"
-    elif re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}", text):
-        completed = f"{text}:00Z"
-    elif re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?", text):
-        completed = f"{text}Z"
-    try:
-        return parse_rfc3339(completed)
-    except ValueError:
-        raise BadParameter(f'failed to parse value as time or duration: "{text}"') from None
 
 
 def _matches(familiar: str, patterns: Sequence[str]) -> bool:

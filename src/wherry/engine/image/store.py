@@ -96,6 +96,10 @@ class ImageStore:
             raise NotFound(f"No such image: {identity}")
         return self._library.image(identity)
 
+    def exists(self, identity: str) -> bool:
+        """Whether there is an image with exactly this id, and not only layers held of it."""
+        return identity in self._library.catalog.images
+
     def list(self) -> Sequence[Image]:
         """All images, in no particular order."""
         return [self._library.image(identity) for identity in self._library.catalog.images]

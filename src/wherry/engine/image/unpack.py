@@ -26,21 +26,17 @@ from enum import Enum
 from pathlib import Path
 
 from wherry.engine.errors import BadParameter
-from wherry.engine.image import tar
+from wherry.engine.image import members, tar
 from wherry.engine.image.beneath import open_beneath, open_directory
+from wherry.engine.image.members import set_xattr, write_all
+from wherry.engine.image.merged import OPAQUE, find, is_whiteout
 from wherry.engine.image.tar import Entry, TarReader
 
 WHITEOUT = ".wh."
 WHITEOUT_META = ".wh..wh."
 OPAQUE_MARKER = ".wh..wh..opq"
-OPAQUE = "trusted.overlay.opaque"
-# Attributes in which overlay keeps its own notes; from an archive they could redirect it.
-_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 _WHITEOUT_DEVICE = os.makedev(0, 0)
 _COPY = 1 << 20
-
-# An image must not fail for an attribute that the file system cannot hold (SELinux labels mostly).
-_XATTR_TOLERATED = (errno.ENOTSUP, errno.EPERM)
 
 
 def unpack(reader: TarReader, root: Path, lower: Sequence[Path] = ()) -> tuple[int, int]:
@@ -87,7 +83,7 @@ class _Unpacker:
         self.entries += 1
         if not parts:
             if entry.type == tar.DIRECTORY:
-                self._describe_root(entry)
+                members.describe_open(self._root, entry)
             return
         name = parts[-1]
         parent = self._open_parent(parts[:-1])
@@ -106,7 +102,7 @@ class _Unpacker:
             if way is _Way.WHITEOUT:
                 _set_opaque(parent, name)
         if entry.type not in (tar.REGULAR, tar.LINK):
-            self._describe(parent, name, entry)
+            members.describe(parent, name, entry)
 
     def finish(self) -> None:
         """Set the times of directories, which every file put into them has changed."""
@@ -122,46 +118,10 @@ class _Unpacker:
     # Making one entry
 
     def _create(self, parent: int, name: str, entry: Entry, reader: TarReader) -> None:
-        match entry.type:
-            case tar.REGULAR:
-                self._write(parent, name, entry, reader)
-            case tar.DIRECTORY:
-                os.mkdir(name, 0o700, dir_fd=parent)
-            case tar.SYMLINK:
-                os.symlink(entry.link, name, dir_fd=parent)
-            case tar.LINK:
-                self._link(parent, name, entry)
-            case tar.FIFO:
-                os.mkfifo(name, 0o600, dir_fd=parent)
-            case tar.CHARACTER:
-                device = os.makedev(entry.major, entry.minor)
-                os.mknod(name, 0o600 | stat.S_IFCHR, device, dir_fd=parent)
-            case tar.BLOCK_DEVICE:
-                device = os.makedev(entry.major, entry.minor)
-                os.mknod(name, 0o600 | stat.S_IFBLK, device, dir_fd=parent)
-
-    def _write(self, parent: int, name: str, entry: Entry, reader: TarReader) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(name, flags, 0o600, dir_fd=parent)
-        try:
-            if entry.sparse is None:
-                while data := reader.read(_COPY):
-                    _write_all(file, data)
-            else:
-                for offset, length in entry.sparse:
-                    os.lseek(file, offset, os.SEEK_SET)
-                    while length:
-                        data = reader.read(min(length, _COPY))
-                        _write_all(file, data)
-                        length -= len(data)
-                os.ftruncate(file, entry.real_size)
-            os.fchown(file, entry.uid, entry.gid)
-            for key, value in entry.xattrs.items():
-                _set_xattr(file, key, value)
-            os.fchmod(file, entry.mode)  # after chown, which clears the set-id bits
-            os.utime(file, ns=(entry.mtime, entry.mtime))
-        finally:
-            os.close(file)
+        if entry.type == tar.LINK:
+            self._link(parent, name, entry)
+        else:
+            members.create(parent, name, entry, reader)
 
     def _link(self, parent: int, name: str, entry: Entry) -> None:
         target = clean(entry.link)
@@ -181,7 +141,7 @@ class _Unpacker:
 
     def _copy_up(self, directory: int, target: list[str]) -> None:
         """Bring a file of a lower layer here, so that this layer can have a second name for it."""
-        found = self._find_below(target)
+        found = find(self._lower, target)
         if found is None:
             raise BadParameter(f"hard link to {'/'.join(target)!r}, which is not in the image")
         try:
@@ -194,10 +154,10 @@ class _Unpacker:
                 copy = os.open(target[-1], flags, 0o600, dir_fd=directory)
                 try:
                     while data := os.read(below, _COPY):
-                        _write_all(copy, data)
+                        write_all(copy, data)
                     os.fchown(copy, status.st_uid, status.st_gid)
                     for key in os.listxattr(below):
-                        _set_xattr(copy, key, os.getxattr(below, key))
+                        set_xattr(copy, key, os.getxattr(below, key))
                     os.fchmod(copy, stat.S_IMODE(status.st_mode))
                     os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
                 finally:
@@ -206,23 +166,6 @@ class _Unpacker:
                 os.close(below)
         finally:
             os.close(found)
-
-    def _describe(self, parent: int, name: str, entry: Entry) -> None:
-        """Owner, attributes, mode and time of what is not a regular file."""
-        os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        for key, value in entry.xattrs.items():
-            _set_xattr(f"/proc/self/fd/{parent}/{name}", key, value)
-        if entry.type != tar.SYMLINK:
-            os.chmod(name, entry.mode, dir_fd=parent)  # just made by us: no symbolic link
-        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
-
-    def _describe_root(self, entry: Entry) -> None:
-        path = f"/proc/self/fd/{self._root}"
-        os.chown(path, entry.uid, entry.gid)
-        for key, value in entry.xattrs.items():
-            _set_xattr(path, key, value, follow=True)
-        os.chmod(path, entry.mode)  # noqa: PTH101  beside its siblings
-        os.utime(path, ns=(entry.mtime, entry.mtime))
 
     def _make_way(self, parent: int, name: str, entry: Entry) -> _Way:
         """Remove what already has the name, unless a directory meets a directory."""
@@ -308,7 +251,7 @@ class _Unpacker:
         if opaque:
             _set_opaque(parent, name)
             return
-        found = self._find_below(parts)
+        found = find(self._lower, parts)
         if found is None:
             # Whatever the umask made of it.
             os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103  a directory of the image
@@ -322,31 +265,10 @@ class _Unpacker:
                 os.utime(name, ns=times, dir_fd=parent)
                 below = f"/proc/self/fd/{found}"
                 for key in os.listxattr(below):
-                    _set_xattr(f"/proc/self/fd/{parent}/{name}", key, os.getxattr(below, key))
+                    set_xattr(f"/proc/self/fd/{parent}/{name}", key, os.getxattr(below, key))
                 self._directory_times.setdefault("/".join(parts), status.st_mtime_ns)
         finally:
             os.close(found)
-
-    def _find_below(self, parts: list[str]) -> int | None:
-        """A descriptor of what the lower layers, merged, have there; None for nothing."""
-        path = "/".join(parts)
-        for layer in self._lower:
-            root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                found = open_beneath(root, path, os.O_PATH | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                if any(_is_opaque(root, parts[:depth]) for depth in range(1, len(parts))):
-                    return None
-                continue
-            except OSError:
-                return None  # a whiteout or a file where the path needs a directory
-            finally:
-                os.close(root)
-            if is_whiteout(os.fstat(found)):
-                os.close(found)
-                return None
-            return found
-        return None
 
 
 class _Way(Enum):
@@ -376,40 +298,9 @@ def clean(name: str) -> list[str]:
     return parts
 
 
-def is_whiteout(status: os.stat_result) -> bool:
-    """Whether it is overlay's mark for a deleted name."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT_DEVICE
-
-
-def _is_opaque(root: int, parts: list[str]) -> bool:
-    try:
-        directory = open_directory(root, "/".join(parts))
-    except OSError:
-        return False
-    try:
-        return os.getxattr(f"/proc/self/fd/{directory}", OPAQUE) == b"y"
-    except OSError:
-        return False
-    finally:
-        os.close(directory)
-
-
 def _set_opaque(directory: int, name: str = "") -> None:
     path = f"/proc/self/fd/{directory}" + (f"/{name}" if name else "")
     os.setxattr(path, OPAQUE, b"y", follow_symlinks=not name)
-
-
-def _set_xattr(target: int | str, key: str, value: bytes, *, follow: bool = False) -> None:
-    if key.startswith(_OVERLAY_XATTRS):
-        return
-    try:
-        if isinstance(target, int):
-            os.setxattr(target, key, value)
-        else:
-            os.setxattr(target, key, value, follow_symlinks=follow)
-    except OSError as error:
-        if error.errno not in _XATTR_TOLERATED:
-            raise
 
 
 def _exists(directory: int, name: str) -> bool:
@@ -418,9 +309,3 @@ def _exists(directory: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _write_all(file: int, data: bytes) -> None:
-    written = os.write(file, data)
-    while written < len(data):
-        written += os.write(file, memoryview(data)[written:])

@@ -216,15 +216,6 @@ def in_gateway_order(
     return sorted(endpoints, key=rank)
 
 
-def as_once(shown: Mapping[str, Any], container: Container) -> None:
-    """Have NetworkSettings, as ``inspect`` gives them, say what clients before API 1.45 expect:
-    the names that every container has were among its aliases."""
-    own = [container.id[:12], str(container.config["Hostname"])]
-    for name, settings in shown["Networks"].items():
-        if is_user_defined(name):
-            settings["Aliases"] = list(dict.fromkeys([*(settings["Aliases"] or ()), *own]))
-
-
 def inspect(endpoint: Endpoint, container: Container | None = None) -> dict[str, Any]:
     """EndpointSettings of the API; with the names of ``container`` where they are known."""
     wanted: dict[str, Any] = {}

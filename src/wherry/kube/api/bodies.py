@@ -56,7 +56,7 @@ def parse_json(body: bytes, kind: str = "Object") -> tuple[Any, list[str]]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        from wherry.kube.api.json_syntax import fault
+        from wherry.wire.json_syntax import fault
 
         why = f"couldn't get version/kind; json parse error: {fault(body) or error}"
         raise unrecognized(kind, why=why, body=body) from error

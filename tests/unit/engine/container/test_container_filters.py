@@ -4,7 +4,7 @@ from containers_helper import make
 from wherry.engine import filters
 from wherry.engine.container.container import PublishedPort
 from wherry.engine.container.filters import prunable, select
-from wherry.engine.errors import BadParameter
+from wherry.engine.errors import BadParameter, NotFound
 
 
 def fleet():
@@ -12,11 +12,23 @@ def fleet():
     web = make("a" * 64, "web", config={"Labels": {"app": "web", "tier": "front"}})
     web.state.running, web.state.started_at = True, 1
     web.ports = [PublishedPort("tcp", 80, "0.0.0.0", 8080)]
-    job = make("b" * 64, "job", config={"ExposedPorts": {"9000/tcp": {}}})
+    job = make(
+        "b" * 64,
+        "job",
+        config={"ExposedPorts": {"9000/tcp": {}}},
+        host={"PortBindings": {"443/tcp": [{"HostIp": "", "HostPort": ""}]}},
+    )
     job.state.started_at, job.state.exit_code = 1, 7
     new = make("c" * 64, "new", host={"Binds": ["/data:/srv"]})
     web.created_at, job.created_at, new.created_at = 30, 20, 10
     return [web, job, new]
+
+
+def _find(by_name, reference):
+    for container in by_name.values():
+        if container.name == reference or container.id.startswith(reference):
+            return container
+    raise NotFound(f"No such container: {reference}")
 
 
 def chosen(text="", *, all_=False, limit=0, images=frozenset):
@@ -27,7 +39,7 @@ def chosen(text="", *, all_=False, limit=0, images=frozenset):
         filters.parse(text),
         all_=all_,
         limit=limit,
-        find=by_name.__getitem__,
+        find=lambda reference: _find(by_name, reference),
         image_ids=lambda reference: images(),
     )
     return [container.name for container in selected]
@@ -57,10 +69,25 @@ def test_only_running_ones_are_shown_unless_asked():
         ('{"expose":["9000/tcp"]}', ["job"]),
         ('{"network":["bridge"]}', ["web", "job", "new"]),
         ('{"status":{"running":true}}', ["web"]),
+        ('{"status":{"running":false}}', ["web"]),
+        ('{"publish":["443"]}', ["job"]),
+        ('{"expose":["8999-9000"]}', ["job"]),
+        ('{"expose":["9000/udp"]}', []),
+        ('{"health":["none"]}', ["web", "job", "new"]),
+        ('{"health":["healthy"]}', []),
+        ('{"is-task":["true"]}', []),
+        ('{"isolation":["anything"]}', ["web", "job", "new"]),
+        ('{"name":["["]}', []),
+        ('{"volume":["/data"]}', ["new"]),
     ],
 )
 def test_filters_choose(text, names):
     assert chosen(text, all_=True) == names
+
+
+def test_an_exit_code_alone_does_not_show_what_has_ended():
+    assert chosen('{"exited":["7"]}') == []
+    assert chosen('{"status":["exited"]}') == ["job"]
 
 
 def test_ancestors_are_images():
@@ -69,11 +96,37 @@ def test_ancestors_are_images():
 
 
 @pytest.mark.parametrize(
-    "text", ['{"colour":["red"]}', '{"status":["asleep"]}', '{"exited":["x"]}', "[1]", "{"]
+    ("text", "complaint"),
+    [
+        ('{"colour":["red"]}', "invalid filter 'colour'"),
+        ('{"label!":["red"]}', "invalid filter 'label!'"),
+        ('{"status":["asleep"]}', "invalid filter 'status=asleep'"),
+        ('{"exited":["x"]}', 'strconv.Atoi: parsing "x": invalid syntax'),
+        ('{"health":["ill"]}', "unrecognized filter value for health: ill"),
+        ('{"is-task":["a","b"]}', "invalid filter 'is-task=[a b]'"),
+        ('{"publish":["80:80"]}', "filter for 'publish' should not contain ':': 80:80"),
+        (
+            '{"expose":["x"]}',
+            'error while looking up for expose x: strconv.ParseUint: parsing "x": invalid syntax',
+        ),
+        (
+            '{"publish":["9-8"]}',
+            "error while looking up for publish 9-8: invalid range specified for port: 9-8",
+        ),
+        ("[1]", "invalid filter"),
+        ("{", "invalid filter"),
+        ('{"status":"running"}', "invalid filter"),
+    ],
 )
-def test_filters_that_are_none_are_refused(text):
-    with pytest.raises(BadParameter):
+def test_filters_that_are_none_are_refused(text, complaint):
+    with pytest.raises(BadParameter) as caught:
         chosen(text)
+    assert caught.value.message == complaint
+
+
+def test_a_bound_that_is_no_container_is_not_found():
+    with pytest.raises(NotFound, match="no such container nope"):
+        chosen('{"before":["nope"]}')
 
 
 def test_prune_takes_those_that_do_not_run_and_are_old_enough():

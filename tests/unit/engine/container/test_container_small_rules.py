@@ -38,9 +38,15 @@ def test_typing_passes_until_the_keys_are_complete():
     assert keys.feed(b"\x11rest") == (b"", True)
 
 
-def wanted(name, *, code=1, stopped=False, restarts=0, most=0):
+def wanted(name, *, code=1, stopped=False, restarts=0, most=0, may_go_on=True):
     policy = {"Name": name, "MaximumRetryCount": most}
-    return restart.wanted(policy, exit_code=code, stopped_by_user=stopped, restarts=restarts)
+    return restart.wanted(
+        policy,
+        exit_code=code,
+        stopped_by_user=stopped,
+        restarts=restarts,
+        may_go_on=may_go_on,
+    )
 
 
 def test_restart_policies():
@@ -48,7 +54,13 @@ def test_restart_policies():
     assert wanted("always", code=0)
     assert wanted("on-failure") and not wanted("on-failure", code=0)
     assert wanted("on-failure", most=2, restarts=1) and not wanted("on-failure", most=2, restarts=2)
-    assert not wanted("always", stopped=True)
+    assert not wanted("always", may_go_on=False)
+
+
+def test_a_signal_that_was_no_request_to_end_stops_only_what_is_restarted_unless_stopped():
+    assert wanted("always", stopped=True)
+    assert not wanted("unless-stopped", stopped=True)
+    assert wanted("on-failure", stopped=True)
 
 
 def test_at_boot_always_means_always_and_unless_stopped_what_it_says():

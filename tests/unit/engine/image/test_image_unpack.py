@@ -13,8 +13,9 @@ import pytest
 from image_archives import Tar, needs_root
 
 from wherry.engine.errors import BadParameter
+from wherry.engine.image.merged import is_whiteout
 from wherry.engine.image.tar import TarReader
-from wherry.engine.image.unpack import clean, is_whiteout, unpack
+from wherry.engine.image.unpack import clean, unpack
 
 
 def apply(tar: Tar, root: Path, *lower: Path) -> tuple[int, int]:

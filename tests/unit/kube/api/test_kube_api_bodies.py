@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.kube.api import json_syntax
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.schema import parse_json, parse_yaml
+from wherry.wire import json_syntax
 
 
 def test_json_is_read():

@@ -32,6 +32,20 @@ def fault(body: bytes) -> str:
     return ""
 
 
+def first_value(body: bytes) -> tuple[int, str]:
+    """Where the first value ends, for who reads values from a stream; or Go's sentence for its
+    fault.
+
+    A stream that breaks off inside a value is another fault than a text that does.
+    """
+    scanner = _Scanner(body)
+    try:
+        scanner.value("looking for beginning of value")
+    except _Fault as found:
+        return 0, "unexpected EOF" if scanner.ahead == _END else str(found)
+    return scanner.position, ""
+
+
 def _shown(character: int) -> str:
     if character == ord("'"):
         return "'\\''"

@@ -1,0 +1,84 @@
+"""The layer between an image and a container's own: where the runtime will mount things.
+
+Without it, /proc, /etc/hosts and their like would be made in the container's own layer by its first
+start, and `docker diff` and `docker commit` would take them for changes of the container. Docker
+has the same layer, with the same content.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from wherry.engine.image.members import set_xattr
+from wherry.engine.image.merged import find
+
+_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
+_FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console")
+_LINKS = (("etc/mtab", "/proc/mounts"),)
+_LAST = ".dockerenv"  # its presence says that the layer is complete
+
+
+def prepare(layer: Path, lower: Sequence[Path]) -> Path:
+    """Make ``layer`` with what ``lower``, the image's layers, do not have of it; returns it.
+
+    May be repeated: what is complete is left alone, what a kill has left half is completed.
+    """
+    last = layer / _LAST
+    if last.exists():
+        return layer
+    layer.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for path in _DIRECTORIES:
+        if _status(lower, path) is None:
+            _make_parent(layer, lower, path)
+            (layer / path).mkdir(mode=0o755, exist_ok=True)
+    for path in _FILES:
+        if _status(lower, path) is None and _make_parent(layer, lower, path):
+            (layer / path).touch(mode=0o755)
+    for path, target in _LINKS:
+        if _status(lower, path) is None and _make_parent(layer, lower, path):
+            (layer / path).unlink(missing_ok=True)
+            (layer / path).symlink_to(target)
+    last.touch(mode=0o755)
+    return layer
+
+
+def _status(lower: Sequence[Path], path: str) -> os.stat_result | None:
+    found = find(lower, path.split("/"))
+    if found is None:
+        return None
+    try:
+        return os.fstat(found)
+    finally:
+        os.close(found)
+
+
+def _make_parent(layer: Path, lower: Sequence[Path], path: str) -> bool:
+    """Have the parent of ``path`` in the layer, looking as in the image.
+
+    False where the image has no directory there, but a link or a file: it keeps what it has.
+    """
+    head = path.rpartition("/")[0]
+    if not head or (layer / head).exists():
+        return True
+    found = find(lower, head.split("/"))
+    if found is None:
+        (layer / head).mkdir(mode=0o755)
+        return True
+    try:
+        status = os.fstat(found)
+        if not stat.S_ISDIR(status.st_mode):
+            return False
+        target = layer / head
+        target.mkdir()
+        os.chown(target, status.st_uid, status.st_gid)
+        below = f"/proc/self/fd/{found}"
+        for name in os.listxattr(below):
+            set_xattr(str(target), name, os.getxattr(below, name))
+        target.chmod(stat.S_IMODE(status.st_mode))
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    finally:
+        os.close(found)
+    return True
