@@ -23,6 +23,7 @@ from wherry.engine.image.store import ImageStore
 from wherry.engine.network.network import Network
 from wherry.engine.network.networks import Networks, read_document, take_away
 from wherry.host.files import make_private, write_atomic
+from wherry.host.limits import raise_open_files
 from wherry.host.process import run
 from wherry.net import links, namespaces, routes
 from wherry.net.firewall import Firewall
@@ -112,6 +113,7 @@ class Engine:
             EngineError: something it cannot work without is missing.
         """
         config = self.config
+        raise_open_files()
         make_private(config.data_dir)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.id = _identity(config.data_dir / "engine-id")
