@@ -38,10 +38,20 @@ class Daemon:
         self.socket = self.run_dir / "docker.sock"
         self._log = root / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self.extra: list[str] = []  # options of the daemon
+        self.client_extra: dict[str, str] = {}  # environment of its clients
 
     def _command(self, *extra: str) -> list[str]:
         argv = [sys.executable, "-m", "wherry.engine", "--slot", str(SLOT)]
-        return [*argv, "--data-dir", str(self.data), "--run-dir", str(self.run_dir), *extra]
+        return [
+            *argv,
+            "--data-dir",
+            str(self.data),
+            "--run-dir",
+            str(self.run_dir),
+            *self.extra,
+            *extra,
+        ]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -74,6 +84,11 @@ class Daemon:
     def stop(self) -> None:
         """SIGTERM; the containers go on."""
         self._end(signal.SIGTERM)
+
+    def hang_up(self) -> None:
+        """SIGHUP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def _end(self, number: int) -> None:
         assert self._process is not None
@@ -113,6 +128,7 @@ class Daemon:
             **os.environ,
             "DOCKER_HOST": f"unix://{self.socket}",
             "DOCKER_CONFIG": str(self.root / "config"),
+            **self.client_extra,
         }
 
     def spawn(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -131,6 +147,10 @@ class Daemon:
         if template:
             return self.docker("inspect", "-f", template, name).out.strip()
         return json.loads(self.docker("inspect", name).out)[0]
+
+    def inspect_info(self, template: str) -> str:
+        """What ``docker info -f`` prints."""
+        return str(self.docker("info", "-f", template).out.strip())
 
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None

@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--sample", action="store_true", help="also run the sample, end to end")
     up.add_argument("--api-port", type=int, help="port of the API server (default 6443)")
     up.add_argument("--node-name", help="name of this node (default: the host's name)")
+    up.add_argument(
+        "--docker-tcp",
+        metavar="HOST:PORT",
+        help="also serve the Docker API on TCP, to clients with a certificate; 'off' ends it",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -60,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     env = commands.add_parser("env", parents=[place], help="print exports for docker and kubectl")
+    env.add_argument("--tcp", action="store_true", help="reach docker by TCP and TLS")
     env.set_defaults(run=_env)
 
     server = commands.add_parser(
@@ -107,7 +113,12 @@ def _up(options: argparse.Namespace) -> int:
     if faults:
         return _fail("\nwherry: ".join(faults))
     try:
-        started = up.up(options.data_dir, api_port=options.api_port, node_name=options.node_name)
+        started = up.up(
+            options.data_dir,
+            api_port=options.api_port,
+            node_name=options.node_name,
+            docker_tcp=options.docker_tcp,
+        )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")
         else:
@@ -158,6 +169,8 @@ def _status(options: argparse.Namespace) -> int:
                 f"{state.resident_bytes / 1e6:.0f} MB resident"
             )
     print(f"docker      unix://{instance.docker_socket}")
+    if instance.docker_tcp:
+        print(f"            tcp://{instance.docker_tcp} (TLS)")
     print(f"kubernetes  {instance.api_url} ({instance.kubeconfig})")
     return 0 if all(state.pid is not None for state in states) else 3
 
@@ -166,7 +179,16 @@ def _env(options: argparse.Namespace) -> int:
     import shlex
 
     instance = _existing(options)
-    print(f"export DOCKER_HOST={shlex.quote(f'unix://{instance.docker_socket}')}")
+    if options.tcp:
+        from wherry.launcher import docker_tcp
+
+        print(f"export DOCKER_HOST={shlex.quote(docker_tcp.client_host(instance))}")
+        print("export DOCKER_TLS_VERIFY=1")
+        print(f"export DOCKER_CERT_PATH={shlex.quote(str(docker_tcp.keys(instance).client))}")
+    else:
+        print(f"export DOCKER_HOST={shlex.quote(f'unix://{instance.docker_socket}')}")
+        if instance.docker_tcp:
+            print("unset DOCKER_TLS_VERIFY DOCKER_CERT_PATH")
     print(f"export KUBECONFIG={shlex.quote(str(instance.kubeconfig))}")
     return 0
 

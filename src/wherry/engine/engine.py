@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.engine.container.recovery import resume_log
 from wherry.engine.container.service import Containers
@@ -31,6 +31,9 @@ from wherry.net.nft import Nftables
 from wherry.runtime.rootfs import mounts_below, unmount
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import ExitStatus, LogSink
+
+if TYPE_CHECKING:
+    from wherry.engine.api.listeners import TLSAddress
 
 log = logging.getLogger(__name__)
 
@@ -126,12 +129,23 @@ class Engine:
         container = self.containers.store.find(container_id)
         return container is not None and container.state.running
 
-    async def serve(self, socket: Path) -> None:
-        """Serve the Engine API on a unix socket."""
+    async def serve(self, socket: Path, tcp: TLSAddress | None = None) -> None:
+        """Serve the Engine API on a unix socket and, where wanted, on TCP with mutual TLS.
+
+        Raises:
+            EngineError: the TCP address or its keys cannot be used.
+        """
         from wherry.engine.api.server import Server
 
         self._server = Server(self)
-        await self._server.listen(socket)
+        await self._server.listen(socket, tcp)
+
+    def reload(self) -> None:
+        """Take up what may change while the daemon runs: the keys of its TCP address."""
+        if self._server is not None:
+            self._server.reload()
+        attributes = {"name": self.config.name, "live-restore": "true"}
+        self.events.publish("daemon", "reload", self.id, attributes)
 
     async def close(self) -> None:
         """Finish what is under way and let go; containers go on running."""

@@ -43,6 +43,7 @@ class Instance:
     node_ip: str
     api_port: int
     kubelet_port: int
+    docker_tcp: str = ""  # HOST:PORT of the Docker API with TLS, besides its socket; empty: none
 
     @property
     def name(self) -> str:
@@ -172,6 +173,12 @@ def open_or_create(
     return instance
 
 
+def save(instance: Instance) -> None:
+    """Write down what the instance is."""
+    saved = {k: v for k, v in asdict(instance).items() if k != "data_dir"}
+    write_atomic(instance.data_dir / "instance.json", json.dumps(saved, indent=1).encode())
+
+
 def forget(instance: Instance) -> None:
     """Remove all files of an instance of which nothing runs, and give its slot back."""
     release(instance)
@@ -267,8 +274,7 @@ def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Inst
         if any(ipaddress.ip_network(r).overlaps(n) for r in ranges for n in in_use):
             continue
         make_private(data_dir)
-        saved = {k: v for k, v in asdict(instance).items() if k != "data_dir"}
-        write_atomic(data_dir / "instance.json", json.dumps(saved, indent=1).encode())
+        save(instance)
         return instance
     raise InstanceError("no free address ranges are left on this machine for another instance")
 

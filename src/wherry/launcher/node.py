@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from pathlib import Path
 
 from wherry.engine.cri.service import EngineRuntime
@@ -18,6 +19,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.proxy.proxy import Proxy
+from wherry.launcher import docker_tcp
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import API_KUBELET_CLIENT
 from wherry.net.nft import Nftables
@@ -32,7 +34,8 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
     node_transport = from_kubeconfig(instance.data_dir / "kubelet.conf")
     proxy_transport = from_kubeconfig(instance.data_dir / "proxy.conf")
     try:
-        await engine.serve(instance.docker_socket)
+        await engine.serve(instance.docker_socket, docker_tcp.address(instance))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.reload)
         kubelet = Kubelet(
             _kubelet_config(instance),
             Client(node_transport),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 3650
+Pair = tuple[bytes, bytes]  # a certificate and its key, PEM
 API_KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 
 
@@ -33,7 +34,7 @@ def ensure(instance: Instance) -> None:
     """
     if instance.kubeconfig.exists():
         return
-    authority = _Authority(instance.pki)
+    authority = Authority(instance.pki)
     service_ip = str(next(iter(ipaddress.ip_network(instance.service_range).hosts())))
     authority.issue_server(
         "apiserver",
@@ -66,17 +67,17 @@ def ensure(instance: Instance) -> None:
         _write_kubeconfig(path, instance, authority.certificate_pem, user, certificate, key)
 
 
-class _Authority:
-    """The cluster's certificate authority, kept in ``directory``."""
+class Authority:
+    """A certificate authority, kept in ``directory``; made, as ``name``, where there is none."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "kubernetes") -> None:
         from cryptography import x509
         from cryptography.hazmat.primitives import serialization
 
         self.directory = directory
         certificate, key = directory / "ca.crt", directory / "ca.key"
         if not certificate.exists():
-            made, made_key = _certificate("kubernetes", ca=True, days=CA_DAYS)
+            made, made_key = _certificate(name, ca=True, days=CA_DAYS)
             write_atomic(key, _key_pem(made_key))
             write_atomic(certificate, _certificate_pem(made), mode=0o644)
         self.certificate_pem = certificate.read_bytes()
@@ -93,6 +94,7 @@ class _Authority:
         addresses: Sequence[str],
         organization: str = "",
     ) -> None:
+        """Write ``<stem>.crt`` and ``<stem>.key`` for a server with these names."""
         certificate, key = _certificate(
             common_name,
             organization=organization,
@@ -104,9 +106,11 @@ class _Authority:
         self._write(stem, certificate, key)
 
     def issue_client(self, stem: str, common_name: str, organization: str) -> None:
+        """Write ``<stem>.crt`` and ``<stem>.key`` for a client."""
         self._write(stem, *_certificate(common_name, organization=organization, issuer=self))
 
-    def client(self, common_name: str, organization: str) -> tuple[bytes, bytes]:
+    def client(self, common_name: str, organization: str) -> Pair:
+        """A certificate for a client, and its key, as PEM."""
         certificate, key = _certificate(common_name, organization=organization, issuer=self)
         return _certificate_pem(certificate), _key_pem(key)
 
@@ -126,7 +130,7 @@ def _certificate(
     server: bool = False,
     ca: bool = False,
     days: int = CERTIFICATE_DAYS,
-    issuer: _Authority | None = None,
+    issuer: Authority | None = None,
 ) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
     """A new key and the certificate for it, signed by ``issuer`` or by itself."""
     from cryptography import x509
@@ -176,6 +180,19 @@ def _certificate(
         alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return builder.sign(issuer.key if issuer else key, hashes.SHA256()), key
+
+
+def names_of(certificate_pem: bytes) -> set[str]:
+    """The host names and addresses that a certificate is for."""
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    names = set(found.get_values_for_type(x509.DNSName))
+    return names | {str(address) for address in found.get_values_for_type(x509.IPAddress)}
 
 
 def _certificate_pem(certificate: x509.Certificate) -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.host.pidfile import AlreadyRunning, PidFile
+from wherry.launcher import docker_tcp as addresses
 from wherry.launcher import instance as instances
 from wherry.launcher import pki, supervise
 from wherry.launcher.instance import Instance
@@ -26,13 +27,22 @@ class Started:
     seconds: float | None
 
 
-def up(data_dir: Path, *, api_port: int | None = None, node_name: str | None = None) -> Started:
+def up(
+    data_dir: Path,
+    *,
+    api_port: int | None = None,
+    node_name: str | None = None,
+    docker_tcp: str | None = None,
+) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
+
+    ``docker_tcp`` is where to serve the Docker API with TLS, or ``off``; None leaves it as it is.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
         StartFailed: a daemon did not start; what this call started is stopped again.
     """
+    tcp = None if docker_tcp is None else addresses.normalise(docker_tcp)
     instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
     try:
         lock = PidFile(instance.run_dir / "up.pid")
@@ -42,6 +52,14 @@ def up(data_dir: Path, *, api_port: int | None = None, node_name: str | None = N
         ) from None
     try:
         running = {state.name for state in supervise.states(instance) if state.pid is not None}
+        if tcp is not None and tcp != instance.docker_tcp:
+            if "node" in running:
+                served = instance.docker_tcp or "no TCP address"
+                raise UpFailed(
+                    f"the engine runs already, with {served}; `wherry down` stops it for the change"
+                )
+            instance = replace(instance, docker_tcp=tcp)
+            instances.save(instance)
         if running == set(supervise.DAEMONS):
             return Started(instance, None)
         try:
@@ -49,25 +67,35 @@ def up(data_dir: Path, *, api_port: int | None = None, node_name: str | None = N
                 _check_port(instance.api_port, "API server")
             if "node" not in running:
                 _check_port(instance.kubelet_port, "kubelet")
+                if instance.docker_tcp:
+                    host, port = addresses.split(instance.docker_tcp)
+                    _check_port(port, "Docker API", host)
         except UpFailed:
             if not instance.kubeconfig.exists():  # never started: forget the choice of ports too
                 instances.forget(instance)
             raise
         pki.ensure(instance)
+        addresses.ensure(instance)
         return Started(instance, asyncio.run(supervise.start(instance)))
     finally:
         lock.release()
 
 
-def _check_port(port: int, who: str) -> None:
-    with socket.socket() as probe:
+def _check_port(port: int, who: str, host: str = "0.0.0.0") -> None:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise UpFailed(f"{who}: listen tcp {host}:{port}: {error.strerror or error}") from error
+    with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", port))
+            probe.bind(address)
             probe.listen(1)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise
+                raise UpFailed(f"{who}: listen tcp {host}:{port}: {error.strerror}") from error
             raise UpFailed(
-                f"{who}: listen tcp 0.0.0.0:{port}: bind: address already in use"
+                f"{who}: listen tcp {host}:{port}: bind: address already in use"
             ) from error

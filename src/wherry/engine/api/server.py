@@ -1,12 +1,9 @@
-"""The HTTP server: versions, routes, errors, and the unix socket they are reached by."""
+"""The HTTP server: versions, routes, errors."""
 
 from __future__ import annotations
 
-import grp
 import logging
-import os
 import platform
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +23,7 @@ from wherry.engine.api import (
     system,
     volumes,
 )
+from wherry.engine.api.listeners import BACKLOG, TLSAddress, TLSListener, bind_unix
 from wherry.engine.api.parameters import CURRENT, VERSION, json_response, version
 from wherry.engine.errors import EngineError, NotModified
 from wherry.runtime.types import RuntimeFailure
@@ -47,7 +45,6 @@ MODULES = (
     networks,
     volumes,
 )
-SOCKET_GROUP = "docker"
 # A body of JSON is small; images are streamed and not limited by this.
 BODY_LIMIT = 16 << 20
 HEADERS = {
@@ -109,7 +106,7 @@ async def _middleware(request: web.Request, handler: _Next) -> web.StreamRespons
 
 
 class Server:
-    """Serves an engine on a unix socket."""
+    """Serves an engine on a unix socket and, where wanted, on TCP with TLS."""
 
     def __init__(self, engine: Engine) -> None:
         # A handler is cancelled when its client leaves; those that must not be say so themselves.
@@ -117,32 +114,31 @@ class Server:
             application(engine), access_log=None, handler_cancellation=True, shutdown_timeout=0.2
         )
         self._path: Path | None = None
+        self._tcp: TLSListener | None = None
 
-    async def listen(self, path: Path) -> None:
-        """Begin to serve at ``path``, for root and group docker."""
+    async def listen(self, path: Path, tcp: TLSAddress | None = None) -> None:
+        """Begin to serve at ``path``, for root and group docker, and at ``tcp``.
+
+        Raises:
+            EngineError: the TCP address or its keys cannot be used.
+        """
         await self._runner.setup()
-        await web.SockSite(self._runner, bind(path), backlog=128).start()
+        await web.SockSite(self._runner, bind_unix(path), backlog=BACKLOG).start()
         self._path = path
+        if tcp is not None:
+            assert self._runner.server is not None
+            self._tcp = TLSListener(tcp, self._runner.server)
+            await self._tcp.listen()
+
+    def reload(self) -> None:
+        """Take up keys that were renewed."""
+        if self._tcp is not None:
+            self._tcp.reload()
 
     async def close(self) -> None:
         """Serve no longer; streams that clients hold are cut off."""
+        if self._tcp is not None:
+            self._tcp.close()
         await self._runner.cleanup()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-
-
-def bind(path: Path) -> socket.socket:
-    """A listening place at ``path`` that nobody can reach before its mode is right."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    former = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(former)
-    try:
-        os.chown(path, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
-    except KeyError:
-        log.debug("there is no group %s; the socket is for root alone", SOCKET_GROUP)
-    path.chmod(0o660)
-    return listener
