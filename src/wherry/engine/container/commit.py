@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from wherry.engine.container.container import Container
 from wherry.engine.container.merge import merge_environment
 from wherry.engine.errors import Conflict
-from wherry.engine.image import changes as instructions
 from wherry.engine.image.changeset import layer_archive
 from wherry.engine.image.image import Image
 from wherry.engine.image.tar_writer import END
@@ -75,7 +74,11 @@ def commit_settings(
     own: Mapping[str, Any], given: Mapping[str, Any] | None, changes: Sequence[str]
 ) -> dict[str, Any]:
     """The settings of the image: what was given, changed, and completed from the container's."""
-    settings = instructions.apply(inherited(own if given is None else given), changes)
+    settings = inherited(own if given is None else given)
+    if changes:
+        from wherry.engine.image import changes as instructions
+
+        settings = instructions.apply(settings, changes)
     mine = inherited(own)
     if not settings.get("Entrypoint"):
         if not settings.get("Cmd"):

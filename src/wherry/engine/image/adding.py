@@ -11,7 +11,6 @@ from typing import IO, Any, cast
 import orjson
 
 from wherry.engine.errors import BadParameter
-from wherry.engine.image import changes as instructions
 from wherry.engine.image.catalog import Record
 from wherry.engine.image.content import Content, Layer, Lease
 from wherry.engine.image.image import Image
@@ -43,7 +42,7 @@ def add_root(
     wanted = platform or host_platform()
     if wanted.os != "linux":
         raise BadParameter("operating system is not supported")
-    settings = instructions.apply({}, changes)
+    settings = _changed(changes)
     layer = _new_layer(lease, source, None, [])
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     config: dict[str, Any] = {
@@ -58,6 +57,14 @@ def add_root(
     if wanted.variant:
         config["variant"] = wanted.variant
     return _addition(lease, config, [layer], "")
+
+
+def _changed(changes: Sequence[str]) -> dict[str, Any]:
+    if not changes:
+        return {}
+    from wherry.engine.image import changes as instructions
+
+    return instructions.apply({}, changes)
 
 
 def add_layered(
