@@ -22,6 +22,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
 from wherry.engine.network.network import Network
 from wherry.engine.network.networks import Networks, read_document, take_away
+from wherry.engine.volume.volumes import Volumes
 from wherry.host.files import make_private, write_atomic
 from wherry.host.limits import raise_open_files
 from wherry.host.process import run
@@ -71,6 +72,10 @@ class EngineConfig:
         return self.data_dir / "network"
 
     @property
+    def volumes_dir(self) -> Path:
+        return self.data_dir / "volumes"
+
+    @property
     def namespaces_dir(self) -> Path:
         return self.run_dir / "netns"
 
@@ -94,8 +99,14 @@ class Engine:
             nft_table=config.nft_table,
             events=self.events,
         )
+        self.volumes = Volumes(config.volumes_dir, self.events)
         self.containers = Containers(
-            config.containers_dir, self.images, self.networks, self.events, self.runtime
+            config.containers_dir,
+            self.images,
+            self.networks,
+            self.events,
+            self.runtime,
+            self.volumes,
         )
         self.stats = StatsCollector(self)
         self._server: Any = None
@@ -232,7 +243,7 @@ def _logs(config: EngineConfig) -> Callable[[str], LogSink | None]:
 
 
 def _release_kernel(config: EngineConfig) -> None:
-    for root in (config.containers_dir, config.run_dir):
+    for root in (config.containers_dir, config.volumes_dir, config.run_dir):
         for point in mounts_below(root):
             if not point.is_relative_to(config.namespaces_dir):
                 unmount(point)

@@ -44,3 +44,20 @@ def make_private(path: Path) -> Path:
     """Create directory ``path`` and its parents, readable by its owner alone; returns ``path``."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
+
+
+def directory_size(root: Path) -> int:
+    """Bytes of all regular files below ``root``, hard links counted once."""
+    total, seen = 0, set()
+    for directory, _, names in os.walk(root):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(directory, name))  # noqa: PTH118  many files
+            except FileNotFoundError:
+                continue
+            if status.st_nlink > 1:
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_size
+    return total

@@ -230,8 +230,12 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
         standard.append(_mount("/dev/shm", "tmpfs", size, "shm"))  # noqa: S108
     asked = sorted(spec.mounts, key=lambda mount: mount.destination.rstrip("/").count("/"))
     replaced = {os.path.normpath(mount.destination) for mount in asked}
+
+    def covered(path: str) -> bool:
+        return path in replaced or ("/dev" in replaced and path.startswith("/dev/"))
+
     return [
-        *(mount for mount in standard if mount["destination"] not in replaced),
+        *(mount for mount in standard if not covered(mount["destination"])),
         *(_asked(mount) for mount in asked),
     ]
 

@@ -94,6 +94,8 @@ _CRUN_OPEN = re.compile(
     r"^(?:open|exec) executable: (?P<reason>.*)|^exec `(?P<name>.*)`: (?P<why>.*)"
 )
 _CHDIR = re.compile(r"^chdir `(?P<directory>.*)`: (?P<reason>.*)")
+_MOUNT = re.compile(r"^mount `(?P<source>.*)` to `/?(?P<target>.*)`: (?P<reason>.*)")
+_STAT = re.compile(r"^error stat'ing file `(?P<source>.*)`: (?P<reason>.*)")
 _RUNC = re.compile(r"exec: (?P<name>\".*?\"): (?P<reason>.*)", re.DOTALL)
 
 
@@ -120,6 +122,18 @@ def failure(text: str, command: Sequence[str], rootfs: Path | None = None) -> Ru
     if match := _CHDIR.match(reason):
         directory, why = match["directory"], match["reason"].lower()
         return _classify(f'chdir to cwd ("{directory}") set in config.json failed: {why}')
+    if match := _MOUNT.match(reason):
+        source, target, why = match["source"], f"/{match['target']}", match["reason"].lower()
+        return _classify(
+            f'error during container init: error mounting "{source}" to rootfs at "{target}": '
+            f"mount {source}:{target}: {why}"
+        )
+    if match := _STAT.match(reason):
+        source, why = match["source"], match["reason"].lower()
+        return _classify(
+            f'error during container init: error mounting "{source}" to rootfs: '
+            f"stat {source}: {why}"
+        )
     return _classify(reason or "the OCI runtime failed without a word")
 
 

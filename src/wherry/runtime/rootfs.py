@@ -31,8 +31,47 @@ def mount_overlay(
     Raises:
         OSError: with the kernel's reason; ``filename`` is the target.
     """
-    flags = syscalls.MS_RDONLY if readonly else 0
-    options = overlay_options([str(path) for path in lower], str(upper), str(work))
+    _overlay([*lower], [upper, work], target, syscalls.MS_RDONLY if readonly else 0)
+
+
+def mount_layers(lower: Sequence[Path], target: Path) -> None:
+    """Mount ``lower`` (topmost first) alone, read-only, at ``target``.
+
+    Raises:
+        OSError: with the kernel's reason; ``filename`` is the target.
+    """
+    if len(lower) > 1:
+        _overlay(lower, [], target, syscalls.MS_RDONLY)
+        return
+    # Overlay wants two at least.
+    syscalls.mount(str(lower[0]), str(target), "", syscalls.MS_BIND)
+    again = syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY
+    syscalls.mount("", str(target), "", again)
+
+
+def open_layers(lower: Sequence[Path], target: Path) -> int:
+    """A descriptor of ``lower`` as one tree, to read; ``target`` is an empty directory.
+
+    It is mounted there for a moment only: the mount lives as long as the descriptor, and ends with
+    this process at the latest.
+
+    Raises:
+        OSError: with the kernel's reason.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if len(lower) == 1:
+        return os.open(lower[0], flags)
+    mount_layers(lower, target)
+    try:
+        return os.open(target, flags)
+    finally:
+        syscalls.umount(str(target), syscalls.UMOUNT_NOFOLLOW | syscalls.MNT_DETACH)
+
+
+def _overlay(
+    lower: Sequence[Path], upper_and_work: Sequence[Path], target: Path, flags: int
+) -> None:
+    options = overlay_options([str(path) for path in lower], *map(str, upper_and_work))
     if options is not None:
         syscalls.mount("overlay", str(target), "overlay", flags, options)
         return
@@ -43,21 +82,25 @@ def mount_overlay(
             stack.callback(os.close, descriptor)
             return f"/proc/self/fd/{descriptor}"
 
-        options = overlay_options([short(path) for path in lower], short(upper), short(work))
+        options = overlay_options([short(path) for path in lower], *map(short, upper_and_work))
         if options is None:
             raise OSError(errno.E2BIG, f"{len(lower)} layers are too many for one mount", target)
         syscalls.mount("overlay", str(target), "overlay", flags, options)
 
 
-def overlay_options(lower: Sequence[str], upper: str, work: str) -> str | None:
-    """The options of an overlay mount, or None where these paths cannot be written as such."""
-    paths = (*lower, upper, work)
+def overlay_options(lower: Sequence[str], upper: str = "", work: str = "") -> str | None:
+    """The options of an overlay mount, or None where these paths cannot be written as such.
+
+    Without ``upper`` (and ``work``) it is read-only.
+    """
+    paths = [*lower, *filter(None, (upper, work))]
     if any(_SPECIAL.search(path) for path in paths):
         return None
     # index=off: a layer may be below many containers at once. The other two keep the upper layer a
     # plain record of what changed, whatever the kernel's defaults are.
-    fixed = "index=off,redirect_dir=off,metacopy=off"
-    options = f"{fixed},lowerdir={':'.join(lower)},upperdir={upper},workdir={work}"
+    options = f"index=off,redirect_dir=off,metacopy=off,lowerdir={':'.join(lower)}"
+    if upper:
+        options += f",upperdir={upper},workdir={work}"
     return options if len(os.fsencode(options)) <= _OPTIONS_LIMIT else None
 
 

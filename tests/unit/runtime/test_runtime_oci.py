@@ -58,7 +58,8 @@ NOT_FOUND = 'exec: "nope": executable file not found in $PATH'
         (
             "mount `/a` to `b`: Not a directory",
             ["true"],
-            "mount `/a` to `b`: Not a directory",
+            'error during container init: error mounting "/a" to rootfs at "/b": '
+            "mount /a:/b: not a directory",
             127,
         ),
         ("", ["true"], "the OCI runtime failed without a word", 128),

@@ -58,8 +58,8 @@ async def list_containers(engine: Engine, request: web.Request) -> web.Response:
 @uninterrupted
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
     body = old_versions.asked(await json_body(request), version(request))
-    decoded = create.decode(body, request.query.get("platform", ""))
-    container, warnings = engine.containers.create(decoded, request.query.get("name", ""))
+    decoded = create.decode(body, request.query.get("platform", ""), version=version(request))
+    container, warnings = await engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
 
@@ -139,7 +139,9 @@ async def remove(engine: Engine, request: web.Request) -> web.Response:
     if flag(request, "link"):
         await engine.containers.remove_link(_id(request))
         return no_content()
-    await engine.containers.remove(_id(request), force=flag(request, "force"))
+    await engine.containers.remove(
+        _id(request), force=flag(request, "force"), volumes=flag(request, "v")
+    )
     return no_content()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from wherry import __version__
-from wherry.engine.api import old_versions
+from wherry.engine.api import old_versions, volumes
 from wherry.engine.api.parameters import CURRENT, OLDEST, json_response, version
 from wherry.engine.api.routing import Route
 from wherry.engine.container import inspect
@@ -124,7 +124,7 @@ async def _containers_usage(engine: Engine, client: tuple[int, int]) -> dict[str
 
 
 async def _volumes_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
-    return {"Volumes": []}
+    return {"Volumes": await volumes.usage(engine)}
 
 
 async def _build_cache_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class PublishedPort:
 class MountPoint:
     """A path of the container that is not part of its root file system."""
 
-    type: str  # "bind", "volume", "tmpfs"
+    type: str  # "bind", "volume", "tmpfs", "image"
     destination: str
     source: str = ""
     name: str = ""
@@ -141,6 +141,14 @@ class MountPoint:
     propagation: str = ""
     options: list[str] = field(default_factory=list)
     create_source: bool = False  # a directory of the host that is missing is made
+    recursive: bool = True  # a bind takes along what is mounted below its source
+    read_only: str = ""  # how far down, where not writable: "top", "all", "" is as far as can be
+    slave_if_possible: bool = False  # propagation was not chosen; private where it cannot be slave
+    copy: bool = False  # an empty volume is filled with what the image has there
+    anonymous: bool = False  # the volume has no name that a user chose; it goes with `rm -v`
+    subpath: str = ""  # what of a volume or image is mounted
+    image_id: str = ""
+    listed: bool = True  # `docker inspect` shows it among the mounts; not so --tmpfs
 
 
 @dataclass(slots=True)
@@ -188,6 +196,8 @@ class Container:
     # It holds, or may hold, kernel resources: mounts, a namespace, an OCI container. Set before the
     # first is taken, cleared after the last is given back.
     holding: bool = False
+    # Its anonymous volumes go with it. On disk before the first of them is removed.
+    remove_volumes: bool = False
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Held while its places on networks change: a container may end while it is being connected.
@@ -303,6 +313,7 @@ _PLAIN = (
     "manually_stopped",
     "holding",
     "sandbox",
+    "remove_volumes",
 )
 
 

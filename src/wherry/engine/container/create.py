@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.container import links, merge, names, options, rules, security
+from wherry.engine.container import links, merge, mounts, names, options, rules, security
 from wherry.engine.container.container import Container, Link
-from wherry.engine.container.mounts import mount_points
+from wherry.engine.container.mount_options import decode_mounts
+from wherry.engine.container.mounts import NEWEST
 from wherry.engine.container.spec import INIT_PROGRAM
 from wherry.engine.container.store import ContainerStore
+from wherry.engine.container.volume_claims import VolumeClaims
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.manifest import Platform, parse_platform
@@ -29,16 +31,20 @@ _JOINING = ("NetworkMode", "IpcMode", "PidMode")
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """A decoded request; ``log_path`` overrides where the container's output is kept."""
+    """A decoded request; ``log_path`` overrides where the container's output is kept.
+
+    ``version`` is that of the API that the client speaks.
+    """
 
     config: dict[str, Any]
     host_config: dict[str, Any]
     endpoints: Mapping[str, Any] = field(default_factory=dict)
     log_path: Path | None = None
     platform: Platform | None = None
+    version: tuple[int, int] = NEWEST
 
 
-def decode(body: Any, platform: str = "") -> CreateRequest:
+def decode(body: Any, platform: str = "", *, version: tuple[int, int] = NEWEST) -> CreateRequest:
     """The request in the body of ``POST /containers/create``; ``platform`` is a parameter of it.
 
     Raises:
@@ -55,13 +61,19 @@ def decode(body: Any, platform: str = "") -> CreateRequest:
     endpoints = networking.get("EndpointsConfig") if isinstance(networking, dict) else None
     if endpoints is not None and not isinstance(endpoints, dict):
         raise BadParameter("invalid JSON: EndpointsConfig is not an object")
+    path = "CreateRequest.HostConfig"
+    host = options.decode(options.HOST_CONFIG, body.get("HostConfig"), path)
+    if "Mounts" in host:
+        host["Mounts"] = decode_mounts(host["Mounts"], f"{path}.Mounts")
+    for name in ("Mounts", "Tmpfs"):
+        if name in host and not host[name]:
+            del host[name]
     return CreateRequest(
         config=options.decode(options.CONFIG, body, "CreateRequest"),
-        host_config=options.decode(
-            options.HOST_CONFIG, body.get("HostConfig"), "CreateRequest.HostConfig"
-        ),
+        host_config=host,
         endpoints=endpoints or {},
         platform=parse_platform(platform) if platform else None,
+        version=version,
     )
 
 
@@ -108,6 +120,7 @@ class Creator:
         store: ContainerStore,
         images: ImageStore,
         events: EventBus,
+        claims: VolumeClaims,
         machine: Callable[[], rules.Machine],
         find_network: Callable[[str], Network | None],
     ) -> None:
@@ -115,9 +128,11 @@ class Creator:
         self._find_network = find_network
         self._images = images
         self._events = events
+        self._claims = claims
+        self._making: dict[str, str] = {}  # id of a container → id of its image
         self._machine = machine
 
-    def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
+    async def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
         """Make a container called ``name``, or something pleasant; returns it and warnings.
 
         When this returns it is on disk, power cut or not.
@@ -136,16 +151,16 @@ class Creator:
         image_config = image.config.get("config") or {}
         config = merge.merge_image(request.config, image_config)
         joined = self._resolve_joined(host)
-        wanted = {}
+        places = {}
         if not request.config.get("NetworkDisabled"):
-            wanted = endpoints.requested(
+            places = endpoints.requested(
                 request.endpoints,
                 host["NetworkMode"],
                 request.config.get("MacAddress") or "",
                 self._find_network,
             )
         linked = self._resolve_links(host)
-        mounts = mount_points(host)
+        wanted = mounts.wanted(config, host, self._mount_context(request))
         if host.get("Init") and not INIT_PROGRAM.exists():
             raise EngineError(f"--init needs {INIT_PROGRAM} on the host (Debian: catatonit)")
         identifier = self._store.new_id()
@@ -164,23 +179,37 @@ class Creator:
             args=args,
             home=home,
             log_path=self._log_path(request, home),
-            endpoints=wanted,
-            mounts=mounts,
+            endpoints=places,
             links=linked,
         )
+        self._making[identifier] = image.id
         try:
             home.mkdir(mode=0o710)
+            await self._claims.claim(container, wanted, image)
             self._store.save(container)
             sync_directory(self._store.root)
+            self._claims.settle(container, wanted)
         except BaseException as error:
             self._store.release_name(name, identifier)
+            self._claims.abandon(container, wanted)
             shutil.rmtree(home, ignore_errors=True)
             if isinstance(error, OSError):
                 raise EngineError(f"cannot create the container: {error}") from error
             raise
+        finally:
+            del self._making[identifier]
         self._store.add(container)
         self._events.publish("container", "create", identifier, container.event_attributes())
         return container, warnings
+
+    def using_image(self, image_id: str) -> list[str]:
+        """The containers that are being made from an image and are in no store yet."""
+        return [id for id, image in self._making.items() if image == image_id]
+
+    def _mount_context(self, request: CreateRequest) -> mounts.Context:
+        return mounts.Context(
+            daemon_root=self._store.root.parent, find=self._store.find, version=request.version
+        )
 
     def _take_name(self, name: str, identifier: str) -> str:
         if not name:

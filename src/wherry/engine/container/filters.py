@@ -141,7 +141,8 @@ def _on_network(container: Container, filters: Filters) -> bool:
 def _has_volume(container: Container, filters: Filters) -> bool:
     if "volume" not in filters:
         return True
-    known = [value for m in container.mounts for value in (m.name or m.source, m.destination)]
+    listed = [mount for mount in container.mounts if mount.listed]
+    known = [value for m in listed for value in (m.name or m.source, m.destination)]
     return filters.exact("volume", *filter(None, known))
 
 

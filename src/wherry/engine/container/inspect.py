@@ -60,7 +60,7 @@ def inspect(
         document["State"]["Health"] = state.health.shown()
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
-    document["Mounts"] = [mount(point) for point in container.mounts if point.type != "tmpfs"]
+    document["Mounts"] = [mount(point) for point in container.mounts if point.listed]
     document["Config"] = container.config
     document["NetworkSettings"] = network_settings(container)
     return document
@@ -147,7 +147,7 @@ def summary(
         "NetworkSettings": {
             "Networks": {name: endpoints.inspect(e) for name, e in container.endpoints.items()}
         },
-        "Mounts": [mount(point) for point in container.mounts if point.type != "tmpfs"],
+        "Mounts": [mount(point) for point in container.mounts if point.listed],
     }
     if annotations := container.host_config.get("Annotations"):
         shown["HostConfig"]["Annotations"] = annotations

@@ -23,14 +23,17 @@ from typing import Any
 from wherry.engine.container import restart, signals
 from wherry.engine.container.container import Container, Run
 from wherry.engine.container.failure import start_error
+from wherry.engine.container.mount_sources import MountSources
 from wherry.engine.container.naming import Naming
 from wherry.engine.container.resources import Resources
 from wherry.engine.container.store import ContainerStore
+from wherry.engine.container.volume_claims import VolumeClaims
 from wherry.engine.errors import Conflict, EngineError, NotModified
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
 from wherry.engine.network.dns.resolvers import Resolvers
 from wherry.engine.network.networks import Networks
+from wherry.engine.volume.volumes import Volumes
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import ExitStatus, RuntimeFailure
 
@@ -54,15 +57,19 @@ class Lifecycle:
         networks: Networks,
         events: EventBus,
         runtime: Runtime,
+        volumes: Volumes,
     ) -> None:
         self.store = store
         self.images = images
         self.networks = networks
         self.events = events
         self.runtime = runtime
+        self.volumes = volumes
+        self.claims = VolumeClaims(volumes, images)
+        self.sources = MountSources(volumes, images, events)
         self.naming = Naming(store, Resolvers(networks.namespace))
         networks.places.names = self.naming
-        self.resources = Resources(store, images, networks, runtime, self.naming)
+        self.resources = Resources(store, images, networks, runtime, self.naming, self.sources)
         # Told at once: a run has begun, it has ended; and when all it held was given back.
         self.on_running: Callable[[Container], None] = lambda container: None
         self.on_ended: Callable[[Container], None] = lambda container: None
@@ -204,7 +211,7 @@ class Lifecycle:
             wake(container.exit_waiters, code)
         self.publish(container, "die", {"exitCode": str(code)})
         if container.auto_remove:
-            self.spawn(self.remove(container, force=True))
+            self.spawn(self.remove(container, force=True, volumes=True))
         return answer
 
     # ---- end
@@ -255,7 +262,7 @@ class Lifecycle:
         if again and state.restarting:
             self.schedule_restart(container, lasted / 1e9)
         elif remove and not state.removing:
-            await self.remove(container, force=True)
+            await self.remove(container, force=True, volumes=True)
 
     async def give_back(self, container: Container) -> None:
         """Return what its run took from the kernel; ``holding`` stays set where that failed."""
@@ -408,8 +415,12 @@ class Lifecycle:
 
     # ---- remove
 
-    async def remove(self, container: Container, *, force: bool = False) -> None:
+    async def remove(
+        self, container: Container, *, force: bool = False, volumes: bool = False
+    ) -> None:
         """Remove it and all its files; with ``force``, kill it first.
+
+        With ``volumes``, those of its volumes go too that have no name and that no other has.
 
         Raises:
             Conflict: it runs and ``force`` is not given, or its removal is under way.
@@ -427,6 +438,7 @@ class Lifecycle:
                 self._check_removable(container)
                 await self._settled(container, None)
                 if self.store.find(container.id) is container:
+                    container.remove_volumes |= volumes
                     await self._destroy(container)
         finally:
             state.removing = False
@@ -447,12 +459,16 @@ class Lifecycle:
             await self.give_back(container)
         container.state.dead = True
         self.note(container)
+        if container.remove_volumes:
+            await self.claims.remove_anonymous(container)
         try:
             await asyncio.to_thread(shutil.rmtree, container.home)
         except OSError as error:
             raise EngineError(f"unable to remove filesystem for {container.id}: {error}") from error
+        self.claims.release(container)
         self.store.discard(container)
-        self.spawn(self.images.release(container.image_id))
+        for image in {container.image_id, *(m.image_id for m in container.mounts if m.image_id)}:
+            self.spawn(self.images.release(image))
         self.publish(container, "destroy")
         wake(container.exit_waiters, container.state.exit_code)
         wake(container.removal_waiters, container.state.exit_code)

@@ -38,6 +38,7 @@ def merge_image(config: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str
             **(image.get("ExposedPorts") or {}),
             **(merged.get("ExposedPorts") or {}),
         }
+    merged["Volumes"] = {**(image.get("Volumes") or {}), **(merged["Volumes"] or {})} or None
     if check := healthcheck.merged(merged.get("Healthcheck"), image.get("Healthcheck")):
         merged["Healthcheck"] = check
     for field in ("StopSignal", "Shell"):

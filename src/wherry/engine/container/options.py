@@ -19,6 +19,7 @@ BOOL = "bool"
 INT = "int64"
 FLOAT = "float64"
 STRINGS = "[]string"
+STRING_LISTS = "[][]string"
 COMMAND = "strslice.StrSlice"  # a list of strings; old clients may send one string
 STRING_MAP = "map[string]string"
 SET = "map[string]struct {}"
@@ -166,6 +167,8 @@ def _fits(kind: str, value: Any) -> bool:
             return isinstance(value, int) and not isinstance(value, bool)
         case "[]string":
             return _strings(value)
+        case "[][]string":
+            return isinstance(value, list) and all(map(_strings, value))
         case "strslice.StrSlice":
             return isinstance(value, str) or _strings(value)
         case "map[string]string":

@@ -31,6 +31,9 @@ async def recover(lifecycle: Lifecycle) -> None:
     store = lifecycle.store
     leftovers = store.load()
     await asyncio.to_thread(_clear, leftovers)
+    lifecycle.volumes.open(
+        {c.id: [m.name for m in c.mounts if m.type == "volume"] for c in store.all()}
+    )
     await asyncio.to_thread(_remove_stray_namespaces, lifecycle)
     holding = [container for container in store.all() if container.holding]
     found = await lifecycle.runtime.recover(
@@ -38,6 +41,7 @@ async def recover(lifecycle: Lifecycle) -> None:
     )
     for container in holding:
         await _take_up(lifecycle, container, found[container.id])
+    await asyncio.to_thread(lifecycle.volumes.settle)
     for container in store.all():
         await _next_step(lifecycle, container)
 
@@ -83,6 +87,7 @@ async def _take_up(
             state.running, state.restarting = True, False
             state.started_at = _started_at(found)
             state.finished_at = 0
+        lifecycle.sources.hold(container)
         save = functools.partial(lifecycle.store.save, container, durable=False)
         await lifecycle.networks.reclaim(container, save)
         if not state.paused:
@@ -125,7 +130,7 @@ async def _next_step(lifecycle: Lifecycle, container: Container) -> None:
     state.running = state.restarting = state.removing = False
     if state.dead or (container.auto_remove and state.started_at):
         try:
-            await lifecycle.remove(container, force=True)
+            await lifecycle.remove(container, force=True, volumes=container.auto_remove)
         except EngineError as error:
             log.error("removing %s: %s", container.id[:12], error.message)
         return

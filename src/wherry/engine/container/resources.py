@@ -10,10 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
 from wherry.engine.container.container import Container
 from wherry.engine.container.init_layer import prepare
+from wherry.engine.container.mount_sources import MountSources
 from wherry.engine.container.naming import Naming
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
@@ -23,6 +25,7 @@ from wherry.engine.logs import open_sink
 from wherry.engine.network.networks import Networks
 from wherry.runtime.rootfs import mount_overlay, unmount
 from wherry.runtime.service import Runtime
+from wherry.runtime.types import MountSpec
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +40,14 @@ class Resources:
         networks: Networks,
         runtime: Runtime,
         naming: Naming,
+        sources: MountSources,
     ) -> None:
         self._store = store
         self._images = images
         self._networks = networks
         self._runtime = runtime
         self._naming = naming
+        self._sources = sources
 
     async def take(self, container: Container, save: Callable[[], None]) -> int:
         """Make everything; returns the pid of the process that waits to be started.
@@ -67,6 +72,7 @@ class Resources:
             uts=joined.uts,
         )
         results = await asyncio.gather(
+            self._sources.take(container),
             asyncio.to_thread(_prepare_files, container, layers),
             self._networks.connect(container, save),
             return_exceptions=True,
@@ -74,6 +80,7 @@ class Resources:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        mounts = cast(list[MountSpec], results[0])
         account = users.resolve(
             container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
         )
@@ -90,6 +97,7 @@ class Resources:
             container,
             account,
             joined,
+            mounts,
             identity=owner.home,
             env=links.environment(container, children),
         )
@@ -108,7 +116,9 @@ class Resources:
         )
         # Unmounting must wait: as long as processes live, they hold the mounts.
         unmounted = await asyncio.gather(
-            asyncio.to_thread(_unmount, container), return_exceptions=True
+            asyncio.to_thread(_unmount, container),
+            self._sources.give_back(container),
+            return_exceptions=True,
         )
         problems = [one for one in (*returned, *unmounted) if isinstance(one, Exception)]
         for problem in problems:
@@ -124,9 +134,6 @@ def _prepare_files(container: Container, layers: Sequence[Path]) -> None:
     lower = [prepare(container.init_layer, layers), *layers]
     mount_overlay(lower, upper, work, container.rootfs)
     namespaces.mount_shared_memory(container)
-    for point in container.mounts:
-        if point.create_source and not Path(point.source).exists():
-            Path(point.source).mkdir(parents=True, exist_ok=True)
 
 
 def _unmount(container: Container) -> None:

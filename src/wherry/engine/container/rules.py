@@ -16,7 +16,7 @@ from wherry.engine.container import (
     security,
     signals,
 )
-from wherry.engine.errors import BadParameter, NotImplementedByEngine
+from wherry.engine.errors import BadParameter
 from wherry.runtime.features import Features
 
 LOG_DRIVERS = ("json-file", "local", "none")
@@ -80,8 +80,6 @@ def check(
 
 def _check_present(host: Mapping[str, Any]) -> None:
     """Refuse what this engine does not have, rather than leave it out in silence."""
-    if host["VolumesFrom"]:
-        raise NotImplementedByEngine("--volumes-from is not available in this version of Wherry")
     if host.get("StorageOpt"):
         raise BadParameter(
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"

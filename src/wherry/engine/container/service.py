@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +37,8 @@ from wherry.engine.events import EventBus
 from wherry.engine.filters import Filters
 from wherry.engine.image.store import ImageStore
 from wherry.engine.network.networks import Networks
+from wherry.engine.volume.volumes import Volumes
+from wherry.host.files import directory_size
 from wherry.runtime.hub import ContainerStream
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import RuntimeFailure
@@ -59,18 +60,21 @@ class Containers:
         networks: Networks,
         events: EventBus,
         runtime: Runtime,
+        volumes: Volumes,
     ) -> None:
         self.store = ContainerStore(root)
         self.images = images
         self.networks = networks
         self.events = events
         self.runtime = runtime
-        self.lifecycle = Lifecycle(self.store, images, networks, events, runtime)
+        self.lifecycle = Lifecycle(self.store, images, networks, events, runtime, volumes)
         self.execs = Execs(self.lifecycle)
         self.files = Files(self.lifecycle, images)
         self.health = HealthMonitors(self.lifecycle, self.execs)
         self._pruning = False
-        self._creator = Creator(self.store, images, events, self._machine, networks.find)
+        self._creator = Creator(
+            self.store, images, events, self.lifecycle.claims, self._machine, networks.find
+        )
         self._networking = Networking(self.store, networks)
 
     def _machine(self) -> rules.Machine:
@@ -90,14 +94,18 @@ class Containers:
         return self.store.get(reference)
 
     def using_image(self, image_id: str) -> list[str]:
-        """The ids of the containers made from an image."""
-        return [c.id for c in self.store.all() if c.image_id == image_id]
+        """The ids of the containers made from an image, or that mount it."""
+        return [
+            c.id
+            for c in self.store.all()
+            if c.image_id == image_id or any(m.image_id == image_id for m in c.mounts)
+        ] + self._creator.using_image(image_id)
 
     # ---- life
 
-    def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
+    async def create(self, request: CreateRequest, name: str = "") -> tuple[Container, list[str]]:
         """See ``Creator.create``."""
-        return self._creator.create(request, name)
+        return await self._creator.create(request, name)
 
     async def start(self, reference: str) -> None:
         """See ``Lifecycle.start``."""
@@ -130,9 +138,9 @@ class Containers:
         except EngineError as error:
             raise type(error)(f"cannot kill container: {reference}: {error.message}") from error
 
-    async def remove(self, reference: str, *, force: bool = False) -> None:
+    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
         """See ``Lifecycle.remove``."""
-        await self.lifecycle.remove(self.get(reference), force=force)
+        await self.lifecycle.remove(self.get(reference), force=force, volumes=volumes)
 
     async def pause(self, reference: str) -> None:
         """Freeze its processes.
@@ -529,20 +537,3 @@ def _restarting(container: Container) -> Conflict:
 def _discard(entries: list[Any], entry: Any) -> None:
     if entry in entries:
         entries.remove(entry)
-
-
-def directory_size(root: Path) -> int:
-    """Bytes of all regular files below ``root``, hard links counted once."""
-    total, seen = 0, set()
-    for directory, _, names_ in os.walk(root):
-        for name in names_:
-            try:
-                status = os.lstat(os.path.join(directory, name))  # noqa: PTH118  many files
-            except FileNotFoundError:
-                continue
-            if status.st_nlink > 1:
-                if (status.st_dev, status.st_ino) in seen:
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-            total += status.st_size
-    return total

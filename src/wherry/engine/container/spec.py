@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.engine.container import devices, merge, security
-from wherry.engine.container.container import Container, MountPoint
+from wherry.engine.container.container import Container
 from wherry.engine.container.limits import limits
 from wherry.engine.container.users import Account
 from wherry.runtime.types import ContainerSpec, MountSpec, ProcessSpec
@@ -38,20 +38,23 @@ def container_spec(
     container: Container,
     account: Account,
     joined: Joined,
+    mounted: Sequence[MountSpec],
     identity: Path,
     env: Sequence[str] = (),
 ) -> ContainerSpec:
-    """Everything about ``container``; ``identity`` is the directory with its identity files.
+    """Everything about ``container``.
 
-    ``env`` are variables that those of the container's own configuration go before.
+    ``mounted`` are its mounts, ``identity`` is the directory with its identity files, ``env`` are
+    variables that those of the container's own configuration go before.
     """
     config, host = container.config, container.host_config
     privileged = bool(host["Privileged"])
     args = [container.path, *container.args]
-    mounts = [mount_spec(point) for point in container.mounts]
-    taken = {point.destination for point in container.mounts}
+    mounts = list(mounted)
+    taken = {mount.destination for mount in mounted}
+    access = "ro" if host["ReadonlyRootfs"] else "rw"
     mounts += [
-        MountSpec(f"/etc/{name}", str(identity / name), "bind", ("rbind", "rprivate", "rw"))
+        MountSpec(f"/etc/{name}", str(identity / name), "bind", ("rbind", "rprivate", access))
         for name in IDENTITY_FILES
         if f"/etc/{name}" not in taken and (identity / name).exists()
     ]
@@ -137,16 +140,6 @@ def process(
 def _console_size(host: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = host["ConsoleSize"]
     return (width, height) if width and height else None
-
-
-def mount_spec(point: MountPoint) -> MountSpec:
-    """A mount point as the OCI specification has it."""
-    if point.type == "tmpfs":
-        return MountSpec(point.destination, "tmpfs", "tmpfs", tuple(point.options))
-    access = "rw" if point.writable else "ro"
-    return MountSpec(
-        point.destination, point.source, "bind", ("rbind", point.propagation or "rprivate", access)
-    )
 
 
 def rlimits(ulimits: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:

@@ -12,6 +12,7 @@ from wherry.engine.cri.types import (
     ContainerConfig,
     LinuxResources,
     LinuxSecurity,
+    Mount,
     NamespaceMode,
     PodSandboxConfig,
     PortMapping,
@@ -135,7 +136,7 @@ def _host_config(
                 "Source": str(mount.host_path),
                 "Target": mount.container_path,
                 "ReadOnly": mount.readonly,
-                "BindOptions": {"Propagation": mount.propagation, "CreateMountpoint": True},
+                "BindOptions": _bind_options(mount),
             }
             for mount in config.mounts
         ],
@@ -147,6 +148,16 @@ def _host_config(
         "SecurityOpt": options or None,
         **_resources(config.resources),
     }
+
+
+def _bind_options(mount: Mount) -> dict[str, Any]:
+    """How a mount is bound. What is mounted below a read-only one stays as it is there."""
+    options: dict[str, Any] = {"CreateMountpoint": True}
+    if mount.propagation not in ("private", "rprivate"):
+        options["Propagation"] = mount.propagation
+    if mount.readonly:
+        options["ReadOnlyNonRecursive"] = True
+    return options
 
 
 def _resources(resources: LinuxResources) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class EngineRuntime(ContainerRuntime):
         try:
             await self._engine.containers.lifecycle.start(container)
         except EngineError:
-            await self._engine.containers.lifecycle.remove(container, force=True)
+            await self._engine.containers.lifecycle.remove(container, force=True, volumes=True)
             raise
         return container.id
 
@@ -139,12 +139,12 @@ class EngineRuntime(ContainerRuntime):
         """Create a container; one that an interrupted call left under its name gives way."""
         containers = self._engine.containers
         try:
-            return containers.create(request, name)[0]
+            return (await containers.create(request, name))[0]
         except Conflict:
             former = containers.store.find(name)
             if former is not None:
-                await containers.lifecycle.remove(former, force=True)
-            return containers.create(request, name)[0]
+                await containers.lifecycle.remove(former, force=True, volumes=True)
+            return (await containers.create(request, name))[0]
 
     @_call()
     async def stop_pod_sandbox(self, sandbox_id: str) -> None:
@@ -180,7 +180,7 @@ class EngineRuntime(ContainerRuntime):
             gone = self._engine.containers.wait(container, "removed")
             await gone
             return
-        await self._engine.in_flight(lifecycle.remove(container, force=True))
+        await self._engine.in_flight(lifecycle.remove(container, force=True, volumes=True))
 
     @_call()
     async def pod_sandbox_status(self, sandbox_id: str) -> PodSandboxStatus:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from pathlib import Path
 
 _SYS_OPENAT2 = 437  # the same on all architectures
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -40,6 +41,19 @@ def open_beneath(root: int, path: str, flags: int) -> int:
         OSError: as open(2).
     """
     return _openat2(root, path, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
+def open_within(root: Path, path: str) -> int:
+    """A descriptor (O_PATH) of ``path`` in directory ``root``, which no link may lead out of.
+
+    Raises:
+        OSError: EXDEV where one does; else as open(2).
+    """
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _openat2(directory, path, os.O_PATH, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    finally:
+        os.close(directory)
 
 
 def open_without_links(root: int, path: str, flags: int) -> int:

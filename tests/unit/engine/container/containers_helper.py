@@ -25,5 +25,5 @@ def make(id="1" * 64, name="web", *, config=None, host=None, home=Path("/nonexis
         args=args,
         home=home,
         endpoints={"bridge": Endpoint("bridge")},
-        mounts=mounts.mount_points(host_config),
+        mounts=[one.point for one in mounts.wanted(full, host_config)],
     )

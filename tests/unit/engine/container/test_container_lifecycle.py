@@ -13,6 +13,7 @@ from wherry.engine.container.recovery import recover
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, Conflict, NotModified
 from wherry.engine.events import EventBus
+from wherry.engine.volume.volumes import Volumes
 from wherry.runtime.types import ExitStatus, RuntimeFailure
 
 
@@ -83,7 +84,9 @@ def world(tmp_path):
     networks = SimpleNamespace(
         all_namespaces=list, reclaim=nothing, namespace=None, places=SimpleNamespace()
     )
-    lifecycle = Lifecycle(store, images, networks, events, runtime)
+    volumes = Volumes(tmp_path / "volumes", events)
+    volumes.open({})
+    lifecycle = Lifecycle(store, images, networks, events, runtime, volumes)
     runtime.lifecycle = lifecycle
     lifecycle.resources = FakeResources(runtime)
 
@@ -305,7 +308,9 @@ async def after_a_kill(world, found):
     """A new daemon, on what the old one left on disk."""
     store = ContainerStore(world.store.root)
     world.runtime.recovered = found
-    lifecycle = Lifecycle(store, world.images, world.networks, world.events, world.runtime)
+    lifecycle = Lifecycle(
+        store, world.images, world.networks, world.events, world.runtime, world.lifecycle.volumes
+    )
     lifecycle.resources = world.resources
     world.runtime.lifecycle = lifecycle
     await recover(lifecycle)

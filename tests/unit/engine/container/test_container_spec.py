@@ -5,6 +5,7 @@ import pytest
 from containers_helper import make
 
 from wherry.engine.container.limits import limits
+from wherry.engine.container.mount_sources import bind_spec
 from wherry.engine.container.security import chosen_capabilities, seccomp_section
 from wherry.engine.container.spec import Joined, container_spec, rlimits
 from wherry.engine.container.users import Account
@@ -19,7 +20,9 @@ def spec(tmp_path, *, config=None, host=None, joined=None):
     for name in ("hosts", "hostname", "resolv.conf"):
         (tmp_path / name).write_text("")
     joined = joined or Joined(network="/run/netns/x")
-    return container_spec(make(config=config, host=host), ROOT, joined, tmp_path)
+    container = make(config=config, host=host)
+    mounted = [bind_spec(point, point.source) for point in container.mounts]
+    return container_spec(container, ROOT, joined, mounted, tmp_path)
 
 
 def test_the_process_is_the_command_with_docker_s_environment(tmp_path):
