@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import cluster, engine
+from benchmarks import cluster, engine, images
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -19,6 +19,9 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "docker_filter": engine.docker_filter,
     "docker_memory": engine.docker_memory,
     "docker_ps": engine.docker_ps,
+    "load_save": images.load_and_save,
+    "push_pull": images.push_and_pull,
+    "build": images.build,
 }
 
 

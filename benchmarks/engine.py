@@ -38,7 +38,8 @@ class Engine:
 
 
 @contextmanager
-def _engines() -> Iterator[tuple[Engine, Engine | None]]:
+def engines() -> Iterator[tuple[Engine, Engine | None]]:
+    """Ours, and the peer where it can be had."""
     with wherry() as ours, dockerd() as peer:
         theirs = None
         if peer is not None:
@@ -49,7 +50,7 @@ def _engines() -> Iterator[tuple[Engine, Engine | None]]:
 def _compare(
     name: str, measure: Callable[[Engine], list[float]], *, ratio: float, unit: str = "s"
 ) -> Figure:
-    with _engines() as (ours, theirs):
+    with engines() as (ours, theirs):
         values = measure(ours)
         peer = measure(theirs) if theirs else []
     return Figure(name, values, unit, ratio=ratio, peer=peer)
@@ -86,7 +87,7 @@ def docker_burst() -> list[Figure]:
             removed += timed(lambda ids=ids: engine.docker("rm", "-f", *ids), 1, warm_up=0)
         return started, removed
 
-    with _engines() as (ours, theirs):
+    with engines() as (ours, theirs):
         values = measure(ours)
         peers = measure(theirs) if theirs else ([], [])
     names = (f"{BURST} docker run -d at once", f"docker rm -f of {BURST}")
@@ -142,7 +143,7 @@ def docker_memory() -> list[Figure]:
         engine.docker("rm", "-f", *ids)
         return daemon, monitors / CROWD
 
-    with _engines() as (ours, theirs):
+    with engines() as (ours, theirs):
         values = measure(ours)
         peers = measure(theirs) if theirs else None
     return [
