@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -31,6 +32,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
         return 2
+    # Whoever is told to end takes along what it has started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(f"{'figure':<46}{'median':>10}{'min–max':>18}{'target':>10}{'peer':>10}")
     for name in names or BENCHMARKS:
         for figure in BENCHMARKS[name]():
