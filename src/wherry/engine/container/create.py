@@ -146,6 +146,8 @@ class Creator:
         machine = self._machine()
         normalise(host, cgroup_v2=machine.features.cgroup_v2)
         warnings = rules.check(request.config, host, machine)
+        if not any(request.config[name] for name in ("Image", "Cmd", "Entrypoint")):
+            raise BadParameter("no command specified")
         image = self._images.resolve(request.config["Image"])
         check_platform(image, request.platform)
         image_config = image.config.get("config") or {}

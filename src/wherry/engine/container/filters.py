@@ -63,8 +63,7 @@ def select(
             continue
         if not (
             _matches(container, filters)
-            and (not published or published & _published(container))
-            and (not exposed or exposed & _exposed(container))
+            and (not (published or exposed) or _reachable(container, published, exposed))
         ):
             continue
         chosen.append(container)
@@ -146,16 +145,17 @@ def _has_volume(container: Container, filters: Filters) -> bool:
     return filters.exact("volume", *filter(None, known))
 
 
-def _published(container: Container) -> set[tuple[int, str]]:
-    """What it publishes, by the container's ports and by the host's."""
-    wanted = container.host_config.get("PortBindings") or {}
-    present = {parse_port(text) for text in wanted}
-    present |= {(port.container_port, port.protocol) for port in container.ports}
-    return present | {(port.host_port, port.protocol) for port in container.ports}
-
-
-def _exposed(container: Container) -> set[tuple[int, str]]:
-    return {parse_port(text) for text in container.config.get("ExposedPorts") or {}}
+def _reachable(
+    container: Container, published: set[tuple[int, str]], exposed: set[tuple[int, str]]
+) -> bool:
+    """Whether, running, it has one of the ports: ``published`` are ports of the host, ``exposed``
+    its own, published or not."""
+    if not container.state.running:
+        return False
+    own = {parse_port(text) for text in container.config.get("ExposedPorts") or {}}
+    own |= {(port.container_port, port.protocol) for port in container.ports}
+    outer = {(port.host_port, port.protocol) for port in container.ports}
+    return bool(published & outer or exposed & own)
 
 
 def _ports(filters: Filters, key: str) -> set[tuple[int, str]]:

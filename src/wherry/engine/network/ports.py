@@ -76,10 +76,10 @@ def _range(text: str) -> tuple[int, int]:
         return 0, 0
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if not match:
-        raise BadParameter(f"invalid port specification: {text}")
+        raise BadParameter(f'invalid port specification: "{text}"')
     first, last = int(match[1]), int(match[2] or match[1])
     if first > last or last > 65535:
-        raise BadParameter(f"invalid port specification: {text}")
+        raise BadParameter(f'invalid port specification: "{text}"')
     return first, last
 
 

@@ -9,7 +9,8 @@ from wherry.engine.errors import BadParameter, NotFound
 
 def fleet():
     """Newest first: a running one, an exited one, one only created."""
-    web = make("a" * 64, "web", config={"Labels": {"app": "web", "tier": "front"}})
+    labels = {"app": "web", "tier": "front"}
+    web = make("a" * 64, "web", config={"Labels": labels, "ExposedPorts": {"9000/tcp": {}}})
     web.state.running, web.state.started_at = True, 1
     web.ports = [PublishedPort("tcp", 80, "0.0.0.0", 8080)]
     job = make(
@@ -64,14 +65,16 @@ def test_only_running_ones_are_shown_unless_asked():
         ('{"before":["web"]}', ["job", "new"]),
         ('{"since":["new"]}', ["web", "job"]),
         ('{"volume":["/srv"]}', ["new"]),
-        ('{"publish":["80"]}', ["web"]),
+        ('{"publish":["80"]}', []),
         ('{"publish":["8000-8100/tcp"]}', ["web"]),
-        ('{"expose":["9000/tcp"]}', ["job"]),
+        ('{"expose":["9000/tcp"]}', ["web"]),
+        ('{"expose":["80"]}', ["web"]),
+        ('{"expose":["1"],"publish":["8080"]}', ["web"]),
         ('{"network":["bridge"]}', ["web", "job", "new"]),
         ('{"status":{"running":true}}', ["web"]),
         ('{"status":{"running":false}}', ["web"]),
-        ('{"publish":["443"]}', ["job"]),
-        ('{"expose":["8999-9000"]}', ["job"]),
+        ('{"publish":["443"]}', []),
+        ('{"expose":["8999-9000"]}', ["web"]),
         ('{"expose":["9000/udp"]}', []),
         ('{"health":["none"]}', ["web", "job", "new"]),
         ('{"health":["healthy"]}', []),
