@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wherry import __version__
-from wherry.engine.container.rules import LOG_DRIVERS
 from wherry.engine.container.units import timestamp
+from wherry.engine.logs import DRIVERS
 from wherry.runtime.features import Features
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def info(engine: Engine) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": list(NETWORK_DRIVERS),
             "Authorization": None,
-            "Log": [driver for driver in LOG_DRIVERS if driver != "none"],
+            "Log": list(DRIVERS),
         },
         "MemoryLimit": features.memory,
         "SwapLimit": features.swap,

@@ -9,10 +9,13 @@ aiohttp then closes the connection and writes nothing.
 from __future__ import annotations
 
 import asyncio
+import select
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
+
+from wherry.host.readiness import readable
 
 
 class _TakenResponse(web.Response):
@@ -37,7 +40,7 @@ class HijackedStream:
         self.writer = writer
         self.response: web.Response = _TakenResponse()
 
-    async def read(self, limit: int = 65536) -> bytes:
+    async def read(self, limit: int = 1 << 18) -> bytes:
         """Up to ``limit`` bytes from the client; ``b""`` once it has closed its sending half."""
         return await self.reader.read(limit)
 
@@ -54,6 +57,23 @@ class HijackedStream:
         """Close our sending half where the transport can (TLS cannot)."""
         if self.writer.can_write_eof() and not self.writer.is_closing():
             self.writer.write_eof()
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection, or when it has broken off.
+
+        A client that has only ended its sending half is still there, and reads. The kernel tells
+        the two apart with a hang-up (poll(2)) for those who ask for no event at all, which is what
+        a poll object of its own does here. Over TCP a close looks like the end of the sending half,
+        until something is sent.
+        """
+        connection = self.writer.get_extra_info("socket")
+        if connection is None:
+            await asyncio.get_running_loop().create_future()  # for ever: nobody can tell
+        if connection.fileno() < 0:
+            return
+        with select.epoll(1) as watch:
+            watch.register(connection.fileno(), 0)
+            await readable(watch.fileno())
 
     async def close(self) -> None:
         """Send what is buffered, then close."""

@@ -17,6 +17,7 @@ from wherry.engine.api.parameters import (
     json_response,
     no_content,
     optional_integer,
+    required_integer,
     uninterrupted,
     version,
 )
@@ -170,7 +171,8 @@ async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
 
 
 async def resize(engine: Engine, request: web.Request) -> web.Response:
-    await engine.containers.resize(_id(request), integer(request, "w"), integer(request, "h"))
+    height, width = required_integer(request, "h"), required_integer(request, "w")
+    await engine.containers.resize(_id(request), width, height)
     return web.Response()
 
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from wherry.engine.api.parameters import (
-    integer,
     json_body,
     json_response,
+    required_integer,
     uninterrupted,
 )
 from wherry.engine.api.routing import Route
 from wherry.engine.api.streams import take_over
 from wherry.engine.container import detach, options
 from wherry.engine.container.execs import Exec
+from wherry.engine.errors import BadParameter
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -31,13 +32,17 @@ _FIELDS = {
     "DetachKeys": (options.STRING, ""),
     "Env": (options.STRINGS, []),
     "WorkingDir": (options.STRING, ""),
+    "ConsoleSize": ("[2]uint", None),
     "Cmd": (options.STRINGS, []),
 }
 
 
 async def create_exec(engine: Engine, request: web.Request) -> web.Response:
-    container = engine.containers.get(request.match_info["id"])
     body = options.decode(_FIELDS, await json_body(request), "ExecOptions")
+    if not body["Cmd"]:
+        raise BadParameter("No exec command specified")
+    container = engine.containers.get(request.match_info["id"])
+    keys = body["DetachKeys"]
     exec_ = engine.containers.execs.add(
         Exec(
             container,
@@ -50,25 +55,40 @@ async def create_exec(engine: Engine, request: web.Request) -> web.Response:
             working_dir=body["WorkingDir"],
             env=body["Env"],
             privileged=body["Privileged"],
-            detach_keys=detach.parse(body["DetachKeys"]),
+            detach_keys=detach.parse(keys, "escape") if keys else b"",
+            size=_size(body["ConsoleSize"]),
         )
     )
     return json_response({"Id": exec_.id}, 201)
 
 
+def _size(console_size: list[int] | None) -> tuple[int, int] | None:
+    """Width and height of the API's height and width."""
+    if console_size is None or len(console_size) != 2:
+        return None
+    return console_size[1], console_size[0]
+
+
+_START_FIELDS = {
+    "Detach": (options.BOOL, False),
+    "Tty": (options.BOOL, False),
+    "ConsoleSize": ("[2]uint", None),
+}
+
+
 async def start_exec(engine: Engine, request: web.Request) -> web.StreamResponse:
     execs = engine.containers.execs
+    body = options.decode(_START_FIELDS, await json_body(request), "ExecStartOptions")
     exec_ = execs.get(request.match_info["id"])
-    body = await json_body(request, required=False) or {}
     execs.check_startable(exec_)
-    if body.get("Detach"):
+    exec_.size = _size(body["ConsoleSize"]) or exec_.size
+    if body["Detach"]:
         await asyncio.shield(engine.in_flight(execs.run_detached(exec_)))
         return web.Response()
-    if size := body.get("ConsoleSize"):
-        exec_.size = (int(size[1]), int(size[0]))
-    client = take_over(request, tty=exec_.tty)
+    # How the output is read is for the client to say, as what it says here is all it may know.
+    client = take_over(request, tty=body["Tty"])
     try:
-        await execs.run_attached(exec_, client)
+        await execs.run_attached(exec_, client, framed=not body["Tty"])
     except ConnectionError:
         return client.response  # the client has left
     finally:
@@ -80,7 +100,8 @@ async def start_exec(engine: Engine, request: web.Request) -> web.StreamResponse
 async def resize_exec(engine: Engine, request: web.Request) -> web.Response:
     execs = engine.containers.execs
     exec_ = execs.get(request.match_info["id"])
-    await execs.resize(exec_, integer(request, "w"), integer(request, "h"))
+    height, width = required_integer(request, "h"), required_integer(request, "w")
+    await execs.resize(exec_, width, height)
     return web.Response()
 
 

@@ -79,6 +79,17 @@ def integer(request: web.Request, name: str, default: int = 0) -> int:
     return int(text)
 
 
+def required_integer(request: web.Request, name: str) -> int:
+    """A number that must be given.
+
+    Raises:
+        BadParameter: it is not, or is none.
+    """
+    if not request.query.get(name):
+        raise BadParameter('strconv.Atoi: parsing "": invalid syntax')
+    return integer(request, name)
+
+
 def optional_integer(request: web.Request, name: str) -> int | None:
     """A number, or None where the parameter is not given."""
     return integer(request, name) if request.query.get(name) else None

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
+from wherry.engine import logs
 from wherry.engine.api.parameters import flag, version
 from wherry.engine.api.routing import Route
 from wherry.engine.container import detach
+from wherry.engine.container.attach import Attachment, Past, check
+from wherry.engine.container.attach import attach as open_attachment
 from wherry.engine.container.container import Container
-from wherry.engine.container.logs import LogQuery
-from wherry.engine.container.streams import Outcome, connect
+from wherry.engine.container.streams import Client, Outcome, connect
 from wherry.engine.container.units import parse_since
-from wherry.engine.errors import BadParameter, EngineError
+from wherry.engine.errors import BadParameter
+from wherry.engine.logs import UNREADABLE
+from wherry.engine.logs.types import LogQuery
 from wherry.host.hijack import HijackedStream, hijack
 from wherry.runtime.hub import ContainerStream
+from wherry.wire.docker_stream import STDOUT, frame
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
@@ -51,9 +57,10 @@ def _query(request: web.Request) -> LogQuery:
         stdout=flag(request, "stdout"),
         stderr=flag(request, "stderr"),
         timestamps=flag(request, "timestamps"),
+        details=flag(request, "details"),
         since=parse_since(request.query.get("since", ""), "since"),
         until=parse_since(request.query.get("until", ""), "until"),
-        tail=int(tail) if tail.isdigit() else -1,
+        tail=int(tail) if re.fullmatch(r"\+?\d{1,18}", tail, re.ASCII) else -1,
         follow=flag(request, "follow"),
     )
     if not (query.stdout or query.stderr):
@@ -61,123 +68,238 @@ def _query(request: web.Request) -> LogQuery:
     return query
 
 
-async def logs(engine: Engine, request: web.Request) -> web.StreamResponse:
-    container = engine.containers.get(request.match_info["id"])
+async def get_logs(engine: Engine, request: web.Request) -> web.StreamResponse:
     query = _query(request)
-    _check_readable(container)
-    response = web.StreamResponse(headers={"Content-Type": media_type(request, tty=container.tty)})
-    await response.prepare(request)
-    async for data in engine.containers.logs(container, query):
-        await response.write(data)
-    await response.write_eof()
+    container = engine.containers.get(request.match_info["id"])
+    reading = engine.containers.logs(container, query)
+    try:
+        head = {"Content-Type": media_type(request, tty=container.tty)}
+        response = web.StreamResponse(headers=head)
+        await response.prepare(request)
+        async for data in reading.pieces():
+            await response.write(data)
+        await response.write_eof()
+    finally:
+        reading.close()
     return response
 
 
-def _check_readable(container: Container) -> None:
-    if not container.log_path:
-        raise EngineError("configured logging driver does not support reading")
+def _outputs(request: web.Request, container: Container) -> frozenset[int]:
+    """What the client wants to see; a terminal has one output only."""
+    wanted = ((1, "stdout"),) if container.tty else ((1, "stdout"), (2, "stderr"))
+    return frozenset(number for number, name in wanted if flag(request, name))
 
 
 async def attach(engine: Engine, request: web.Request) -> web.StreamResponse:
-    container = engine.containers.get(request.match_info["id"])
     keys = detach.parse(request.query.get("detachKeys", ""))
-    stdin = flag(request, "stdin") and bool(container.config["OpenStdin"])
-    outputs = frozenset(
-        number
-        for number, name in ((1, "stdout"), (2, "stderr"))
-        if flag(request, name) or container.tty
+    container = engine.containers.get(request.match_info["id"])
+    session = Session(
+        engine,
+        container,
+        stdin=flag(request, "stdin") and bool(container.config["OpenStdin"]),
+        outputs=_outputs(request, container),
+        live=flag(request, "stream"),
+        logs=flag(request, "logs"),
+        framed=not container.tty,
+        keys=keys,
     )
-    live, replay = flag(request, "stream"), flag(request, "logs")
     await request.read()
     # Asked for before we answer: the client starts the container as soon as it has the answer.
-    stream = engine.containers.attach(container, stdin=stdin) if live else None
+    session.open()
     client = take_over(request, tty=container.tty)
     try:
-        if replay and container.log_path:
-            await _replay(engine, container, client, outputs)
-        if stream is not None:
-            await _follow(engine, container, client, stream, stdin, outputs, keys)
+        await session.run(client)
     except ConnectionError:
         return client.response  # the client has left
     finally:
+        await session.close()
         await client.close()
     return client.response
 
 
-async def _replay(
-    engine: Engine, container: Container, client: HijackedStream, outputs: frozenset[int]
-) -> None:
-    query = LogQuery(stdout=1 in outputs, stderr=2 in outputs)
-    async for data in engine.containers.logs(container, query):
-        await client.write(data)
+class Session:
+    """A client that is attached to a container, over whatever connection.
 
+    First ``open``, before the client is answered; then ``run``, and ``close`` in any case.
+    """
 
-async def _follow(
-    engine: Engine,
-    container: Container,
-    client: HijackedStream,
-    starting: asyncio.Future[ContainerStream | None],
-    stdin: bool,
-    outputs: frozenset[int],
-    keys: bytes,
-) -> None:
-    stream = await starting
-    if stream is None:
-        return
-    try:
+    def __init__(
+        self,
+        engine: Engine,
+        container: Container,
+        *,
+        stdin: bool,
+        outputs: frozenset[int],
+        live: bool,
+        logs: bool,
+        framed: bool,
+        keys: bytes,
+    ) -> None:
+        self._engine = engine
+        self._container = container
+        self._stdin = stdin
+        self._outputs = outputs
+        self._live = live
+        self._logs = logs
+        self._framed = framed
+        self._keys = keys
+        self._attachment = Attachment()
+
+    def open(self) -> None:
+        """Find the place in the output from which the client sees it.
+
+        Raises:
+            Conflict: the container is paused, or waits for its restart.
+        """
+        check(self._container)
+        reader = logs.reader(self._container) if self._logs else None
+        if self._logs and reader is None:
+            self._live = False  # ``run`` says why
+            return
+        self._attachment = open_attachment(
+            self._engine.runtime,
+            self._container,
+            stdin=self._stdin,
+            live=self._live,
+            reader=reader,
+            outputs=self._outputs,
+            framed=self._framed,
+        )
+
+    async def run(self, client: Client) -> None:
+        """Send what was, and copy what is, until either side has enough.
+
+        Raises:
+            ConnectionError: the client has left.
+        """
+        past, starting = self._attachment.past, self._attachment.stream
+        if past is not None:
+            before = await past
+            try:
+                async for data in before.pieces(self._outputs, framed=self._framed):
+                    await client.write(data)
+            finally:
+                before.reading.close()
+        elif self._logs:
+            text = f"Error attaching: {UNREADABLE}\n".encode()
+            await client.write(frame(STDOUT, text) if self._framed else text)
+            return
+        self._engine.containers.lifecycle.publish(self._container, "attach")
+        if starting is None:
+            return
+        stream = await self._stream(client, starting)
+        if stream is None:
+            return
         outcome = await connect(
             client,
             stream,
-            tty=container.tty,
-            stdin=stdin,
-            outputs=outputs,
-            detach_keys=keys,
-            close_stdin=bool(container.config["StdinOnce"]),
+            framed=self._framed,
+            terminal=self._container.tty,
+            stdin=self._stdin,
+            outputs=self._outputs,
+            detach_keys=self._keys,
+            close_stdin=bool(self._container.config["StdinOnce"]),
         )
-    finally:
-        await stream.close()
-    if outcome is Outcome.DETACHED:
-        engine.containers.lifecycle.publish(container, "detach")
+        if outcome is Outcome.DETACHED:
+            self._engine.containers.lifecycle.publish(self._container, "detach")
+
+    @staticmethod
+    async def _stream(
+        client: Client, starting: asyncio.Future[ContainerStream | None]
+    ) -> ContainerStream | None:
+        """Wait for the start, unless the client has left before."""
+        leaving = asyncio.create_task(client.gone())
+        try:
+            await asyncio.wait((starting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        return starting.result() if starting.done() else None
+
+    async def close(self) -> None:
+        """Let go of the container."""
+        past, starting = self._attachment.past, self._attachment.stream
+        if past is not None:
+            past.add_done_callback(_close_reading)
+        if starting is None:
+            return
+        if not starting.done() and not self._container.state.running:
+            starting.cancel()
+            return
+        stream = await starting
+        if stream is not None:
+            await stream.close()
+
+
+def _close_reading(past: asyncio.Future[Past]) -> None:
+    if not past.cancelled() and past.exception() is None:
+        past.result().reading.close()
+
+
+class _WebSocketClient:
+    """A WebSocket as a stream of bytes; each write is a message."""
+
+    def __init__(self, socket: web.WebSocketResponse, *, binary: bool) -> None:
+        self._socket = socket
+        self._binary = binary
+        self._gone = asyncio.Event()
+
+    async def read(self) -> bytes:
+        """The next message; empty when the client has closed."""
+        message = await self._socket.receive()
+        if message.type is WSMsgType.BINARY:
+            return bytes(message.data) or await self.read()
+        if message.type is WSMsgType.TEXT:
+            return str(message.data).encode() or await self.read()
+        self._gone.set()
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send a message."""
+        if self._binary:
+            await self._socket.send_bytes(data)
+        else:
+            await self._socket.send_str(data.decode("utf-8", "replace"))
+
+    async def gone(self) -> None:
+        """Read on, whatever comes, until the client has closed."""
+        while not self._gone.is_set():
+            await self.read()
 
 
 async def attach_websocket(engine: Engine, request: web.Request) -> web.StreamResponse:
-    """As ``attach``; messages are binary, and unframed even without a terminal, as in Docker."""
+    """As ``attach``, unframed even without a terminal. Until 1.42 clients got all streams, and
+    until 1.28 messages were text."""
+    keys = detach.parse(request.query.get("detachKeys", ""))
     container = engine.containers.get(request.match_info["id"])
-    stdin = flag(request, "stdin") and bool(container.config["OpenStdin"])
-    outputs = frozenset(
-        number
-        for number, name in ((1, "stdout"), (2, "stderr"))
-        if flag(request, name) or container.tty
+    stdin, outputs = True, frozenset((1, 2))
+    if version(request) >= (1, 42):
+        stdin, outputs = flag(request, "stdin"), _outputs(request, container)
+    session = Session(
+        engine,
+        container,
+        stdin=stdin and bool(container.config["OpenStdin"]),
+        outputs=outputs,
+        live=flag(request, "stream"),
+        logs=flag(request, "logs"),
+        framed=False,
+        keys=keys,
     )
-    starting = engine.containers.attach(container, stdin=stdin)
+    session.open()
     socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    stream = await starting
-    if stream is None:
-        await socket.close()
-        return socket
-
-    async def send() -> None:
-        while (piece := await stream.read())[0]:
-            if piece[0] in outputs:
-                await socket.send_bytes(piece[1])
-        await socket.close()
-
-    sending = asyncio.create_task(send())
     try:
-        async for message in socket:
-            data = message.data.encode() if isinstance(message.data, str) else message.data
-            if stdin and isinstance(data, bytes):
-                await stream.write(data)
+        await socket.prepare(request)
+        await session.run(_WebSocketClient(socket, binary=version(request) >= (1, 28)))
+    except ConnectionError:
+        return socket  # the client has left
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        await stream.close()
+        await session.close()
+        await socket.close()
     return socket
 
 
 ROUTES = (
-    Route("GET", "/containers/{id}/logs", logs),
+    Route("GET", "/containers/{id}/logs", get_logs),
     Route("POST", "/containers/{id}/attach", attach),
     Route("GET", "/containers/{id}/attach/ws", attach_websocket),
 )

@@ -21,6 +21,7 @@ from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.manifest import Platform, parse_platform
 from wherry.engine.image.store import ImageStore, check_platform
+from wherry.engine.logs import DEFAULT
 from wherry.engine.network import endpoints
 from wherry.engine.network.network import Network
 from wherry.host.files import sync_directory
@@ -86,11 +87,10 @@ def normalise(host: dict[str, Any], *, cgroup_v2: bool = True) -> None:
         "Name": policy.get("Name") or "no",
         "MaximumRetryCount": policy.get("MaximumRetryCount") or 0,
     }
-    logs = host["LogConfig"]
-    host["LogConfig"] = {
-        "Type": logs.get("Type") or "json-file",
-        "Config": logs.get("Config") or {},
-    }
+    log_config = options.decode(
+        options.LOG_CONFIG, host["LogConfig"], "CreateRequest.HostConfig.LogConfig"
+    )
+    host["LogConfig"] = log_config | {"Type": log_config["Type"] or DEFAULT}
     if host["Memory"] and not host["MemorySwap"]:
         host["MemorySwap"] = host["Memory"] * 2
     host["IpcMode"] = host["IpcMode"] or "private"
@@ -180,7 +180,7 @@ class Creator:
             path=program,
             args=args,
             home=home,
-            log_path=self._log_path(request, home),
+            log_path=str(request.log_path or ""),
             endpoints=places,
             links=linked,
         )
@@ -252,11 +252,3 @@ class Creator:
         elif not config["Hostname"]:
             shares = host["NetworkMode"] == "host"
             config["Hostname"] = socket.gethostname() if shares else id[:12]
-
-    @staticmethod
-    def _log_path(request: CreateRequest, home: Path) -> str:
-        if request.log_path is not None:
-            return str(request.log_path)
-        if request.host_config["LogConfig"]["Type"] == "none":
-            return ""
-        return str(home / f"{home.name}.log")

@@ -7,11 +7,14 @@ from wherry.engine.errors import BadParameter
 DEFAULT = bytes((16, 17))  # ctrl-p, ctrl-q
 
 
-def parse(text: str) -> bytes:
+_NAMED = {f"ctrl-{chr(code + 64).lower()}": code for code in range(32)} | {"DEL": 127}
+
+
+def parse(text: str, kind: str = "detach") -> bytes:
     """The bytes of ``ctrl-p,ctrl-q`` or ``a,b``; the default for an empty text.
 
     Raises:
-        BadParameter: a key is none that a terminal can send.
+        BadParameter: a key is none that a terminal can send; ``kind`` is what the keys are called.
     """
     if not text:
         return DEFAULT
@@ -19,11 +22,10 @@ def parse(text: str) -> bytes:
     for key in text.split(","):
         if len(key) == 1 and key.isascii():
             keys.append(ord(key))
-            continue
-        letter = key.removeprefix("ctrl-").lower()
-        if not key.startswith("ctrl-") or len(letter) != 1 or not "@" <= letter.upper() <= "_":
-            raise BadParameter(f"Invalid detach keys ({text}) provided")
-        keys.append(ord(letter.upper()) - 64)
+        elif key in _NAMED:
+            keys.append(_NAMED[key])
+        else:
+            raise BadParameter(f"Invalid {kind} keys ({text}) provided")
     return bytes(keys)
 
 
@@ -54,3 +56,8 @@ class DetachFilter:
             else:
                 passed.append(byte)
         return bytes(passed), False
+
+    def flush(self) -> bytes:
+        """At the end of the input: what was held back, as nothing will complete it."""
+        held, self._matched = self._keys[: self._matched], 0
+        return held

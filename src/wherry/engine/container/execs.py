@@ -6,6 +6,7 @@ process is a child of the daemon and ends with it.
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Exec:
     working_dir: str = ""
     env: Sequence[str] = ()
     privileged: bool = False
-    detach_keys: bytes = detach.DEFAULT
+    detach_keys: bytes = b""  # empty: the usual ones
     id: str = field(default_factory=lambda: secrets.token_hex(32))
     running: bool = False
     started: bool = False
@@ -74,7 +75,7 @@ class Execs:
             raise BadParameter("No exec command specified")
         self._expire()
         self._execs[exec_.id] = exec_
-        self._tell(exec_, f"exec_create: {' '.join(exec_.command)}")
+        self._tell(exec_, f"exec_create: {_words(exec_.command)}")
         return exec_
 
     @staticmethod
@@ -106,7 +107,14 @@ class Execs:
             if len(matches) != 1:
                 raise NotFound(f"No such exec instance: {id}")
             found = matches[0]
+        if self._is_gone(found):
+            del self._execs[found.id]
+            raise NotFound(f"No such exec instance: {id}")
         return found
+
+    def _is_gone(self, exec_: Exec) -> bool:
+        """Whether its container has been removed."""
+        return self._lifecycle.store.find(exec_.container.id) is not exec_.container
 
     def of(self, container: Container) -> list[str] | None:
         """The ids of those of ``container`` that have not ended; None where there are none."""
@@ -123,7 +131,7 @@ class Execs:
     def _expire(self) -> None:
         oldest = time.monotonic() - KEPT
         for id, exec_ in tuple(self._execs.items()):
-            if exec_.finished_at and exec_.finished_at < oldest:
+            if self._is_gone(exec_) or (exec_.finished_at and exec_.finished_at < oldest):
                 del self._execs[id]
 
     def _tell(self, exec_: Exec, action: str, attributes: dict[str, str] | None = None) -> None:
@@ -155,7 +163,7 @@ class Execs:
                 terminal=exec_.tty,
                 privileged=exec_.privileged,
             )
-            self._tell(exec_, f"exec_start: {' '.join(exec_.command)}")
+            self._tell(exec_, f"exec_start: {_words(exec_.command)}")
             started = await self._lifecycle.runtime.exec(
                 container.id, specification, stdin=exec_.stdin
             )
@@ -195,28 +203,34 @@ class Execs:
         started = await self.launch(exec_)
         self._lifecycle.attend(self._drain(exec_, started))
 
-    async def run_attached(self, exec_: Exec, client: HijackedStream) -> None:
-        """Start it with the client's connection as its streams; returns when either is done."""
+    async def run_attached(self, exec_: Exec, client: HijackedStream, *, framed: bool) -> None:
+        """Start it with the client's connection as its streams; returns when either is done.
+
+        ``framed`` is how the client reads the output, which is for it to say.
+        """
         outputs = frozenset(n for n, on in ((1, exec_.stdout), (2, exec_.stderr)) if on)
         try:
             started = await self.launch(exec_)
         except EngineError as error:
             # The connection is no longer HTTP: the message goes where the output would have gone.
             message = f"{error.message}\r\n".encode()
-            await client.write(message if exec_.tty else frame(STDOUT, message))
+            await client.write(frame(STDOUT, message) if framed else message)
             return
         outcome = await connect(
             client,
             started,
-            tty=exec_.tty,
+            framed=framed,
+            terminal=exec_.tty,
             stdin=exec_.stdin,
             outputs=outputs,
-            detach_keys=exec_.detach_keys,
+            detach_keys=exec_.detach_keys or detach.DEFAULT,
         )
         if outcome is Outcome.ENDED:
             await self.finish(exec_, started)
-        else:
-            self._lifecycle.attend(self._drain(exec_, started))
+            return
+        if outcome is Outcome.DETACHED:
+            self._tell(exec_, "exec_detach")
+        self._lifecycle.attend(self._drain(exec_, started))
 
     async def _drain(self, exec_: Exec, started: ExecProcess) -> None:
         """Nobody listens (any more), but the process shall not be held up by that."""
@@ -226,15 +240,21 @@ class Execs:
         await self.finish(exec_, started)
 
     async def resize(self, exec_: Exec, width: int, height: int) -> None:
-        """Give its terminal a size, now or at its start."""
+        """Give its terminal a size, now or at its start.
+
+        Raises:
+            Conflict: it has ended, or its container does not run.
+        """
+        self.check_container(exec_.container)
         exec_.size = (width, height)
         if exec_.process is not None:
             await exec_.process.resize(width, height)
-        elif exec_.started:
+        elif exec_.exit_code is not None:
             raise Conflict(f"exec {exec_.id} is not running")
 
     def inspect(self, exec_: Exec) -> dict[str, Any]:
         """ExecInspectResponse of the API."""
+        user = exec_.user or exec_.container.config["User"]
         return {
             "ID": exec_.id,
             "Running": exec_.running,
@@ -244,13 +264,18 @@ class Execs:
                 "entrypoint": exec_.command[0],
                 "arguments": exec_.command[1:],
                 "privileged": exec_.privileged,
-                **({"user": exec_.user} if exec_.user else {}),
+                **({"user": user} if user else {}),
             },
             "OpenStdin": exec_.stdin,
             "OpenStderr": exec_.stderr,
             "OpenStdout": exec_.stdout,
             "CanRemove": False,
             "ContainerID": exec_.container.id,
-            "DetachKeys": "",
+            "DetachKeys": base64.b64encode(exec_.detach_keys).decode(),
             "Pid": exec_.pid,
         }
+
+
+def _words(command: Sequence[str]) -> str:
+    """A command in an event: the program, a blank, and its arguments, if any."""
+    return f"{command[0]} {' '.join(command[1:])}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wherry.engine import logs
 from wherry.engine.container.container import Container, Endpoint, MountPoint
 from wherry.engine.container.units import human_duration, timestamp
 from wherry.engine.network import endpoints
@@ -44,7 +45,7 @@ def inspect(
         "ResolvConfPath": str(container.file("resolv.conf")),
         "HostnamePath": str(container.file("hostname")),
         "HostsPath": str(container.file("hosts")),
-        "LogPath": container.log_path,
+        "LogPath": logs.shown_path(container),
         "Name": container.display_name,
         "RestartCount": container.restart_count,
         "Driver": "overlay2",

@@ -93,6 +93,8 @@ RESOURCES: Mapping[str, tuple[str, Any]] = {
     "IOMaximumBandwidth": (INT, 0),
 }
 
+LOG_CONFIG: Mapping[str, tuple[str, Any]] = {"Type": (STRING, ""), "Config": (STRING_MAP, {})}
+
 HOST_CONFIG: Mapping[str, tuple[str, Any]] = {
     "Binds": (STRINGS, None),
     "ContainerIDFile": (STRING, ""),

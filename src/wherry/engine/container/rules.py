@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wherry.engine import logs
 from wherry.engine.container import (
     devices,
     healthcheck,
@@ -19,7 +20,6 @@ from wherry.engine.container import (
 from wherry.engine.errors import BadParameter
 from wherry.runtime.features import Features
 
-LOG_DRIVERS = ("json-file", "local", "none")
 # What clients may call the one runtime there is.
 RUNTIMES = ("", "runc", "crun", "io.containerd.runc.v2")
 ULIMITS = frozenset(
@@ -58,9 +58,7 @@ def check(
     security_warnings = security.check(host)
     devices.check(host)
     _check_present(host)
-    driver = host["LogConfig"].get("Type") or "json-file"
-    if driver not in LOG_DRIVERS:
-        raise BadParameter(f"logger: no log driver named '{driver}' is registered")
+    logs.check_options(host["LogConfig"]["Type"], host["LogConfig"]["Config"])
     warnings = limits.check(host, machine.features)
     namespaces.check(host)
     _check_numbers(host)

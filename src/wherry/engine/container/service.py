@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wherry.engine import logs
 from wherry.engine.container import filters as selection
 from wherry.engine.container import (
     identity,
     inspect,
     limits,
     links,
-    logs,
     names,
     options,
     processes,
@@ -27,19 +27,26 @@ from wherry.engine.container.archive import Files
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.container.create import CreateRequest, Creator
 from wherry.engine.container.execs import Execs
-from wherry.engine.container.follow import FileWatch
 from wherry.engine.container.health import HealthMonitors
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.networking import Networking
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
+from wherry.engine.errors import (
+    BadParameter,
+    Conflict,
+    EngineError,
+    NotFound,
+    NotImplementedByEngine,
+    NotModified,
+)
 from wherry.engine.events import EventBus
 from wherry.engine.filters import Filters
 from wherry.engine.image.store import ImageStore
+from wherry.engine.logs.reading import Reading
+from wherry.engine.logs.types import LogQuery
 from wherry.engine.network.networks import Networks
 from wherry.engine.volume.volumes import Volumes
 from wherry.host.files import directory_size
-from wherry.runtime.hub import ContainerStream
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import RuntimeFailure
 
@@ -423,68 +430,23 @@ class Containers:
         self.lifecycle.publish(container, "top")
         return listed
 
-    async def logs(self, container: Container, query: logs.LogQuery) -> AsyncIterator[bytes]:
-        """What it wrote, framed unless it has a terminal.
+    def logs(self, container: Container, query: LogQuery) -> Reading:
+        """What it wrote, framed unless it has a terminal, from this moment on.
 
         Following ends when the container does.
-        """
-        path = Path(container.log_path)
-        run = container.run if container.state.running and path.exists() else None
-        if not query.follow or run is None:
-            async for data in logs.read(path, query, raw=container.tty):
-                yield data
-            return
-        ended = asyncio.ensure_future(run.settled.wait())
-        deadline = None
-        if query.until:
-            remaining = query.until / 1e9 - time.time()
-            deadline = asyncio.get_running_loop().call_later(max(0, remaining), ended.cancel)
-        try:
-            with FileWatch(path) as watch:
-                async for data in logs.read(
-                    path, query, raw=container.tty, changed=lambda: watch.changed(ended)
-                ):
-                    yield data
-        finally:
-            if deadline:
-                deadline.cancel()
-            ended.cancel()
-
-    # ---- streams and waiting
-
-    def attach(
-        self, container: Container, *, stdin: bool
-    ) -> asyncio.Future[ContainerStream | None]:
-        """Its live streams; of one that does not run yet, as soon as it does.
-
-        From this call on nothing that it writes is missed. The result is None where its start
-        failed, or where it has just ended.
 
         Raises:
-            Conflict: it is paused, or waits for its restart.
+            Conflict: it is being removed.
+            NotImplementedByEngine: its driver keeps nothing that can be read.
         """
-        state = container.state
-        if state.paused:
-            raise Conflict(
-                f"container {container.id} is paused, unpause the container before attach"
-            )
-        if state.restarting:
-            raise _restarting(container)
-        self.lifecycle.publish(container, "attach")
-        if state.running:
-            return asyncio.ensure_future(self._attach_running(container, stdin))
-        waiting: asyncio.Future[ContainerStream | None]
-        waiting = asyncio.get_running_loop().create_future()
-        entry = (waiting, stdin)
-        container.attaching.append(entry)
-        waiting.add_done_callback(lambda _: _discard(container.attaching, entry))
-        return waiting
+        if container.state.removing or container.state.dead:
+            raise Conflict("can not get logs from container which is dead or marked for removal")
+        reader = logs.reader(container)
+        if reader is None:
+            raise NotImplementedByEngine(logs.UNREADABLE)
+        return reader.open(query, framed=not container.tty)
 
-    async def _attach_running(self, container: Container, stdin: bool) -> ContainerStream | None:
-        try:
-            return await self.runtime.attach(container.id, stdin=stdin)
-        except RuntimeFailure:
-            return None
+    # ---- waiting
 
     def wait(self, container: Container, condition: str) -> asyncio.Future[int]:
         """A future of the exit code, when ``condition`` holds; at once where it does already.

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from enum import Enum
+from typing import Any, Protocol
 
 from wherry.engine.container.detach import DetachFilter
 from wherry.engine.cri.types import ProcessStream
-from wherry.host.hijack import HijackedStream
 from wherry.wire.docker_stream import frame
+
+
+class Client(Protocol):
+    """The client's end of a connection."""
+
+    async def read(self) -> bytes:
+        """Input; empty at its end."""
+
+    async def write(self, data: bytes) -> None:
+        """Send output.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection, not only ended its input."""
 
 
 class Outcome(Enum):
@@ -18,14 +35,15 @@ class Outcome(Enum):
 
     ENDED = "the process closed its output"
     DETACHED = "the user typed the detach keys"
-    GONE = "the client closed the connection"
+    GONE = "the client closed the connection, or its input where nothing but that ends"
 
 
 async def connect(
-    client: HijackedStream,
+    client: Client,
     process: ProcessStream,
     *,
-    tty: bool,
+    framed: bool,
+    terminal: bool = False,
     stdin: bool,
     outputs: frozenset[int] = frozenset((1, 2)),
     detach_keys: bytes | None = None,
@@ -33,15 +51,20 @@ async def connect(
 ) -> Outcome:
     """Copy both ways until the process has nothing more to say, or the client leaves.
 
-    ``outputs`` are the streams that the client wants (1, 2); of a terminal there is one, unframed.
-    With ``close_stdin`` the end of the client's input is the end of the process's. ``detach_keys``
-    are looked for only with a terminal. Neither ``client`` nor ``process`` is closed.
+    ``outputs`` are the streams that the client wants (1, 2), ``framed`` so that it can tell them
+    apart. With ``close_stdin`` the end of the client's input is the end of the process's, unless
+    it is a ``terminal``; otherwise it is the end of the connection, as with dockerd. Only with a
+    terminal are ``detach_keys`` looked for. Neither ``client`` nor ``process`` is closed.
     """
-    output = asyncio.create_task(_copy_output(process, client, tty, outputs))
-    tasks: set[asyncio.Task[Outcome | None]] = {output}
+    work: list[Coroutine[Any, Any, Outcome | None]] = [
+        _copy_output(process, client, framed, outputs)
+    ]
     if stdin:
-        keys = DetachFilter(detach_keys) if tty and detach_keys else None
-        tasks.add(asyncio.create_task(_copy_input(client, process, keys, close_stdin)))
+        keys = DetachFilter(detach_keys) if terminal and detach_keys else None
+        work.append(_copy_input(client, process, keys, close_stdin and not terminal))
+    else:
+        work.append(_until_gone(client))
+    tasks = {asyncio.create_task(one) for one in work}
     try:
         while tasks:
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -57,7 +80,7 @@ async def connect(
 
 
 async def _copy_output(
-    process: ProcessStream, client: HijackedStream, tty: bool, outputs: frozenset[int]
+    process: ProcessStream, client: Client, framed: bool, outputs: frozenset[int]
 ) -> Outcome:
     try:
         while True:
@@ -65,13 +88,18 @@ async def _copy_output(
             if not stream:
                 return Outcome.ENDED
             if stream in outputs:
-                await client.write(data if tty else frame(stream, data))
+                await client.write(frame(stream, data) if framed else data)
     except ConnectionError:
         return Outcome.GONE
 
 
+async def _until_gone(client: Client) -> Outcome:
+    await client.gone()
+    return Outcome.GONE
+
+
 async def _copy_input(
-    client: HijackedStream, process: ProcessStream, keys: DetachFilter | None, close: bool
+    client: Client, process: ProcessStream, keys: DetachFilter | None, close: bool
 ) -> Outcome | None:
     """None where the input has ended and the output goes on."""
     try:
@@ -84,12 +112,20 @@ async def _copy_input(
                     return Outcome.DETACHED
             if data:
                 await process.write(data)
-    except ConnectionError:
+        if keys is not None and (held := keys.flush()):
+            await process.write(held)
+    except ConnectionResetError:
+        return Outcome.GONE
+    except BrokenPipeError:
+        # The process reads no more. Its output goes on, and so does the client, unread.
+        await client.gone()
+        return Outcome.GONE
+    if not close:
         return Outcome.GONE
     with contextlib.suppress(OSError):  # the process has closed its input, or ended
-        if close:
-            await process.close_stdin()
-    return None
+        await process.close_stdin()
+    await client.gone()
+    return Outcome.GONE
 
 
 async def output_of(process: ProcessStream) -> AsyncIterator[tuple[int, bytes]]:

@@ -13,7 +13,7 @@ writers write to: rotated, followed, and read by a **reading**.
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -40,6 +40,9 @@ DRIVERS: Mapping[str, str] = {
 }
 # Pods' logs, which no user can choose: a container with a log path of its own has it.
 CRI = "cri"
+
+# What ``docker logs`` says of a driver whose messages cannot be read back.
+UNREADABLE = "configured logging driver does not support reading"
 
 _BUFFER_SIZE = 1_000_000  # bytes that wait in mode=non-blocking
 _MODES = ("", "blocking", "non-blocking")
@@ -201,15 +204,10 @@ class LogReader:
     path: Path
     format: Format
 
-    def open(self, query: LogQuery) -> Reading:
-        """A look at it from this moment on."""
+    def open(self, query: LogQuery, *, framed: bool) -> Reading:
+        """A look at it from this moment on; followed, if asked, until the run ends."""
         live = self.container.log.file if self.container.log is not None else None
-        return Reading(self.path, self.format, live, query, raw=self.container.tty)
-
-    def read(self, query: LogQuery) -> AsyncIterator[bytes]:
-        """What it has, framed unless the container has a terminal; followed, if asked, until the
-        run ends."""
-        return self.open(query).pieces()
+        return Reading(self.path, self.format, live, query, raw=not framed)
 
 
 def reader(container: Container) -> LogReader | None:

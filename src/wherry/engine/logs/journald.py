@@ -128,6 +128,9 @@ class Writer:
                     raise
                 await self.connect()
 
+    async def settle(self) -> None:
+        """Nothing waits here."""
+
     async def close(self) -> None:
         """Close the socket."""
         if self._socket is not None:

@@ -68,8 +68,12 @@ class Ring:
             self._waiting -= len(piece.data)
         self._task = None
 
+    async def settle(self) -> None:
+        """Wait until the queue is empty."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
     async def close(self) -> None:
         """Hand over what waits."""
-        if self._task is not None:
-            await self._task
+        await self.settle()
         await self._inner.close()

@@ -65,6 +65,12 @@ class Sink:
             else:
                 self._failing.discard(writer)
 
+    async def settle(self) -> None:
+        """Return when what can be read back has all that was written so far."""
+        for writer in self._writers:
+            if writer.file is not None:
+                await writer.settle()
+
     async def close(self) -> None:
         """The run's last byte has been written."""
         pieces = self._splitter.flush(time.time_ns())

@@ -370,6 +370,9 @@ class Writer:
         message = self._format(priority, self._hostname, self._tag, line + b"\n")
         return counted(message) if self._counted else message
 
+    async def settle(self) -> None:
+        """Nothing waits here."""
+
     async def close(self) -> None:
         """Close the connection, once all is sent."""
         if self._connection is not None:

@@ -65,6 +65,9 @@ class Writer(Protocol):
             OSError: they are lost; the caller tells, and goes on.
         """
 
+    async def settle(self) -> None:
+        """Return when nothing of what was written waits any more."""
+
     async def close(self) -> None:
         """Nothing more will come."""
 
@@ -87,6 +90,9 @@ class FileWriter:
     def encode(self, pieces: Sequence[Piece]) -> bytes:
         """The messages in the file."""
         raise NotImplementedError
+
+    async def settle(self) -> None:
+        """Nothing ever waits."""
 
     async def close(self) -> None:
         """Close the file."""

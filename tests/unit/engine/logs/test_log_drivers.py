@@ -262,6 +262,9 @@ class Slow:
     async def connect(self):
         return
 
+    async def settle(self):
+        return
+
     async def write(self, pieces):
         await self.open.wait()
         if self.fail:
