@@ -20,7 +20,7 @@ pytest_plugins = ("docker_fixtures",)
 LINES = "i=0; while [ $i -lt %d ]; do echo line $i; i=$((i+1)); done"
 
 
-def run(engine, *options, script="echo out; echo err >&2", name="c"):
+def run(engine, *options, script="echo out; echo err >&2", name="web"):
     engine.docker("run", "--name", name, *options, "busybox", "sh", "-c", script)
     return engine.inspect(name)
 
@@ -50,43 +50,43 @@ def test_the_file_is_dockers(engine):
         ("stdout", "out\n"),
     ]
     assert all(list(e) == ["log", "stream", "attrs", "time"] for e in entries)
-    assert entries[0]["attrs"] == {"a": "1", "tag": "c"}
-    done = engine.docker("logs", "c")
+    assert entries[0]["attrs"] == {"a": "1", "tag": "web"}
+    done = engine.docker("logs", "web")
     assert (done.out, done.err) == ("out\n", "err\n")
-    details = engine.docker("logs", "--details", "c")
-    assert details.out == "a=1,tag=c out\n"
+    details = engine.docker("logs", "--details", "web")
+    assert details.out == "a=1,tag=web out\n"
 
 
 def test_a_created_container_has_no_log_yet(engine):
-    engine.docker("create", "--name", "c", "busybox", "true")
-    assert engine.inspect("c")["LogPath"] == ""
-    assert engine.docker("logs", "-f", "c").out == ""
+    engine.docker("create", "--name", "web", "busybox", "true")
+    assert engine.inspect("web")["LogPath"] == ""
+    assert engine.docker("logs", "-f", "web").out == ""
 
 
 def test_tail_timestamps_since_and_until(engine):
     run(engine, script="echo one; sleep 1.1; echo two; sleep 1.1; echo three")
-    assert engine.docker("logs", "--tail", "2", "c").out == "two\nthree\n"
-    assert engine.docker("logs", "--tail", "0", "c").out == ""
-    stamped = engine.docker("logs", "-t", "c").out.splitlines()
+    assert engine.docker("logs", "--tail", "2", "web").out == "two\nthree\n"
+    assert engine.docker("logs", "--tail", "0", "web").out == ""
+    stamped = engine.docker("logs", "-t", "web").out.splitlines()
     pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (one|two|three)"
     assert all(re.fullmatch(pattern, line) for line in stamped)
     second = stamped[1].split()[0]
-    assert engine.docker("logs", "--since", second, "c").out == "two\nthree\n"
-    assert engine.docker("logs", "--until", second, "c").out == "one\ntwo\n"
-    assert engine.docker("logs", "--since", "1h", "--until", second, "--tail", "2", "c").out == (
+    assert engine.docker("logs", "--since", second, "web").out == "two\nthree\n"
+    assert engine.docker("logs", "--until", second, "web").out == "one\ntwo\n"
+    assert engine.docker("logs", "--since", "1h", "--until", second, "--tail", "2", "web").out == (
         "two\n"
     )
 
 
 def test_a_terminal_is_logged_raw(engine):
-    engine.docker("run", "-t", "--name", "c", "busybox", "sh", "-c", "echo a; echo b >&2")
-    assert engine.docker("logs", "c").raw == b"a\r\nb\r\n"
+    engine.docker("run", "-t", "--name", "web", "busybox", "sh", "-c", "echo a; echo b >&2")
+    assert engine.docker("logs", "web").raw == b"a\r\nb\r\n"
 
 
 def test_long_lines_and_bytes_that_are_no_text(engine):
     script = "head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'a\\377b\\n'; printf end"
     shown = run(engine, script=script)
-    raw = engine.docker("logs", "c").raw
+    raw = engine.docker("logs", "web").raw
     assert raw == b"x" * 40000 + b"\na\xef\xbf\xbdb\nend"
     texts = [json.loads(line)["log"] for line in Path(shown["LogPath"]).read_text().splitlines()]
     assert [len(text) for text in texts] == [16384, 16384, 7233, 4, 3]
@@ -107,9 +107,9 @@ def test_rotation_keeps_as_many_files_as_were_asked_for(engine, compress):
             == sorted([path.name, *(p.name for p in old)])
         )
     )
-    kept = engine.docker("logs", "c").out.splitlines()
+    kept = engine.docker("logs", "web").out.splitlines()
     assert kept[-1] == "line 1999" and kept == [f"line {n}" for n in range(2000 - len(kept), 2000)]
-    assert engine.docker("logs", "--tail", "150", "c").out == lines(1850, 2000)
+    assert engine.docker("logs", "--tail", "150", "web").out == lines(1850, 2000)
     if compress == "true":
         assert gzip.decompress(old[0].read_bytes()).startswith(b'{"log":"line ')
 
@@ -119,32 +119,32 @@ def test_following_across_rotation_loses_and_repeats_nothing(engine):
     script = (
         "i=0; while [ $i -lt 20 ]; do seq $((i*500)) $((i*500+499)); usleep 20000; i=$((i+1)); done"
     )
-    engine.docker("create", "--name", "c", *options, "busybox", "sh", "-c", "sleep .3;" + script)
-    engine.docker("start", "c")
-    followed = engine.docker("logs", "-f", "c").out
+    engine.docker("create", "--name", "web", *options, "busybox", "sh", "-c", "sleep .3;" + script)
+    engine.docker("start", "web")
+    followed = engine.docker("logs", "-f", "web").out
     assert followed == "".join(f"{n}\n" for n in range(10_000))
 
 
 def test_following_ends_with_the_container_and_has_all(engine):
-    engine.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", "echo a; sleep 1; echo b")
-    assert engine.docker("logs", "-f", "c").out == "a\nb\n"
-    assert engine.docker("logs", "-f", "c").out == "a\nb\n"
-    engine.docker("start", "c")
-    assert engine.docker("logs", "-f", "--tail", "1", "c").out.endswith("b\n")
-    assert engine.docker("logs", "c").out == "a\nb\n" * 2
+    engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo a; sleep 1; echo b")
+    assert engine.docker("logs", "-f", "web").out == "a\nb\n"
+    assert engine.docker("logs", "-f", "web").out == "a\nb\n"
+    engine.docker("start", "web")
+    assert engine.docker("logs", "-f", "--tail", "1", "web").out.endswith("b\n")
+    assert engine.docker("logs", "web").out == "a\nb\n" * 2
 
 
 def test_following_until_a_time_ends_then(engine):
-    engine.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", "echo a; sleep 60")
+    engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo a; sleep 60")
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
-    text = engine.docker("logs", "-f", "--until", moment.isoformat(), "c").out
+    text = engine.docker("logs", "-f", "--until", moment.isoformat(), "web").out
     assert text == "a\n"
 
 
 def test_a_follower_that_leaves_is_forgotten(engine):
-    engine.docker("run", "-d", "--name", "c", "busybox", "sleep", "60")
+    engine.docker("run", "-d", "--name", "web", "busybox", "sleep", "60")
     before = len(os.listdir(f"/proc/{engine._process.pid}/fd"))
-    followers = [engine.spawn("logs", "-f", "c") for _ in range(5)]
+    followers = [engine.spawn("logs", "-f", "web") for _ in range(5)]
     until(lambda: len(os.listdir(f"/proc/{engine._process.pid}/fd")) > before + 5)
     for follower in followers:
         follower.kill()
@@ -155,13 +155,13 @@ def test_a_follower_that_leaves_is_forgotten(engine):
 def test_a_killed_daemon_loses_no_line_and_repeats_none(engine):
     script = "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); usleep 500; done; sleep 60"
     options = ["--log-opt", "max-size=8k", "--log-opt", "max-file=100"]
-    engine.docker("run", "-d", "--name", "c", *options, "busybox", "sh", "-c", script)
+    engine.docker("run", "-d", "--name", "web", *options, "busybox", "sh", "-c", script)
     for _ in range(3):
         time.sleep(0.3)
         engine.kill()
         engine.start()
-    until(lambda: engine.docker("logs", "--tail", "1", "c").out == "2999\n", 20)
-    numbers = list(map(int, engine.docker("logs", "c").out.split()))
+    until(lambda: engine.docker("logs", "--tail", "1", "web").out == "2999\n", 20)
+    numbers = list(map(int, engine.docker("logs", "web").out.split()))
     assert numbers == sorted(set(numbers))
     # What a daemon had read and not yet written when it was killed is gone with it.
     assert len(numbers) > 2990
@@ -169,25 +169,25 @@ def test_a_killed_daemon_loses_no_line_and_repeats_none(engine):
 
 def test_an_unfinished_line_survives_a_restart_of_the_daemon(engine):
     script = "printf 'begin '; sleep 2; echo end; sleep 60"
-    engine.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", script)
+    engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", script)
     time.sleep(0.3)
     engine.stop()
     engine.start()
-    until(lambda: engine.docker("logs", "c").out == "begin end\n")
+    until(lambda: engine.docker("logs", "web").out == "begin end\n")
 
 
 def test_an_emptied_file_goes_on(engine):
-    engine.docker("run", "-d", "--name", "c", "busybox", "sh", "-c", "echo a; sleep 1; echo b")
-    path = until(lambda: engine.inspect("c")["LogPath"])
+    engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo a; sleep 1; echo b")
+    path = until(lambda: engine.inspect("web")["LogPath"])
     until(lambda: Path(path).stat().st_size)
     os.truncate(path, 0)
-    engine.docker("wait", "c")
-    assert engine.docker("logs", "c").out == "b\n"
+    engine.docker("wait", "web")
+    assert engine.docker("logs", "web").out == "b\n"
 
 
 def test_a_full_disk_does_not_stop_the_container(engine, tmp_path):
-    engine.docker("create", "--name", "c", "busybox", "sh", "-c", LINES % 5000)
-    home = Path(engine.data, "containers", engine.inspect("c")["Id"])
+    engine.docker("create", "--name", "web", "busybox", "sh", "-c", LINES % 5000)
+    home = Path(engine.data, "containers", engine.inspect("web")["Id"])
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", small], check=True)
@@ -197,9 +197,9 @@ def test_a_full_disk_does_not_stop_the_container(engine, tmp_path):
         subprocess.run(
             ["mount", "--bind", small / "log", home / f"{home.name}-json.log"], check=True
         )
-        engine.docker("start", "c")
-        assert engine.docker("wait", "c").out == "0\n"
-        kept = engine.docker("logs", "c").out
+        engine.docker("start", "web")
+        assert engine.docker("wait", "web").out == "0\n"
+        kept = engine.docker("logs", "web").out
         assert lines(0, 5000).startswith(kept) and kept
     finally:
         subprocess.run(["umount", home / f"{home.name}-json.log"], check=False)
@@ -215,37 +215,37 @@ def test_local_is_read_back_and_has_no_path(engine):
     home = Path(engine.data, "containers", shown["Id"], "local-logs")
     assert (home / "container.log").stat().st_size <= 10_240
     until(lambda: (home / "container.log.4.gz").exists())
-    kept = engine.docker("logs", "c").out
+    kept = engine.docker("logs", "web").out
     assert lines(0, 3000).endswith(kept) and len(kept) > 5000
-    assert engine.docker("logs", "--tail", "3", "c").out == lines(2997, 3000)
-    stamped = engine.docker("logs", "-t", "--tail", "1", "c").out
+    assert engine.docker("logs", "--tail", "3", "web").out == lines(2997, 3000)
+    stamped = engine.docker("logs", "-t", "--tail", "1", "web").out
     assert re.fullmatch(r"[-\d]+T[:\d]+\.\d{9}Z line 2999\n", stamped)
 
 
 def test_local_is_followed_with_both_streams(engine):
     script = "sleep .5; echo a; echo b >&2; printf c"
     engine.docker(
-        "run", "-d", "--name", "c", "--log-driver", "local", "busybox", "sh", "-c", script
+        "run", "-d", "--name", "web", "--log-driver", "local", "busybox", "sh", "-c", script
     )
-    done = engine.docker("logs", "-f", "c")
+    done = engine.docker("logs", "-f", "web")
     assert (done.out, done.err) == ("a\nc", "b\n")
 
 
 def test_none_keeps_nothing_and_says_so(engine):
     shown = run(engine, "--log-driver", "none")
     assert shown["LogPath"] == ""
-    done = engine.docker("logs", "c", ok=False)
+    done = engine.docker("logs", "web", ok=False)
     assert done.err == (
         "Error response from daemon: configured logging driver does not support reading\n"
     )
-    answer = engine.request("GET", "/containers/c/logs?stdout=1")
+    answer = engine.request("GET", "/containers/web/logs?stdout=1")
     assert answer.status == 501
 
 
 def test_non_blocking_mode_is_read_back(engine):
     options = ["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=4m"]
     run(engine, *options, script=LINES % 1000)
-    assert engine.docker("logs", "c").out == lines(0, 1000)
+    assert engine.docker("logs", "web").out == lines(0, 1000)
 
 
 @pytest.mark.parametrize(
@@ -273,10 +273,10 @@ def test_bad_options_are_refused_at_creation(engine, options, error):
     ],
 )
 def test_bad_options_are_refused_at_the_start(engine, options, error):
-    done = engine.docker("run", "--name", "c", *options, "busybox", "true", ok=False)
+    done = engine.docker("run", "--name", "web", *options, "busybox", "true", ok=False)
     assert f"Error response from daemon: {error}" in done.err
     assert done.code == 125 or done.code == 128
-    assert engine.inspect("c", "{{.State.Status}}") == "created"
+    assert engine.inspect("web", "{{.State.Status}}") == "created"
 
 
 def test_numbers_are_no_options(engine):
@@ -351,11 +351,11 @@ def test_syslog_over_the_network(engine, serve, protocol):
     syslog(engine, f"{protocol}://127.0.0.1:{port}", "syslog-format=rfc5424micro")
     until(lambda: server.data.count(b"\n") == 2)
     messages = sorted(server.data.decode().splitlines())
-    shape = r"<%d>1 [-\d]+T[:\d]+\.\d{6}\S+ \S+ busybox/c \d+ busybox/c - %s"
+    shape = r"<%d>1 [-\d]+T[:\d]+\.\d{6}\S+ \S+ busybox/web \d+ busybox/web - %s"
     assert re.fullmatch(shape % (27, "err"), messages[0])
     assert re.fullmatch(shape % (30, "out"), messages[1])
     # What is sent away can be read here all the same.
-    assert engine.docker("logs", "c").out == "out\n"
+    assert engine.docker("logs", "web").out == "out\n"
 
 
 @pytest.mark.parametrize("protocol", ["unix", "unixgram"])
@@ -365,8 +365,8 @@ def test_syslog_over_a_unix_socket(engine, serve, tmp_path, protocol):
     facility = "syslog-facility=local3"
     syslog(engine, f"{protocol}://{tmp_path}/log", facility, "cache-disabled=true")
     until(lambda: server.data.count(b"\n") == 2)
-    assert re.search(rb"<158>\w{3} .\d [:\d]+ busybox/c\[\d+\]: out\n", server.data)
-    done = engine.docker("logs", "c", ok=False)
+    assert re.search(rb"<158>\w{3} .\d [:\d]+ busybox/web\[\d+\]: out\n", server.data)
+    done = engine.docker("logs", "web", ok=False)
     assert "configured logging driver does not support reading" in done.err
 
 
@@ -393,9 +393,9 @@ def test_syslog_over_tls(engine, serve, tmp_path):
     until(lambda: b"err\n" in server.data and b"out\n" in server.data)
     length, message = re.match(rb"(\d+) (<\d+>1 [^\n]+\n)", server.data).groups()
     assert int(length) == len(message)
-    engine.docker("rm", "c")
+    engine.docker("rm", "web")
     options = ["--log-driver", "syslog", "--log-opt", f"syslog-address={address}"]
-    done = engine.docker("run", "--name", "c", *options, "busybox", "true", ok=False)
+    done = engine.docker("run", "--name", "web", *options, "busybox", "true", ok=False)
     assert "x509: certificate signed by unknown authority" in done.err
     engine.docker("run", "--rm", *options, "--log-opt=syslog-tls-skip-verify=1", "busybox", "true")
 
@@ -405,23 +405,15 @@ def test_a_syslog_server_that_comes_back_is_found(engine, serve):
     port = server.listener.getsockname()[1]
     options = ["--log-driver", "syslog", "--log-opt", f"syslog-address=tcp://127.0.0.1:{port}"]
     script = "while read x; do echo $x; done"
-    client = engine.spawn(
-        *("run", "-i", "--name", "c", *options, "busybox", "sh", "-c", script),
-        stdin=subprocess.PIPE,
-    )
-    client.stdin.write(b"one\n")
-    client.stdin.flush()
-    until(lambda: b": one\n" in server.data)
-    engine.kill()  # the connection breaks off
-    engine.start()
-    again = engine.spawn("attach", "c", stdin=subprocess.PIPE)
-    time.sleep(0.3)
-    again.stdin.write(b"two\n")
-    again.stdin.close()
-    until(lambda: b": two\n" in server.data)
-    engine.docker("rm", "-f", "c")
-    client.wait(10)
-    again.wait(10)
+    engine.docker("run", "-di", "--name", "web", *options, "busybox", "sh", "-c", script)
+    for text in (b"one\n", b"two\n"):
+        client = engine.spawn("attach", "web", stdin=subprocess.PIPE)
+        client.stdin.write(text)
+        client.stdin.flush()
+        until(lambda text=text: b": " + text in server.data)
+        engine.kill()  # the connections break off
+        client.communicate(timeout=10)
+        engine.start()
 
 
 def test_journald_needs_a_journal(engine):

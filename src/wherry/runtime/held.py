@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wherry.runtime import cgroups
 from wherry.runtime.cgroups import Layout
-from wherry.runtime.hub import ContainerStream, Hub
+from wherry.runtime.hub import ContainerStream, Hub, Mark
 from wherry.runtime.monitor.client import Holding
 from wherry.runtime.record import Record
 from wherry.runtime.types import ExitStatus, LogSink
@@ -99,9 +99,9 @@ class Held:
             with contextlib.suppress(ProcessLookupError):
                 signals.pidfd_send_signal(self._pidfd, number)
 
-    def attach(self, *, stdin: bool) -> ContainerStream:
+    def attach(self, *, stdin: bool, at: Mark | None = None) -> ContainerStream:
         """A new client of its streams."""
-        return self.hub.attach(self._exit_code, stdin=stdin)
+        return self.hub.attach(self._exit_code, stdin=stdin, at=at)
 
     async def release(self) -> None:
         """Stop watching; the container lives on under the monitor."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TypeAlias
 
 from wherry.runtime.streams import Input, Outputs, Tap, set_size
 from wherry.runtime.types import LogSink
 
 log = logging.getLogger(__name__)
+
+Mark: TypeAlias = Callable[[], Awaitable[None]]
+
+# Stands for a mark among the numbers of streams.
+_MARK = -1
 
 # A log that cannot be written holds its container up, but not its end: seconds.
 _LOG_TIMEOUT = 10.0
@@ -43,14 +50,29 @@ class Hub:
         descriptors = {ends[name]: number for name, number in _NUMBERS.items() if name in ends}
         self._outputs = Outputs(descriptors)
         self._logging: asyncio.Task[None] | None = None
+        self._log_tap: Tap | None = None
+        self._marks: deque[Mark] = deque()
         if sink is not None:
-            self._logging = asyncio.create_task(_keep(self._outputs.tap(), sink))
+            self._log_tap = self._outputs.tap()
+            self._logging = asyncio.create_task(self._keep(self._log_tap, sink))
         self._outputs.start()
 
-    def attach(self, exit_code: asyncio.Future[int], *, stdin: bool) -> ContainerStream:
-        """One more client; ``exit_code`` gives the code when the container ends."""
+    def attach(
+        self, exit_code: asyncio.Future[int], *, stdin: bool, at: Mark | None = None
+    ) -> ContainerStream:
+        """One more client; ``exit_code`` gives the code when the container ends.
+
+        ``at`` is called when the log has all that the client does not get, and nothing of what it
+        gets; the log waits until it returns.
+        """
         if stdin and self._once and self.ends.pop("stdin", -1) >= 0:
             self._claim_stdin()
+        if at is not None:
+            self._marks.append(at)
+            if self._log_tap is None or self._logging is None or self._logging.done():
+                self._logging = asyncio.create_task(self._pass_marks())
+            else:
+                self._log_tap.push(_MARK, b"")
         return ContainerStream(self, self._outputs.tap(), exit_code, stdin=stdin)
 
     def leave(self, tap: Tap) -> None:
@@ -94,17 +116,35 @@ class Hub:
                 log.warning("a log takes too long to write: the last of it is lost")
                 self._logging.cancel()
 
+    async def _keep(self, tap: Tap, sink: LogSink) -> None:
+        """Give the log what comes. One that fails must not hold its container up."""
+        try:
+            async for stream, data in self._unmarked(tap):
+                await sink.write(stream, data)
+            await sink.close()
+        except Exception:
+            log.exception("a container's output is no longer logged")
+            async for _ in self._unmarked(tap):
+                continue
+        await self._pass_marks()
 
-async def _keep(tap: Tap, sink: LogSink) -> None:
-    """Give the log what comes. One that fails must not hold its container up."""
-    try:
+    async def _pass_marks(self) -> None:
+        while self._marks:
+            await self._pass_mark()
+
+    async def _unmarked(self, tap: Tap) -> AsyncIterator[tuple[int, bytes]]:
+        """What ``tap`` has, but for the marks of those who wait for a place in it."""
         while (piece := await tap.read())[0]:
-            await sink.write(*piece)
-        await sink.close()
-    except Exception:
-        log.exception("a container's output is no longer logged")
-        while (await tap.read())[0]:
-            continue
+            if piece[0] == _MARK:
+                await self._pass_mark()
+            else:
+                yield piece
+
+    async def _pass_mark(self) -> None:
+        try:
+            await self._marks.popleft()()
+        except Exception:
+            log.exception("joining a client with the log")
 
 
 class ContainerStream:

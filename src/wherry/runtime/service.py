@@ -22,7 +22,7 @@ from wherry.host.files import make_private
 from wherry.runtime import bundle, capabilities, cgroups, exec, features, oci, seccomp, usage
 from wherry.runtime.features import Features
 from wherry.runtime.held import Held
-from wherry.runtime.hub import ContainerStream
+from wherry.runtime.hub import ContainerStream, Mark
 from wherry.runtime.monitor import exits
 from wherry.runtime.monitor.client import Holding, MonitorLost
 from wherry.runtime.monitors import Monitors
@@ -280,10 +280,13 @@ class Runtime:
         if changes:
             await self._space.oci.call("update", "--resources=-", id, input=changes)
 
-    async def attach(self, id: str, *, stdin: bool = True) -> ContainerStream:
+    async def attach(
+        self, id: str, *, stdin: bool = True, at: Mark | None = None
+    ) -> ContainerStream:
         """Become a client of the container's streams; ``stdin=False`` promises to send nothing.
 
-        Between ``create`` and ``start`` nothing of the output is missed.
+        Between ``create`` and ``start`` nothing of the output is missed. ``at`` is called when the
+        log has all that came before this moment, and nothing after it.
 
         Raises:
             RuntimeFailure: it does not run.
@@ -291,7 +294,7 @@ class Runtime:
         held = self._get(id)
         if not held.runs:
             raise RuntimeFailure(f"container {id} does not run")
-        return held.attach(stdin=stdin)
+        return held.attach(stdin=stdin, at=at)
 
     def resize(self, id: str, width: int, height: int) -> None:
         """Tell the container's terminal, if it has one, its size in characters.

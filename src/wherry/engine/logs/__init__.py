@@ -173,7 +173,8 @@ def _writers(container: Container, name: str) -> list[Writer]:
         return [writer]
     cache = {inner: config[name] for name, inner in _CACHE.items() if name in config}
     info = _info(container, cache, _path(container, "cache"))
-    return [writer, _driver("local").Writer(info)]
+    # First what is near: it need not wait for what is far.
+    return [_driver("local").Writer(info), writer]
 
 
 def _cached(config: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import struct
@@ -138,8 +139,9 @@ class LogFile:
             try:
                 written += os.write(self._descriptor, memoryview(batch)[written:])
             except OSError:
+                whole = self.format.end(io.BytesIO(batch[:written]))
                 end = os.fstat(self._descriptor).st_size
-                os.ftruncate(self._descriptor, max(0, end - written))
+                os.ftruncate(self._descriptor, max(0, end - written + whole))
                 raise
 
     async def _rotate(self, size: int) -> int:

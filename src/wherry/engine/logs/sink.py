@@ -58,6 +58,9 @@ class Sink:
         for writer in self._writers:
             try:
                 await writer.write(pieces)
+            except asyncio.CancelledError:
+                self._end()  # the runtime has lost patience
+                raise
             except OSError as error:
                 if writer not in self._failing:
                     self._failing.add(writer)
@@ -83,9 +86,12 @@ class Sink:
         except (OSError, TimeoutError) as error:
             log.error("closing the log of container %s: %s", self._id[:12], error)
         finally:
-            if self.file is not None:
-                self.file.close()
-            self._on_close()
+            self._end()
+
+    def _end(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self._on_close()
 
     async def reopen(self) -> None:
         """Go on in new files."""
