@@ -471,6 +471,26 @@ def test_shared_memory_and_devices_can_be_replaced(engine):
                  ).out == "all\n"  # fmt: skip
 
 
+@pytest.mark.parametrize("target", ["/proc/sys", "/proc//self/attr", "/hidden/self"])
+def test_nothing_lies_over_proc(engine, host, target):
+    archive = io.BytesIO(busybox_archive())
+    with tarfile.open(fileobj=archive, mode="a") as more:
+        link = tarfile.TarInfo("hidden")
+        link.type, link.linkname = tarfile.SYMTYPE, "proc"
+        more.addfile(link)
+    engine.docker("import", "-", "linked:1", input=archive.getvalue())
+    options = (("-v", f"{host}:{target}"), ("-v", target), ("--tmpfs", target))
+    for option in options:
+        done = run(engine, *option, "linked:1", "/bin/true", ok=False)
+        assert done.code == 125
+        assert "cannot be mounted because it is inside /proc" in done.err
+    engine.docker("rmi", "linked:1")
+    done = shell(engine, "-v", f"{host}:/proc", "true", ok=False)
+    assert '"/proc" cannot be mounted because it is not of type proc' in done.err
+    (host / "f").write_text("mine\n")
+    assert shell(engine, "-v", f"{host}/f:/proc/uptime", "cat /proc/uptime").out == "mine\n"
+
+
 # ---- bad luck
 
 

@@ -27,7 +27,7 @@ from wherry.host.files import directory_size
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-_LIST_KEYS = frozenset(("dangling", "driver", "label", "label!", "name"))
+_LIST_KEYS = frozenset(("dangling", "driver", "label", "name"))
 _PRUNE_KEYS = frozenset(("label", "label!"))
 # Since then only anonymous volumes are pruned unless all are asked for.
 _ANONYMOUS_ONLY_SINCE = (1, 42)

@@ -37,6 +37,35 @@ def read_file(root: Path, path: str, limit: int = 1 << 20) -> bytes | None:
         return file.read(limit)
 
 
+def resolve(root: Path, path: str) -> str:
+    """``path`` as it is called below ``root`` when all links on the way have been followed.
+
+    What is not there yet is as it would be made.
+    """
+    base = _open_root(root)
+    missing: list[str] = []
+    try:
+        top = os.readlink(f"/proc/self/fd/{base}")  # noqa: PTH115  a path without links
+        current = path
+        while True:
+            try:
+                found = open_beneath(base, current.lstrip("/"), os.O_PATH)
+                break
+            except OSError:
+                if current in ("", "/"):
+                    raise
+                current, _, last = current.rstrip("/").rpartition("/")
+                missing.insert(0, last)
+        try:
+            reached = os.readlink(f"/proc/self/fd/{found}")  # noqa: PTH115
+        finally:
+            os.close(found)
+    finally:
+        os.close(base)
+    inside = reached.removeprefix(top.rstrip("/"))
+    return os.path.normpath("/".join(("", inside.strip("/"), *missing)))
+
+
 def make_directories(root: Path, path: str, uid: int = 0, gid: int = 0) -> None:
     """Make directory ``path`` below ``root`` with its parents; what is created belongs to uid, gid.
 

@@ -13,9 +13,10 @@ import errno
 import functools
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
-from wherry.engine.container import mount_options
+from wherry.engine.container import confined, mount_options
 from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
@@ -25,10 +26,16 @@ from wherry.engine.volume.volume import DRIVER
 from wherry.engine.volume.volumes import Volumes
 from wherry.host import syscalls
 from wherry.runtime.rootfs import mount_layers, unescape, unmount
-from wherry.runtime.types import MountSpec
+from wherry.runtime.types import MountSpec, RuntimeFailure
 
 _SHARED = ("shared", "rshared")
 _SLAVE = ("slave", "rslave")
+# Files of /proc with figures of the container instead of the machine's.
+_MADE_UP_BY_LXCFS = {
+    *(f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime")),
+    *(f"/proc/{name}" for name in ("loadavg", "slabinfo", "net/dev", "sys/kernel/ns_last_pid")),
+    "/proc/sys/crypto/fips_enabled",
+}
 _FORBIDDING = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
 # mount_setattr(2), which makes mounts read-only all the way down.
 _RECURSIVE_READ_ONLY_SINCE = (5, 12)
@@ -123,6 +130,40 @@ class MountSources:
     ) -> None:
         attributes = {"driver": point.driver or DRIVER, "container": container.id, **more}
         self._events.publish("volume", action, point.name, attributes)
+
+
+def check_destinations(rootfs: Path, mounts: Sequence[MountSpec]) -> None:
+    """Nothing may lie over what the kernel shows in /proc, wherever the image's links lead.
+
+    Programs that set up a process trust what they find there. crun does not look; the rules are
+    those of runc.
+
+    Raises:
+        RuntimeFailure: something would.
+    """
+    for mount in mounts:
+        place = confined.resolve(rootfs, mount.destination)
+        if place != "/proc" and not place.startswith("/proc/"):
+            continue
+        if place == "/proc":
+            if mount.type == "bind" and _is_proc(mount.source):
+                continue
+            why = "because it is not of type proc"
+        elif place in _MADE_UP_BY_LXCFS:
+            continue
+        else:
+            why = "because it is inside /proc"
+        raise RuntimeFailure(
+            f'error during container init: error mounting "{mount.source}" to rootfs at '
+            f'"{mount.destination}": "{place}" cannot be mounted {why}'
+        )
+
+
+def _is_proc(path: str) -> bool:
+    try:
+        return Path(path).stat().st_dev == Path("/proc").stat().st_dev
+    except OSError:
+        return False
 
 
 def _bind(point: MountPoint) -> MountSpec:

@@ -15,7 +15,7 @@ from typing import cast
 from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
 from wherry.engine.container.container import Container
 from wherry.engine.container.init_layer import prepare
-from wherry.engine.container.mount_sources import MountSources
+from wherry.engine.container.mount_sources import MountSources, check_destinations
 from wherry.engine.container.naming import Naming
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
@@ -81,6 +81,7 @@ class Resources:
             if isinstance(result, BaseException):
                 raise result
         mounts = cast(list[MountSpec], results[0])
+        check_destinations(container.rootfs, mounts)
         account = users.resolve(
             container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
         )
