@@ -491,6 +491,32 @@ def test_nothing_lies_over_proc(engine, host, target):
     assert shell(engine, "-v", f"{host}/f:/proc/uptime", "cat /proc/uptime").out == "mine\n"
 
 
+@pytest.mark.parametrize("runs", [False, True])
+def test_cp_reaches_all_that_is_mounted(engine, host, layered, runs):
+    (host / "f").write_text("host\n")
+    device = ("-o", "type=none", "-o", "o=bind", "-o", f"device={host}")
+    engine.docker("volume", "create", "far", *device)
+    shell(engine, "-v", "data:/v", "mkdir /v/sub; echo part > /v/sub/f")
+    engine.docker(
+        "create", "--name", "web", "-v", "far:/far",
+        "--mount", "type=volume,source=data,target=/part,volume-subpath=sub",
+        "--mount", f"type=image,source={layered},target=/image,image-subpath=real",
+        "busybox", "sleep", "100",
+    )  # fmt: skip
+    if runs:
+        engine.docker("start", "web")
+    for path, content in (("far", "host\n"), ("part", "part\n"), ("image", "inside\n")):
+        engine.docker("cp", f"web:/{path}/f", str(host / "out"))
+        assert (host / "out").read_text() == content
+    engine.docker("cp", str(host / "f"), "web:/far/new")
+    engine.docker("cp", str(host / "f"), "web:/part/new")
+    assert (host / "new").read_text() == "host\n"
+    assert (engine.data / "volumes" / "data" / "_data" / "sub" / "new").exists()
+    assert "read-only" in engine.docker("cp", str(host / "f"), "web:/image/x", ok=False).err
+    if not runs:
+        assert not [line for line in engine.holdings()["mounts"] if "netns" not in line]
+
+
 # ---- bad luck
 
 

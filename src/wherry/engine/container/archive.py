@@ -22,7 +22,8 @@ from wherry.engine.container.extract import extract
 from wherry.engine.container.init_layer import prepare
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.units import timestamp
-from wherry.engine.container.view import Plan, View, plan
+from wherry.engine.container.view import Plan, View
+from wherry.engine.container.view import plan as make_plan
 from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound
 from wherry.engine.image.beneath import open_beneath
 from wherry.engine.image.changeset import Change, changes
@@ -92,8 +93,8 @@ class Files:
             FileNotFoundError: there is nothing.
             EngineError: it cannot be looked at.
         """
-        async with self._locked(container):
-            view = await in_thread(View, self._plan(container, mounts=True))
+        async with self._planned(container, mounts=True) as plan:
+            view = await in_thread(View, plan)
             try:
                 found = await in_thread(stat_path, view, path)
                 pieces = archive_path(view, path, found)
@@ -172,8 +173,8 @@ class Files:
             raise Conflict(f"You cannot export container {container.id} which is dead")
         if state.removing:
             raise Conflict(f"You cannot export container {container.id} which is being removed")
-        async with self._locked(container):
-            view = await in_thread(View, self._plan(container, mounts=False))
+        async with self._planned(container, mounts=False) as plan:
+            view = await in_thread(View, plan)
             try:
                 pieces = in_pieces(_whole(view))
                 try:
@@ -192,13 +193,12 @@ class Files:
         work: Callable[[View], _Result],
         abort: Callable[[], None] | None = None,
     ) -> _Result:
-        plan = self._plan(container, mounts=True)
+        async with self._planned(container, mounts=True) as plan:
 
-        def whole() -> _Result:
-            with View(plan) as view:
-                return work(view)
+            def whole() -> _Result:
+                with View(plan) as view:
+                    return work(view)
 
-        async with self._locked(container):
             return await in_thread(whole, abort=abort)
 
     @asynccontextmanager
@@ -211,8 +211,15 @@ class Files:
                 await run.settled.wait()  # its root file system is about to be unmounted
             yield
 
-    def _plan(self, container: Container, *, mounts: bool) -> Plan:
-        return plan(container, self._layers(container), mounts=mounts)
+    @asynccontextmanager
+    async def _planned(self, container: Container, *, mounts: bool) -> AsyncIterator[Plan]:
+        async with self._locked(container):
+            layers = self._layers(container)
+            if not mounts:
+                yield make_plan(container, layers)
+                return
+            async with self._lifecycle.sources.borrowed(container) as sources:
+                yield make_plan(container, layers, sources)
 
     def _layers(self, container: Container) -> list[Path]:
         return list(self._images.layers(self._images.by_id(container.image_id)))

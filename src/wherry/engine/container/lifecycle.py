@@ -23,7 +23,7 @@ from typing import Any
 from wherry.engine.container import restart, signals
 from wherry.engine.container.container import Container, Run
 from wherry.engine.container.failure import start_error
-from wherry.engine.container.mount_sources import MountSources
+from wherry.engine.container.mount_sources import MountSources, release_own
 from wherry.engine.container.naming import Naming
 from wherry.engine.container.resources import Resources
 from wherry.engine.container.store import ContainerStore
@@ -462,7 +462,7 @@ class Lifecycle:
         if container.remove_volumes:
             await self.claims.remove_anonymous(container)
         try:
-            await asyncio.to_thread(shutil.rmtree, container.home)
+            await asyncio.to_thread(_remove_home, container)
         except OSError as error:
             raise EngineError(f"unable to remove filesystem for {container.id}: {error}") from error
         self.claims.release(container)
@@ -472,6 +472,11 @@ class Lifecycle:
         self.publish(container, "destroy")
         wake(container.exit_waiters, container.state.exit_code)
         wake(container.removal_waiters, container.state.exit_code)
+
+
+def _remove_home(container: Container) -> None:
+    release_own(container)
+    shutil.rmtree(container.home)
 
 
 def wake(waiters: list[asyncio.Future[int]], result: int) -> None:

@@ -13,7 +13,8 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from wherry.engine.container import confined, mount_options
@@ -102,10 +103,50 @@ class MountSources:
         unmount(own)  # a failed clean-up may have left it
         mount_layers(layers, own)
         if point.subpath:
-            part = own.with_name(f"{own.name}.part")
-            _bind_within(own, point.subpath, part)
-            return bind_spec(point, str(part))
+            _bind_within(own, point.subpath, _part(own))
+            return bind_spec(point, str(_part(own)))
         return bind_spec(point, str(own))
+
+    @asynccontextmanager
+    async def borrowed(self, container: Container) -> AsyncIterator[list[tuple[MountPoint, Path]]]:
+        """What is behind the mount points of ``container``, for who looks at it from outside.
+
+        Who asks holds the container's lock: what does not run does not start meanwhile.
+        """
+        if container.state.running:
+            yield [
+                (point, self._place(container, index, point))
+                for index, point in enumerate(container.mounts)
+                if point.type != "tmpfs"
+            ]
+            return
+        found: list[tuple[MountPoint, Path]] = []
+        try:
+            for index, point in enumerate(container.mounts):
+                own = _own_path(container, index)
+                match point.type:
+                    case "volume":
+                        path = await self._volumes.mount(point.name, container.id)
+                        if point.subpath:
+                            await asyncio.to_thread(_bind_within, path, point.subpath, own)
+                    case "image":
+                        await asyncio.to_thread(self._image, point, own)
+                    case "tmpfs":
+                        continue
+                found.append((point, self._place(container, index, point)))
+            yield found
+        finally:
+            await asyncio.to_thread(release_own, container)
+            for point in container.mounts:
+                if point.type == "volume":
+                    await self._volumes.unmount(point.name, container.id)
+
+    @staticmethod
+    def _place(container: Container, index: int, point: MountPoint) -> Path:
+        own = _own_path(container, index)
+        if point.type == "image" and point.subpath:
+            return _part(own)
+        return own if point.subpath or point.type == "image" else Path(point.source)
 
     def hold(self, container: Container) -> None:
         """A daemon that has just started finds ``container`` running with all of it."""
@@ -120,7 +161,7 @@ class MountSources:
             OSError: something cannot be unmounted.
         """
         if any(point.subpath or point.type == "image" for point in container.mounts):
-            await asyncio.to_thread(_unmount_own, container)
+            await asyncio.to_thread(release_own, container)
         for point in container.mounts:
             if point.type == "volume" and await self._volumes.unmount(point.name, container.id):
                 self._publish("unmount", container, point, {})
@@ -180,12 +221,22 @@ def _own_path(container: Container, index: int) -> Path:
     return container.home / "mounts" / str(index)
 
 
-def _unmount_own(container: Container) -> None:
+def _part(own: Path) -> Path:
+    return own.with_name(f"{own.name}.part")
+
+
+def release_own(container: Container) -> None:
+    """Unmount what is mounted below the home of ``container``; may be repeated at any time.
+
+    The home must not be removed before: the files of volumes would go with it.
+
+    Raises:
+        OSError: something cannot be unmounted.
+    """
     for index, point in enumerate(container.mounts):
         if point.subpath or point.type == "image":
-            path = _own_path(container, index)
-            unmount(path.with_name(f"{path.name}.part"))
-            unmount(path)
+            unmount(_part(_own_path(container, index)))
+            unmount(_own_path(container, index))
 
 
 def _destination(point: MountPoint) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from wherry.engine.container import restart
 from wherry.engine.container.container import Container, Run
 from wherry.engine.container.lifecycle import EXIT_LOST, Lifecycle
+from wherry.engine.container.mount_sources import release_own
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import EngineError
 from wherry.engine.logs import resume_sink
@@ -41,7 +42,7 @@ async def recover(lifecycle: Lifecycle) -> None:
     )
     for container in holding:
         await _take_up(lifecycle, container, found[container.id])
-    await asyncio.to_thread(lifecycle.volumes.settle)
+    await asyncio.to_thread(_settle_mounts, lifecycle)
     for container in store.all():
         await _next_step(lifecycle, container)
 
@@ -66,6 +67,14 @@ def _clear(leftovers: list[Path]) -> None:
             unmount(point)
         shutil.rmtree(home, ignore_errors=True)
         log.info("removed what was left of container %s", home.name[:12])
+
+
+def _settle_mounts(lifecycle: Lifecycle) -> None:
+    """Unmount what was mounted to look at containers that do not run, and what no other holds."""
+    for container in lifecycle.store.all():
+        if not container.holding:
+            release_own(container)
+    lifecycle.volumes.settle()
 
 
 def _remove_stray_namespaces(lifecycle: Lifecycle) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wherry.engine.container.container import Container
+from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.container.init_layer import prepare
 from wherry.engine.image.beneath import open_beneath
 from wherry.host import syscalls
@@ -50,19 +50,26 @@ class Plan:
     running: int = 0
 
 
-def plan(container: Container, layers: Sequence[Path], *, mounts: bool) -> Plan:
-    """How to see ``container``, whose image has ``layers``; with its volumes where ``mounts``."""
+def plan(
+    container: Container,
+    layers: Sequence[Path],
+    sources: Sequence[tuple[MountPoint, Path]] | None = None,
+) -> Plan:
+    """How to see ``container``, whose image has ``layers``.
+
+    ``sources`` are the mount points that have something of the host behind them, and what; without
+    them, nothing is seen that is mounted.
+    """
+    mounts = sources is not None
     overlay = container.layers
-    binds, tmpfs = [], []
+    binds: list[Bind] = []
+    tmpfs: list[str] = []
     if mounts:
         for name in ("hosts", "hostname", "resolv.conf"):
             if container.file(name).exists():
                 binds.append(Bind(container.file(name), f"/etc/{name}"))
-        for point in container.mounts:
-            if point.type == "tmpfs":
-                tmpfs.append(point.destination)
-            else:
-                binds.append(Bind(Path(point.source), point.destination, point.writable))
+        binds += [Bind(path, point.destination, point.writable) for point, path in sources or ()]
+        tmpfs = [point.destination for point in container.mounts if point.type == "tmpfs"]
     return Plan(
         layers=[prepare(container.init_layer, layers), *layers],
         upper=overlay / "upper",
