@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--log-level", default="INFO")
     parser.add_argument("--stop", action="store_true", help="with no daemon: end all containers")
     parser.add_argument("--purge", action="store_true", help="as --stop, and leave nothing")
+    parser.add_argument(
+        "--userns-remap", default="", help='"default" or user[:group]: who containers\' root is'
+    )
     options = parser.parse_args()
     tcp = _tcp(parser, options) if options.host else None
     logging.basicConfig(
@@ -39,6 +43,7 @@ def main() -> None:
     config = slot_config(
         options.data_dir.resolve(), options.run_dir.resolve(), options.slot, socket.gethostname()
     )
+    config = replace(config, userns_remap=options.userns_remap)
 
     async def clear() -> None:
         await stop_all(config, 1.0)

@@ -62,6 +62,7 @@ class EngineConfig:
     pod_cidr: str
     cgroup_root: str
     nft_table: str
+    userns_remap: str = ""  # "default" or user[:group]: whose subordinate ids containers have
 
     @property
     def containers_dir(self) -> Path:
@@ -134,7 +135,17 @@ class Engine:
         self.images.in_use = self.containers.using_image
         self.images.is_running = self._is_running
         await asyncio.gather(self.images.open(), self.networks.open(), self.runtime.open())
+        self._remap()
         await self.containers.open()
+
+    def _remap(self) -> None:
+        from wherry.engine.container import remapping
+
+        found = remapping.find(self.config.userns_remap)
+        if found is not None:
+            config = self.config
+            remapping.open_way(config.data_dir, make_private(config.containers_dir))
+            self.containers.lifecycle.resources.remapping = found
 
     def _is_running(self, container_id: str) -> bool:
         container = self.containers.store.find(container_id)

@@ -58,6 +58,7 @@ async def info(engine: Engine) -> dict[str, Any]:
     states = Counter(container.state.status for container in containers)
     name, number = operating_system()
     features = engine.runtime.features
+    remapped = engine.containers.lifecycle.resources.remapping is not None
     versions = await engine.component_versions()
     oci = next((key for key in versions if key in ("crun", "runc")), "runc")
     forwarding = _switch("/proc/sys/net/ipv4/ip_forward")
@@ -139,17 +140,19 @@ async def info(engine: Engine) -> dict[str, Any]:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": versions.get(oci, "")},
         "InitCommit": {"ID": versions.get("catatonit", "")},
-        "SecurityOptions": _security(features),
+        "SecurityOptions": _security(features, remapped=remapped),
         "FirewallBackend": {"Driver": "nftables"},
         "CDISpecDirs": [],
         "Warnings": warnings(features, forwarding=forwarding) or None,
     }
 
 
-def _security(features: Features) -> list[str]:
+def _security(features: Features, *, remapped: bool) -> list[str]:
     options = ["name=seccomp,profile=builtin"]
     if features.cgroup_namespaces and features.cgroup_v2:
         options.append("name=cgroupns")
+    if remapped:
+        options.append("name=userns")
     return options
 
 

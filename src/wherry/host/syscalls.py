@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -29,7 +31,8 @@ _OPEN_TREE_CLONE = 0x1
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 # Their numbers are the same on all architectures.
-_SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_MOUNT_ATTR_IDMAP = 0x100000
 
 
 @cache
@@ -118,3 +121,66 @@ def attach_mount(tree: int, target: int) -> None:
         ),
         "move_mount",
     )
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("user_namespace", ctypes.c_uint64),
+    )
+
+
+def map_ids(tree: int, user_namespace: int) -> None:
+    """mount_setattr(2): show the files of a mount that is attached nowhere with other owners.
+
+    Who is 0 on disk is whom ``user_namespace``, a descriptor, maps 0 to, and so on.
+
+    Raises:
+        OSError: EINVAL where the file system cannot do that.
+    """
+    attributes = _MountAttributes(_MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
+    _check(
+        _library().syscall(
+            ctypes.c_long(_SYS_MOUNT_SETATTR),
+            *(ctypes.c_int(tree), b"", ctypes.c_uint(AT_EMPTY_PATH)),
+            *(ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes))),
+        ),
+        "mount_setattr",
+    )
+
+
+_CAPABILITY_VERSION = 0x20080522
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapabilityData(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+@contextlib.contextmanager
+def file_system_identity(uid: int, gid: int) -> Iterator[None]:
+    """What the calling thread makes meanwhile belongs to ``uid`` and ``gid`` (setfsuid(2)).
+
+    It keeps its capabilities over files, which the kernel would take from it with root's identity.
+    (Unlike setuid(3) all this concerns one thread only.)
+    """
+    library = _library()
+    header, held = _CapabilityHeader(_CAPABILITY_VERSION, 0), (_CapabilityData * 2)()
+    _check(library.capget(ctypes.byref(header), held), "capget")
+    former_gid = library.setfsgid(gid)
+    former_uid = library.setfsuid(uid)
+    try:
+        _check(library.capset(ctypes.byref(header), held), "capset")
+        yield
+    finally:
+        library.setfsuid(former_uid)
+        library.setfsgid(former_gid)

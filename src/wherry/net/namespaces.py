@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from wherry.host import syscalls
+from wherry.host import syscalls, user_namespaces
 from wherry.net import netlink
 
 # As Docker sets them: every port is open to everyone, and everyone may ping.
@@ -23,8 +23,10 @@ _SYSCTLS = {
 _LOOPBACK = 1
 
 
-def create(path: Path) -> None:
+def create(path: Path, owner: Path | None = None) -> None:
     """Make a namespace, its loopback interface up, and hold it at the new file ``path``.
+
+    It belongs to the user namespace held at ``owner``, or to ours.
 
     Raises:
         FileExistsError: there is one already.
@@ -32,6 +34,11 @@ def create(path: Path) -> None:
     """
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     try:
+        if owner is not None:
+            user_namespaces.create_network(path, owner)
+            with enter(path):
+                _prepare()
+            return
         with _returning():
             syscalls.unshare(syscalls.CLONE_NEWNET)
             source = "/proc/thread-self/ns/net"

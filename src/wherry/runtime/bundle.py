@@ -191,6 +191,8 @@ _NAMESPACES = (
 
 def _namespaces(spec: ContainerSpec) -> list[dict[str, str]]:
     out = [{"type": "mount"}]
+    if spec.user_namespace:
+        out.append({"type": "user", "path": spec.user_namespace})
     for kind, attribute in _NAMESPACES:
         where: str | None = getattr(spec, attribute)
         if where is None:

@@ -113,6 +113,7 @@ class ContainerSpec:
     ipc_namespace: str | None = None
     uts_namespace: str | None = None
     cgroup_namespace: str | None = None
+    user_namespace: str | None = None  # a path, or None for the host's
     cgroup_parent: str = ""  # below the runtime's own root; "" is the root for plain containers
     limits: Limits = field(default_factory=Limits)
     readonly_rootfs: bool = False

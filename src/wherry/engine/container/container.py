@@ -203,6 +203,7 @@ class Container:
     # Held while its places on networks change: a container may end while it is being connected.
     network_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Run | None = None
+    user_namespace: Path | None = None  # where its own is held, while it runs
     log: Sink | None = None  # where its output goes while it runs
     restart_timer: asyncio.TimerHandle | None = None
     restart_delay: float = 0.0

@@ -92,6 +92,16 @@ def joined(
     )
 
 
+def user_namespace(container: Container, store: ContainerStore) -> str:
+    """The user namespace of a remapped container: that of those whose namespaces it joins."""
+    for mode in ("NetworkMode", "IpcMode", "PidMode"):
+        value = container.host_config[mode]
+        if value.startswith(PREFIX):
+            other = store.get(value.removeprefix(PREFIX))
+            return f"/proc/{other.state.pid}/ns/user"
+    return str(container.user_namespace)
+
+
 def _is_restarting(other: Container) -> Conflict:
     return Conflict(f"Container {other.id} is restarting, wait until the container is running")
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
+from wherry.engine.container import remapping as remap
 from wherry.engine.container.container import Container
 from wherry.engine.container.init_layer import prepare
 from wherry.engine.container.mount_sources import MountSources, check_destinations
 from wherry.engine.container.naming import Naming
+from wherry.engine.container.remapping import Remapping
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.image.store import ImageStore
 from wherry.engine.logs import open_sink
 from wherry.engine.network.networks import Networks
+from wherry.host.syscalls import file_system_identity
 from wherry.runtime.rootfs import mount_overlay, unmount
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import MountSpec
@@ -48,6 +52,10 @@ class Resources:
         self._runtime = runtime
         self._naming = naming
         self._sources = sources
+        self.remapping: Remapping | None = None
+
+    def _remapping(self, container: Container) -> Remapping | None:
+        return None if container.host_config["UsernsMode"] == "host" else self.remapping
 
     async def take(self, container: Container, save: Callable[[], None]) -> int:
         """Make everything; returns the pid of the process that waits to be started.
@@ -71,9 +79,14 @@ class Resources:
             ipc=joined.ipc,
             uts=joined.uts,
         )
+        remapping = self._remapping(container)
+        if remapping is not None:
+            await asyncio.to_thread(remap.take, container, remapping)
+            container.user_namespace = remap.namespace(container)
+            joined = replace(joined, user=namespaces.user_namespace(container, self._store))
         results = await asyncio.gather(
             self._sources.take(container),
-            asyncio.to_thread(_prepare_files, container, layers),
+            asyncio.to_thread(_prepare_files, container, layers, remapping),
             self._networks.connect(container, save),
             return_exceptions=True,
         )
@@ -86,7 +99,7 @@ class Resources:
             container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
         )
         if directory := container.config["WorkingDir"]:
-            _make_working_directory(container.rootfs, directory)
+            _make_working_directory(container.rootfs, directory, remapping)
         if owner is container:
             identity.write(
                 container,
@@ -94,6 +107,8 @@ class Resources:
                 linked=links.records(children),
                 name_server=self._naming.name_server(container),
             )
+            if remapping is not None:
+                remap.own_files(container, remapping)
         spec = container_spec(
             container,
             account,
@@ -127,24 +142,35 @@ class Resources:
         return not problems
 
 
-def _prepare_files(container: Container, layers: Sequence[Path]) -> None:
+def _prepare_files(
+    container: Container, layers: Sequence[Path], remapping: Remapping | None
+) -> None:
     upper, work = container.layers / "upper", container.layers / "work"
     for directory in (upper, work, container.rootfs):
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     unmount(container.rootfs)  # a failed clean-up may have left it
     lower = [prepare(container.init_layer, layers), *layers]
-    mount_overlay(lower, upper, work, container.rootfs)
+    if remapping is not None:
+        remap.mount(container, lower, remapping)
+    else:
+        mount_overlay(lower, upper, work, container.rootfs)
     namespaces.mount_shared_memory(container)
 
 
 def _unmount(container: Container) -> None:
     unmount(container.rootfs)
+    remap.give_back(container)
     namespaces.unmount_shared_memory(container)
 
 
-def _make_working_directory(rootfs: Path, directory: str) -> None:
+def _make_working_directory(rootfs: Path, directory: str, remapping: Remapping | None) -> None:
     try:
-        confined.make_directories(rootfs, directory)
+        if remapping is None:
+            confined.make_directories(rootfs, directory)
+        else:
+            # The host's root is nobody there.
+            with file_system_identity(*remapping.root):
+                confined.make_directories(rootfs, directory, *remapping.root)
     except NotADirectoryError:
         raise BadParameter(
             f"failed to create working directory {directory}: not a directory"

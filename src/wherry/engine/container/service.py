@@ -85,7 +85,11 @@ class Containers:
         self._networking = Networking(self.store, networks)
 
     def _machine(self) -> rules.Machine:
-        return rules.Machine(self.runtime.features, forwards=_forwards())
+        return rules.Machine(
+            self.runtime.features,
+            remapped=self.lifecycle.resources.remapping is not None,
+            forwards=_forwards(),
+        )
 
     async def open(self) -> None:
         """Read the containers and take up what runs."""

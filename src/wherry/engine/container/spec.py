@@ -31,6 +31,7 @@ class Joined:
     ipc: str | None = None
     uts: str | None = None
     cgroup: str | None = None
+    user: str | None = None  # None here is the host's
     shm: Path | None = None  # what to mount at /dev/shm; None for one of its own
 
 
@@ -84,6 +85,7 @@ def container_spec(
         ipc_namespace=joined.ipc,
         uts_namespace=joined.uts,
         cgroup_namespace=joined.cgroup,
+        user_namespace=joined.user,
         cgroup_parent=str(host["CgroupParent"]).strip("/"),
         limits=limits(host),
         readonly_rootfs=bool(host["ReadonlyRootfs"]),

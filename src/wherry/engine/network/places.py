@@ -224,7 +224,7 @@ class Places:
     def _make_namespace(self, container: Container, networks: Mapping[str, Network]) -> None:
         path = self.namespace(container.id)
         namespaces.delete(path)  # a failed clean-up may have left it
-        namespaces.create(path)
+        namespaces.create(path, container.user_namespace)
         ways = self._ways(container)
         for name, network in networks.items():
             endpoint = container.endpoints[name]
