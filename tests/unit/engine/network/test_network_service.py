@@ -111,7 +111,7 @@ class FakeKernel:
     def set_default_routes(self, namespace, ways):
         self.ways[namespace] = self.ways.get(namespace, {}) | dict(ways)
 
-    def create(self, path):
+    def create(self, path, owner=None):
         path.touch(exist_ok=False)
 
     def delete(self, path):
