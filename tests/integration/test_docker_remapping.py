@@ -15,13 +15,22 @@ FIRST = 500_000
 class Remapped(Daemon):
     """It sees subordinate ids that the host does not have, in a mount namespace of its own."""
 
-    def _command(self, *extra):
-        command = super()._command("--userns-remap", "root", *extra)
-        if "--purge" in extra:
-            return command
-        script = 'for f in subuid subgid; do mount --bind $0 /etc/$f; done; exec "$@"'
+    def __init__(self, root):
+        super().__init__(root)
+        ids = root / "ids"
+        ids.write_text(f"root:{FIRST}:65536\n")
+        script = "for f in subuid subgid; do mount --bind $0 /etc/$f; done; echo; read _"
         slave = ("unshare", "--mount", "--propagation", "slave")
-        return [*slave, "sh", "-c", script, str(self.root / "ids"), *command]
+        self.holder = subprocess.Popen(
+            [*slave, "sh", "-c", script, str(ids)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.holder.stdout.readline()
+
+    def _command(self, *extra):
+        place = f"--mount=/proc/{self.holder.pid}/ns/mnt"
+        return ["nsenter", place, *super()._command("--userns-remap", "root", *extra)]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,6 @@ def daemon():
         pytest.skip("needs /etc/subuid and /etc/subgid to mount on")
     root = Path(tempfile.mkdtemp(prefix="wherry-engine-"))
     root.chmod(0o755)
-    (root / "ids").write_text(f"root:{FIRST}:65536\n")
     daemon = Remapped(root)
     try:
         daemon.start()
@@ -39,6 +47,7 @@ def daemon():
         daemon.stop()
     finally:
         daemon.purge()
+        daemon.holder.communicate()
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -117,8 +126,8 @@ def test_power_over_the_host_is_refused(engine, option, text):
 def test_nothing_is_left_of_a_namespace(engine):
     start(engine, "web")
     engine.docker("rm", "-f", "web")
-    mounts = subprocess.run(["findmnt", "-rno", "TARGET"], capture_output=True, text=True).stdout
-    assert str(engine.root) not in mounts
+    mounts = Path(f"/proc/{engine.holder.pid}/mounts").read_text()
+    assert f"{engine.root}/data/containers" not in mounts
 
 
 def test_it_goes_on_without_its_daemon(daemon, engine):
@@ -129,3 +138,19 @@ def test_it_goes_on_without_its_daemon(daemon, engine):
     engine.docker("exec", "web", "touch", "/x")
     engine.docker("restart", "-t", "0", "web")
     assert engine.docker("exec", "web", "stat", "-c", "%u", "/x").out == "0\n"
+
+
+def test_output_can_be_opened_again(engine):
+    for user in ("root", "web"):
+        script = "echo one > /dev/stdout; echo two > /dev/stderr"
+        done = engine.docker("run", "--rm", "--user", user, "busybox", "sh", "-c", script)
+        assert (done.out, done.err) == ("one\n", "two\n")
+
+
+def test_volumes_belong_to_the_users_of_the_image(engine):
+    options = ("run", "--rm", "-v", "data:/etc")
+    script = "touch /etc/new && chown 33 /etc/new; stat -c %u /etc/new /etc/passwd /etc"
+    assert engine.docker(*options, "busybox", "sh", "-c", script).out == "33\n0\n0\n"
+    out = engine.docker(*options, "--userns", "host", "busybox", "stat", "-c", "%u", "/etc/new").out
+    assert out == "33\n"
+    engine.docker("volume", "rm", "data")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal as signals
 import time
@@ -146,6 +147,9 @@ class Runtime:
                 (directory / "config.json").write_bytes(orjson.dumps(config))
                 holding = await self._make(spec, directory)
                 record = _record(spec, holding.pid, cgroup)
+                if spec.streams_owner is not None and not spec.process.terminal:
+                    for descriptor in holding.ends.values():
+                        os.fchown(descriptor, *spec.streams_owner)
                 # Only now: what a crash leaves without it was not made to the end.
                 record.save(directory)
             except BaseException:

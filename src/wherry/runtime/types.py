@@ -128,6 +128,8 @@ class ContainerSpec:
     shm_size: int | None = 64 << 20  # None: no /dev/shm
     annotations: Mapping[str, str] = field(default_factory=dict)
     stdin_open: bool = False
+    # Whose its pipes are, in the ids of the host: who cannot own what root has made.
+    streams_owner: tuple[int, int] | None = None
     stdin_once: bool = False
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from wherry.engine.container import confined, mount_options
+from wherry.engine.container import confined, mount_options, remapping
 from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
@@ -85,6 +85,10 @@ class MountSources:
         if point.subpath:
             await asyncio.to_thread(_bind_within, path, point.subpath, own)
             path = own
+        if container.user_namespace is not None:
+            mapped = _mapped_path(own)
+            await asyncio.to_thread(remapping.mount_volume, path, mapped, container)
+            path = mapped
         self._publish(
             "mount",
             container,
@@ -160,7 +164,7 @@ class MountSources:
         Raises:
             OSError: something cannot be unmounted.
         """
-        if any(point.subpath or point.type == "image" for point in container.mounts):
+        if (container.home / "mounts").exists():
             await asyncio.to_thread(release_own, container)
         for point in container.mounts:
             if point.type == "volume" and await self._volumes.unmount(point.name, container.id):
@@ -225,6 +229,10 @@ def _part(own: Path) -> Path:
     return own.with_name(f"{own.name}.part")
 
 
+def _mapped_path(own: Path) -> Path:
+    return own.with_name(f"{own.name}.mapped")
+
+
 def release_own(container: Container) -> None:
     """Unmount what is mounted below the home of ``container``; may be repeated at any time.
 
@@ -234,9 +242,10 @@ def release_own(container: Container) -> None:
         OSError: something cannot be unmounted.
     """
     for index, point in enumerate(container.mounts):
-        if point.subpath or point.type == "image":
-            unmount(_part(_own_path(container, index)))
-            unmount(_own_path(container, index))
+        if point.type in ("volume", "image"):
+            own = _own_path(container, index)
+            for path in (_mapped_path(own), _part(own), own):
+                unmount(path)
 
 
 def _destination(point: MountPoint) -> str:

@@ -21,6 +21,7 @@ from wherry.engine.errors import EngineError
 from wherry.host import syscalls, user_namespaces
 from wherry.host.user_namespaces import Range
 from wherry.runtime.rootfs import mount_overlay, unmount
+from wherry.runtime.types import User
 
 DEFAULT_USER = "dockremap"
 SUBUID, SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
@@ -37,6 +38,11 @@ class Remapping:
     def root(self) -> tuple[int, int]:
         """What the containers' root and its group are on the host."""
         return self.uids[0].outside, self.gids[0].outside
+
+    def ids(self, user: User) -> tuple[int, int]:
+        """A user of a container and its group on the host; the root where they are nobody."""
+        uid, gid = _outside(self.uids, user.uid), _outside(self.gids, user.gid)
+        return self.root if uid is None or gid is None else (uid, gid)
 
 
 def find(option: str, *, subuid: Path = SUBUID, subgid: Path = SUBGID) -> Remapping | None:
@@ -62,6 +68,13 @@ def find(option: str, *, subuid: Path = SUBUID, subgid: Path = SUBGID) -> Remapp
                 f'{"user" if kind == "subuid" else "group"} "{name}" in /etc/{kind}'
             )
     return Remapping(uids, gids)
+
+
+def _outside(ranges: Sequence[Range], number: int) -> int | None:
+    for one in ranges:
+        if one.inside <= number < one.inside + one.size:
+            return one.outside + number - one.inside
+    return None
 
 
 def _text(path: Path) -> str:
@@ -176,10 +189,7 @@ def mount(container: Container, layers: Sequence[Path], remapping: Remapping) ->
             mount_overlay(lower, own / "upper", own / "work", container.rootfs)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise EngineError(
-                "user namespace remapping needs mounts with mapped ids: "
-                f"Linux 5.19 and a file system that has them ({error})"
-            ) from error
+            raise _cannot(error) from error
         raise
     finally:
         os.close(owner)
@@ -191,14 +201,46 @@ def mount(container: Container, layers: Sequence[Path], remapping: Remapping) ->
 
 
 def _mount_mapped(source: Path, target: Path, owner: int) -> None:
-    directory = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(source, os.O_PATH | os.O_CLOEXEC)
     tree = at = -1
     try:
         tree = syscalls.clone_mount(directory)
         syscalls.map_ids(tree, owner)
-        at = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        at = os.open(target, os.O_PATH | os.O_CLOEXEC)
         syscalls.attach_mount(tree, at)
     finally:
         for descriptor in (directory, tree, at):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def mount_volume(source: Path, target: Path, container: Container) -> None:
+    """Mount a volume, or a part of it, at ``target`` with its ids mapped as the layers' are.
+
+    So its files are the image's users' on disk as well, and other containers can share it.
+
+    Raises:
+        EngineError: the file system below cannot do that.
+    """
+    unmount(target)  # a failed clean-up may have left it
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if source.is_dir():
+        target.mkdir(mode=0o700, exist_ok=True)
+    else:
+        target.touch(mode=0o600)
+    owner = os.open(namespace(container), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _mount_mapped(source, target, owner)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise _cannot(error) from error
+        raise
+    finally:
+        os.close(owner)
+
+
+def _cannot(error: OSError) -> EngineError:
+    return EngineError(
+        "user namespace remapping needs mounts with mapped ids: "
+        f"Linux 5.19 and a file system that has them ({error})"
+    )

@@ -117,6 +117,8 @@ class Resources:
             identity=owner.home,
             env=links.environment(container, children),
         )
+        if remapping is not None:
+            spec = replace(spec, streams_owner=remapping.ids(account.user))
         log = await open_sink(container)
         return await self._runtime.create(spec, log=log)
 
