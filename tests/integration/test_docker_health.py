@@ -170,4 +170,4 @@ def test_checks_that_make_no_sense_are_refused(engine, given, text):
 
 def test_there_is_no_such_health(engine):
     done = engine.docker("ps", "-f", "health=fine", ok=False)
-    assert "invalid filter 'health=fine'" in done.err
+    assert "unrecognized filter value for health: fine" in done.err
