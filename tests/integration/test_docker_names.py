@@ -15,18 +15,13 @@ IDLE = ("busybox", "sleep", "1000")
 
 @pytest.fixture
 def networks(engine: Daemon):
-    """Make networks that are removed after the test."""
-    made = []
+    """Make networks; they go with the test."""
 
     def make(name, *options):
         engine.docker("network", "create", *options, name)
-        made.append(name)
         return name
 
-    yield make
-    engine.remove_all()
-    for name in made:
-        engine.docker("network", "rm", name)
+    return make
 
 
 def idle(engine, name, *options):

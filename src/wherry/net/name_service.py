@@ -51,19 +51,16 @@ def _bound(kind: socket.SocketKind) -> socket.socket:
 
 def _redirect(datagram_port: int, connection_port: int) -> None:
     rules = redirection(datagram_port, connection_port)
-    try:
-        nft.apply(rules)
-    except nft.NftError as error:
-        if "File exists" not in str(error):
-            raise
-        # Taking a table away makes the kernel wait 10 ms: only where a former daemon left one.
-        nft.apply(f"delete table ip {TABLE}\n{rules}")
+    with nft.here() as run:
+        if f" {TABLE}\n" in run("list tables ip"):  # of a former daemon
+            rules = f"delete table ip {TABLE}\n{rules}"
+        run(rules)
 
 
 def redirection(datagram_port: int, connection_port: int) -> str:
     """The new table that leads port 53 of the address to the ports that answer."""
     return f"""\
-create table ip {TABLE}
+add table ip {TABLE}
 add chain ip {TABLE} output {{ type nat hook output priority -100; policy accept; }}
 add rule ip {TABLE} output ip daddr {ADDRESS} udp dport {PORT} dnat to {ADDRESS}:{datagram_port}
 add rule ip {TABLE} output ip daddr {ADDRESS} tcp dport {PORT} dnat to {ADDRESS}:{connection_port}

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,25 +26,35 @@ class NftError(Exception):
     """nftables refused; the text is its own, and nothing was changed."""
 
 
-def apply(script: str) -> None:
-    """Apply ``script`` as one transaction in the network namespace of the calling thread. Blocks.
+_letting_go = ThreadPoolExecutor(1, thread_name_prefix="nft-close")
 
-    Raises:
-        NftError: nothing was changed.
+
+@contextlib.contextmanager
+def here() -> Iterator[Callable[[str], str]]:
+    """A function that applies scripts in the network namespace of the calling thread, blocking.
+
+    Each is one transaction; NftError is raised where nothing was changed.
     """
     try:
         context = _Context()
     except _LibraryMissing:
-        done = subprocess.run(
-            ["nft", "-f", "-"], input=script.encode(), capture_output=True, check=False
-        )
-        if done.returncode != 0:
-            raise NftError(done.stderr.decode(errors="replace").strip()) from None
+        yield _run_program
         return
     try:
-        context.run(script, as_json=False)
+        yield functools.partial(context.run, as_json=False)
     finally:
-        context.close()
+        # After a deletion the kernel lets the socket go only when nobody can see what was deleted
+        # any more, tens of milliseconds later.
+        _letting_go.submit(context.close)
+
+
+def _run_program(script: str) -> str:
+    done = subprocess.run(
+        ["nft", "-f", "-"], input=script.encode(), capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        raise NftError(done.stderr.decode(errors="replace").strip())
+    return done.stdout.decode()
 
 
 class Nftables:
