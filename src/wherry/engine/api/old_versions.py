@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wherry.engine.container.units import ZERO_TIME
 from wherry.engine.errors import BadParameter
 
 Version = tuple[int, int]
@@ -94,6 +95,8 @@ def inspected(document: dict[str, Any], version: Version) -> dict[str, Any]:
     """``GET /containers/{id}/json``, changed in place where it is not the client's own."""
     if version >= (1, 45):
         return document
+    if document["State"]["StartedAt"] == ZERO_TIME:
+        return document  # these names came with the first start; docker-compose 1 relies on it
     short, hostname = document["Id"][:12], document["Config"].get("Hostname")
     networks = document["NetworkSettings"]["Networks"]
     for name, settings in networks.items():

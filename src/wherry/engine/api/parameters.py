@@ -30,7 +30,16 @@ def version(request: web.Request) -> tuple[int, int]:
     Raises:
         BadParameter: it is not one that we speak.
     """
-    return parse_version(request.match_info.get(VERSION))
+    asked = parse_version(request.match_info.get(VERSION))
+    return min(asked, meant(request.headers.get("User-Agent", "")))
+
+
+def meant(agent: str) -> tuple[int, int]:
+    """The latest version that a client was written for, by what it calls itself.
+
+    docker-compose 1 asks for whatever is current, and cannot do without what 1.45 took away.
+    """
+    return (1, 44) if agent.startswith("docker-compose/1.") else CURRENT
 
 
 def parse_version(text: str | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from wherry.engine.api.parameters import (
     integer,
     json_body,
     json_response,
+    meant,
     parse_version,
     uninterrupted,
     version,
@@ -31,6 +32,18 @@ def test_versions_that_are_spoken(text, parsed):
 def test_versions_that_are_not(text):
     with pytest.raises(BadParameter):
         parse_version(text)
+
+
+@pytest.mark.parametrize(
+    ("agent", "latest"),
+    [
+        ("docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1", (1, 44)),
+        ("Docker-Client/28.2.2 (linux)", (1, 50)),
+        ("", (1, 50)),
+    ],
+)
+def test_clients_that_ask_for_more_than_they_know(agent, latest):
+    assert meant(agent) == latest
 
 
 class FakeEngine:

@@ -75,12 +75,15 @@ def test_aliases_held_the_short_id_until_1_45():
     document = {
         "Id": "ab" * 32,
         "Config": {"Hostname": "h"},
+        "State": {"StartedAt": "2026-01-01T00:00:00Z"},
         "NetworkSettings": {"Networks": {"net": {"Aliases": ["web"]}, "bridge": {"Aliases": None}}},
     }
     shown = old_versions.inspected(copy.deepcopy(document), (1, 44))["NetworkSettings"]["Networks"]
     assert shown["net"]["Aliases"] == ["web", "ab" * 6, "h"]
     assert shown["bridge"]["Aliases"] is None
     assert old_versions.inspected(copy.deepcopy(document), (1, 45)) == document
+    document["State"]["StartedAt"] = "0001-01-01T00:00:00Z"
+    assert old_versions.inspected(copy.deepcopy(document), (1, 44)) == document
 
 
 def test_info_grows_with_the_versions():
