@@ -185,6 +185,11 @@ def test_update_changes_a_running_container(engine):
     assert group(engine, "web", "memory", "memory.limit_in_bytes", "memory.max") == str(96 << 20)
     engine.docker("update", "--pids-limit", "-1", "web")
     assert group(engine, "web", "pids", "pids.max", "pids.max") == "max"
+    engine.docker("update", "--cpu-quota", "30000", "web")
+    engine.docker("update", "--cpu-quota", "-1", "web")
+    if V1:
+        assert group(engine, "web", "cpu", "cpu.cfs_quota_us") == "-1"
+    assert engine.inspect("web", "{{.HostConfig.PidsLimit}} {{.HostConfig.CpuQuota}}") == "0 -1"
     engine.docker("update", "--cpus", "0.25", "web")
     if V1:
         assert group(engine, "web", "cpu", "cpu.cfs_quota_us") == "25000"

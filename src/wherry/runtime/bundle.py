@@ -337,7 +337,7 @@ def resources(limits: Limits, host: Host) -> dict[str, Any]:
         "memory": memory,
         "cpu": {
             "shares": limits.cpu_shares,
-            "quota": limits.cpu_quota,
+            "quota": limits.cpu_quota if (limits.cpu_quota or 0) > 0 else None,
             "period": limits.cpu_period,
             "realtimePeriod": limits.cpu_realtime_period,
             "realtimeRuntime": limits.cpu_realtime_runtime,

@@ -168,6 +168,14 @@ def unlimit_processes(layout: Layout, path: str) -> None:
             (group / "pids.max").write_text("max")
 
 
+def unlimit_cpu(layout: Layout, path: str) -> None:
+    """Take the quota of processor time from group ``path``."""
+    name, text = ("cpu.max", "max") if layout.is_v2 else ("cpu.cfs_quota_us", "-1")
+    if (group := layout.group("cpu", path)) is not None:
+        with contextlib.suppress(FileNotFoundError):
+            (group / name).write_text(text)
+
+
 def _groups(directory: Path) -> Iterator[Path]:
     """``directory`` and the groups in it, innermost first."""
     for current, _, _ in os.walk(directory, topdown=False):

@@ -276,6 +276,8 @@ class Runtime:
             RuntimeFailure: with the runtime's reason.
         """
         held = self._get(id)
+        if limits.cpu_quota is not None and limits.cpu_quota < 0:
+            cgroups.unlimit_cpu(self._space.layout, held.record.cgroup)
         if limits.pids is not None and limits.pids < 0:
             # Of the runtimes one takes -1 for a number.
             cgroups.unlimit_processes(self._space.layout, held.record.cgroup)

@@ -80,7 +80,7 @@ class Limits:
     memory_swappiness: int | None = None  # 0 to 100
     oom_kill_disable: bool = False
     cpu_shares: int | None = None
-    cpu_quota: int | None = None
+    cpu_quota: int | None = None  # negative takes the limit away, in an update
     cpu_period: int | None = None
     cpu_realtime_period: int | None = None
     cpu_realtime_runtime: int | None = None

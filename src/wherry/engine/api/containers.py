@@ -131,7 +131,10 @@ async def rename(engine: Engine, request: web.Request) -> web.Response:
 
 @uninterrupted
 async def update(engine: Engine, request: web.Request) -> web.Response:
-    warnings = await engine.containers.update(_id(request), await json_body(request))
+    body = await json_body(request)
+    if version(request) < (1, 40) and isinstance(body, dict):
+        body.pop("PidsLimit", None)
+    warnings = await engine.containers.update(_id(request), body)
     return json_response({"Warnings": warnings})
 
 

@@ -276,7 +276,7 @@ def updated(host: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
         )
     changes = {name: given[name] for name in _UPDATED if given.get(name)}
     if given["PidsLimit"] is not None:
-        changes["PidsLimit"] = max(0, given["PidsLimit"]) or None
+        changes["PidsLimit"] = max(0, given["PidsLimit"])  # 0: there is none
     return {**host, **changes}
 
 

@@ -114,7 +114,7 @@ def test_an_update_leaves_what_is_not_named():
     before = host(Memory=8 << 20, CpuShares=5, PidsLimit=3)
     after = limits.updated(before, host(CpuShares=7))
     assert (after["Memory"], after["CpuShares"], after["PidsLimit"]) == (8 << 20, 7, 3)
-    assert limits.updated(before, {**host(), "PidsLimit": 0})["PidsLimit"] is None
+    assert limits.updated(before, {**host(), "PidsLimit": 0})["PidsLimit"] == 0
 
 
 @pytest.mark.parametrize(
