@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wherry import __version__
+from wherry.engine.container.rules import RUNTIMES
 from wherry.engine.container.units import timestamp
 from wherry.engine.logs import DRIVERS
 from wherry.runtime.features import Features
@@ -124,8 +125,9 @@ async def info(engine: Engine) -> dict[str, Any]:
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": __version__,
-        "Runtimes": {oci: {"path": oci}},
-        "DefaultRuntime": oci,
+        # Clients know the default by this name, whichever program it is.
+        "Runtimes": {name: {"path": oci} for name in sorted(filter(None, RUNTIMES))},
+        "DefaultRuntime": "runc",
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",
