@@ -9,7 +9,12 @@ aiohttp then closes the connection and writes nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import select
+import socket
+import sys
+import termios
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -58,6 +63,27 @@ class HijackedStream:
         if self.writer.can_write_eof() and not self.writer.is_closing():
             self.writer.write_eof()
 
+    async def taken(self) -> None:
+        """Return when a client on a unix socket has read all that was sent, or after a second.
+
+        Each time it reads, the kernel tells those who poll edge-triggered that there is more room.
+        """
+        await asyncio.sleep(0)  # the transport sends at the end of the loop's turn
+        connection = self.writer.get_extra_info("socket")
+        if connection is None or connection.family != socket.AF_UNIX:
+            return
+        descriptor = connection.fileno()
+        if descriptor < 0:
+            return
+        with select.epoll(1) as watch, contextlib.suppress(TimeoutError):
+            watch.register(descriptor, select.EPOLLOUT | select.EPOLLET)
+            async with asyncio.timeout(1.0):
+                while connection.fileno() == descriptor:
+                    watch.poll(0)
+                    if not _unread(descriptor):
+                        return
+                    await readable(watch.fileno())
+
     async def gone(self) -> None:
         """Return when the client has closed the connection, or when it has broken off.
 
@@ -82,6 +108,12 @@ class HijackedStream:
             await self.writer.wait_closed()
         except (ConnectionError, OSError):
             return
+
+
+def _unread(descriptor: int) -> int:
+    """How much memory that holds what the other side of a unix socket has not read."""
+    answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def hijack(request: BaseRequest, head: bytes) -> HijackedStream:

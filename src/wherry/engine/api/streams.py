@@ -108,6 +108,8 @@ async def attach(engine: Engine, request: web.Request) -> web.StreamResponse:
     session.open()
     client = take_over(request, tty=container.tty)
     try:
+        # docker-py loses what arrives together with the answer, and output may be there already.
+        await client.taken()
         await session.run(client)
     except ConnectionError:
         return client.response  # the client has left

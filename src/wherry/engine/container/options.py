@@ -196,8 +196,12 @@ def decode(
     if not isinstance(value, dict):
         raise _mismatch(value, path, "object")
     result: dict[str, Any] = {}
+    # Names are matched as Go does, whatever their case.
+    folded = {name.lower(): name for name in value if name not in fields}
     for name, (kind, default) in fields.items():
         given = value.get(name)
+        if given is None and folded:
+            given = value.get(folded.get(name.lower(), name))
         if given is None:
             if complete and default is not OMIT:
                 result[name] = copy.deepcopy(default)

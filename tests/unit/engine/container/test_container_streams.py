@@ -194,3 +194,21 @@ def test_without_the_whole_sequence_all_is_passed_on(chunks, keys):
             assert b"".join(chunks).startswith(passed + keys)
             return
     assert passed + filter_.flush() == b"".join(chunks)
+
+
+async def test_what_was_sent_is_taken_when_the_client_has_read_it():
+    ours, theirs = socket.socketpair()
+    stream = await hijacked(ours)
+    await asyncio.wait_for(stream.taken(), 0.5)
+    stream.writer.write(b"head")
+    taken = asyncio.create_task(stream.taken())
+    await asyncio.wait((taken,), timeout=0.05)
+    assert not taken.done()
+    assert theirs.recv(99) == b"head"
+    await asyncio.wait_for(taken, 0.5)
+    stream.writer.write(b"head")
+    taken = asyncio.create_task(stream.taken())
+    await asyncio.sleep(0.01)
+    theirs.close()
+    await asyncio.wait_for(taken, 0.5)
+    await stream.close()
