@@ -145,6 +145,9 @@ def process(spec: ProcessSpec, host: Host) -> dict[str, Any]:
         "capabilities": {"bounding": granted, "effective": granted, "permitted": granted},
         "noNewPrivileges": spec.no_new_privileges,
     }
+    if spec.terminal and spec.console_size is not None:
+        width, height = spec.console_size
+        out["consoleSize"] = {"height": height, "width": width}
     limits = dict(spec.rlimits)
     if host.open_files is not None:
         limits.setdefault("RLIMIT_NOFILE", (host.open_files, host.rlimits["RLIMIT_NOFILE"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from typing import TYPE_CHECKING
 
 from aiohttp import WSMsgType, web
@@ -244,16 +245,21 @@ class _WebSocketClient:
     def __init__(self, socket: web.WebSocketResponse, *, binary: bool) -> None:
         self._socket = socket
         self._binary = binary
-        self._gone = asyncio.Event()
+        self._closed = False
+        self._ahead: deque[bytes] = deque()
 
     async def read(self) -> bytes:
         """The next message; empty when the client has closed."""
-        message = await self._socket.receive()
-        if message.type is WSMsgType.BINARY:
-            return bytes(message.data) or await self.read()
-        if message.type is WSMsgType.TEXT:
-            return str(message.data).encode() or await self.read()
-        self._gone.set()
+        return self._ahead.popleft() if self._ahead else await self._receive()
+
+    async def _receive(self) -> bytes:
+        while not self._closed:
+            message = await self._socket.receive()
+            if message.type is WSMsgType.BINARY and message.data:
+                return bytes(message.data)
+            if message.type is WSMsgType.TEXT and message.data:
+                return str(message.data).encode()
+            self._closed = message.type not in (WSMsgType.BINARY, WSMsgType.TEXT)
         return b""
 
     async def write(self, data: bytes) -> None:
@@ -264,9 +270,12 @@ class _WebSocketClient:
             await self._socket.send_str(data.decode("utf-8", "replace"))
 
     async def gone(self) -> None:
-        """Read on, whatever comes, until the client has closed."""
-        while not self._gone.is_set():
-            await self.read()
+        """Read ahead until the client has closed; of one that says very much, no more."""
+        while not self._closed and sum(map(len, self._ahead)) < 1 << 20:
+            if data := await self._receive():
+                self._ahead.append(data)
+        if not self._closed:
+            await asyncio.get_running_loop().create_future()
 
 
 async def attach_websocket(engine: Engine, request: web.Request) -> web.StreamResponse:

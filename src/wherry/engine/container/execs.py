@@ -10,7 +10,7 @@ import base64
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.engine.container import detach, links, users
@@ -164,8 +164,9 @@ class Execs:
                 privileged=exec_.privileged,
             )
             self._tell(exec_, f"exec_start: {_words(exec_.command)}")
+            size = exec_.size
             started = await self._lifecycle.runtime.exec(
-                container.id, specification, stdin=exec_.stdin
+                container.id, replace(specification, console_size=size), stdin=exec_.stdin
             )
         except (RuntimeFailure, EngineError) as error:
             exec_.exit_code = error.exit_code if isinstance(error, RuntimeFailure) else 126
@@ -174,7 +175,7 @@ class Execs:
                 raise exec_error(error) from error
             raise
         exec_.process, exec_.pid, exec_.running = started, started.pid, True
-        if exec_.size:
+        if exec_.size and exec_.size != size:
             await started.resize(*exec_.size)
         return started
 
