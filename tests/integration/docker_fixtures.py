@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from docker_harness import Daemon
@@ -31,3 +35,16 @@ def engine(daemon: Daemon) -> Iterator[Daemon]:
     """The same, without containers before and after each test."""
     yield daemon
     daemon.remove_all()
+
+
+@pytest.fixture
+def http_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Files served over HTTP on loopback: ``root`` and ``url``."""
+    root = tmp_path_factory.mktemp("http")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(root))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield SimpleNamespace(root=root, url=f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    server.server_close()

@@ -36,6 +36,9 @@ from wherry.runtime.types import ExitStatus, LogSink
 if TYPE_CHECKING:
     from wherry.engine.api.listeners import TLSAddress
 
+if TYPE_CHECKING:
+    from wherry.engine.build.builder import Builder
+
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -110,6 +113,7 @@ class Engine:
             self.volumes,
         )
         self.stats = StatsCollector(self)
+        self._builder: Builder | None = None
         self._server: Any = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._versions: dict[str, str] | None = None
@@ -132,7 +136,7 @@ class Engine:
         make_private(config.data_dir)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.id = _identity(config.data_dir / "engine-id")
-        self.images.in_use = self.containers.using_image
+        self.images.in_use = self._using_image
         self.images.is_running = self._is_running
         await asyncio.gather(self.images.open(), self.networks.open(), self.runtime.open())
         self._remap()
@@ -146,6 +150,19 @@ class Engine:
             config = self.config
             remapping.open_way(config.data_dir, make_private(config.containers_dir))
             self.containers.lifecycle.resources.remapping = found
+
+    @property
+    def builder(self) -> Builder:
+        """Builds; made when the first one comes."""
+        if self._builder is None:
+            from wherry.engine.build.builder import Builder
+
+            self._builder = Builder(self.config.data_dir / "build", self.images, self.containers)
+        return self._builder
+
+    def _using_image(self, image: str) -> list[str]:
+        builds = self._builder.using_image(image) if self._builder is not None else []
+        return [*self.containers.using_image(image), *builds]
 
     def _is_running(self, container_id: str) -> bool:
         container = self.containers.store.find(container_id)

@@ -13,6 +13,7 @@ from aiohttp import web
 from wherry import __version__
 from wherry.engine.api import (
     archive,
+    build,
     containers,
     events,
     execs,
@@ -41,6 +42,7 @@ MODULES = (
     archive,
     execs,
     images,
+    build,
     registries,
     networks,
     volumes,

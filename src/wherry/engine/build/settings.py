@@ -32,7 +32,7 @@ from wherry.engine.build.dockerfile.instructions import (
     Workdir,
 )
 from wherry.engine.build.dockerfile.quoting import quote, quote_list
-from wherry.engine.build.dockerfile.words import expand, expand_to_words
+from wherry.engine.build.dockerfile.words import expand, expand_text, expand_to_words
 from wherry.engine.container import signals
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -55,6 +55,10 @@ class Scope:
     def expand(self, word: str) -> str:
         """``word`` with its variables and without its quotes."""
         return expand(word, self.variables, self.escape)
+
+    def expand_text(self, text: str) -> str:
+        """Replace the variables in a here-document, in which quotes mean nothing."""
+        return expand_text(text, self.variables, self.escape)
 
     def words(self, word: str) -> list[str]:
         """As ``expand``, but a variable may bring several words."""
@@ -80,9 +84,7 @@ class Settings:
 
     def command(self, command: Command) -> list[str]:
         """The exec form as it is, the shell form behind its shell."""
-        if command.shell:
-            return [*self.shell, *command.words] if command.words else []
-        return list(command.words)
+        return [*self.shell, *command.words] if command.shell else list(command.words)
 
     def apply(self, step: Instruction, scope: Scope) -> str:
         """Carry out ``step``; returns what the history says of it.
@@ -103,11 +105,13 @@ class Settings:
                 self.author = name
                 return f"MAINTAINER {name}"
             case Cmd(command=command):
-                self.values["Cmd"] = words = self.command(command)
+                words = self.command(command)
+                self.values["Cmd"] = words or None
                 self.command_set = bool(command.words)
                 return f"CMD {quote_list(words)}"
             case Entrypoint(command=command):
-                self.values["Entrypoint"] = words = self.command(command)
+                words = self.command(command)
+                self.values["Entrypoint"] = words or None
                 if not self.command_set:
                     self.values["Cmd"] = None
                 return f"ENTRYPOINT {quote_list(words)}"

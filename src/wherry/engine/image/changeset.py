@@ -40,15 +40,16 @@ class Change:
     kind: Kind
 
 
-def layer_archive(upper: Path) -> Iterator[bytes]:
+def layer_archive(upper: Path, *, without: Sequence[str] = ()) -> Iterator[bytes]:
     """The changes in ``upper`` as the archive of a layer, in pieces (blocking).
 
-    The same content gives the same bytes.
+    The same content gives the same bytes. What is empty among the paths in ``without``, places that
+    something was mounted over, is left out.
     """
-    return in_pieces(_layer_archive(upper))
+    return in_pieces(_layer_archive(upper, frozenset(without)))
 
 
-def _layer_archive(upper: Path) -> Iterator[bytes]:
+def _layer_archive(upper: Path, without: frozenset[str]) -> Iterator[bytes]:
     top = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         archiver = Archiver(sparse=True)
@@ -56,6 +57,8 @@ def _layer_archive(upper: Path) -> Iterator[bytes]:
             yield header(_marker(OPAQUE_MARKER, os.fstat(top)))
         for found in walk(top):
             head, slash, name = found.path.rpartition("/")
+            if found.path in without and _is_empty(top, found):
+                continue
             if is_whiteout(found.status):
                 yield header(_marker(f"{head}{slash}{WHITEOUT}{name}", found.status))
             elif stat.S_ISDIR(found.status.st_mode):
@@ -67,6 +70,12 @@ def _layer_archive(upper: Path) -> Iterator[bytes]:
         yield END
     finally:
         os.close(top)
+
+
+def _is_empty(top: int, found: Found) -> bool:
+    if stat.S_ISDIR(found.status.st_mode):
+        return not _names(top, found.path)
+    return stat.S_ISREG(found.status.st_mode) and not found.status.st_size
 
 
 def _marker(name: str, status: os.stat_result) -> Entry:

@@ -28,6 +28,7 @@ PIECE = 1 << 20
 _HOLE = 1 << 20
 _SEGMENTS = 4096
 _XATTRS = ("user.", "security.capability", "system.posix_acl_")
+_BARE = len(["", "proc", "self", "fd", ""]) - 1  # slashes in the path of a descriptor
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _KINDS = {
     stat.S_IFREG: tar.REGULAR,
@@ -191,6 +192,38 @@ def archive_member(parent: int, name: str, shown: str) -> Iterator[bytes]:
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     yield from Archiver().member(parent, name, shown, status)
     yield END
+
+
+def describe(path: str, name: str, status: os.stat_result) -> Entry | None:
+    """The header of what is at ``path``, as ``name``; None for a socket.
+
+    ``path`` is below a descriptor (``/proc/self/fd/…``); its last component is not followed.
+    """
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return None
+    entry = _entry(kind, name, status)
+    if kind == tar.REGULAR:
+        entry.size = entry.real_size = status.st_size
+    elif kind == tar.SYMLINK:
+        entry.link = os.readlink(path)  # noqa: PTH115  the text as it is
+    elif kind in (tar.CHARACTER, tar.BLOCK_DEVICE):
+        entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    if kind in (tar.REGULAR, tar.DIRECTORY):
+        # A bare descriptor is a link to what it is open on.
+        _read_xattrs(entry, path, follow=path.count("/") == _BARE)
+    return entry
+
+
+def file_pieces(path: str) -> Iterator[bytes]:
+    """The content of a regular file, as long as it was when it was opened."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(file)
+        if stat.S_ISREG(status.st_mode):
+            yield from _data(file, 0, status.st_size, path)
+    finally:
+        os.close(file)
 
 
 def in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:

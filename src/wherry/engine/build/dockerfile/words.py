@@ -34,6 +34,15 @@ def expand_to_words(word: str, variables: Mapping[str, str], escape: str = "\\")
     return _Reader(word, variables, escape).whole()[1]
 
 
+def expand_text(text: str, variables: Mapping[str, str], escape: str = "\\") -> str:
+    """``text`` with variables replaced; quotes stay as they are.
+
+    Raises:
+        DockerfileError: as ``expand``.
+    """
+    return _Reader(text, variables, escape).document()
+
+
 class _Words:
     """Collects text and the words in it."""
 
@@ -75,6 +84,19 @@ class _Reader:
         except DockerfileError as error:
             raise DockerfileError(f'failed to process "{_shown(self._text)}": {error}') from None
         return words.text, words.words
+
+    def document(self) -> str:
+        """All of the text, in which only ``$`` and escapes of it are special."""
+        made = ""
+        while char := self._peek():
+            if char == "$":
+                made += self._dollar()
+                continue
+            self._next()
+            if char == self._escape and self._peek() in ("$", self._escape) and self._peek():
+                char = self._next()
+            made += char
+        return made
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
