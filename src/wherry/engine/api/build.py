@@ -19,6 +19,7 @@ from wherry.engine.image.distribution import credentials
 from wherry.engine.image.manifest import parse_platform
 from wherry.engine.image.progress import Message, failure
 from wherry.engine.image.threads import ThreadReader, in_thread
+from wherry.runtime.types import RuntimeFailure
 
 if TYPE_CHECKING:
     from wherry.engine.build.options import Options
@@ -66,14 +67,15 @@ async def build_image(engine: Engine, request: web.Request) -> web.StreamRespons
         image = await _build(engine, request, options, send)
         if quiet:
             await messages.send({"stream": f"{image}\n"})
-    except EngineError as error:
-        if not messages.response.prepared and not kept:
+    except (EngineError, OSError, RuntimeFailure) as error:
+        if isinstance(error, ConnectionError) or not (messages.response.prepared or kept):
             raise
         for message in kept:
             await messages.send(message)
-        told = failure(error.message)
+        text = str(error) if isinstance(error, OSError) else error.message
+        told = failure(text)
         if isinstance(error, CommandFailed):
-            told["errorDetail"] = {"code": error.code, "message": error.message}
+            told["errorDetail"] = {"code": error.code, "message": text}
         await messages.send(told)
     finally:
         engine.builder.running.pop(identity, None)

@@ -14,6 +14,7 @@ from wherry.engine.build.options import CommandFailed, Options
 from wherry.engine.build.output import Output
 from wherry.engine.build.settings import Settings
 from wherry.engine.container import options as fields
+from wherry.engine.container.attach import attach
 from wherry.engine.container.container import Container
 from wherry.engine.container.create import CreateRequest
 from wherry.engine.container.service import Containers
@@ -117,7 +118,8 @@ class Runner:
 
     async def _to_the_end(self, container: Container, output: Output) -> int:
         ended = self.containers.wait(container, "next-exit")
-        attached = self.containers.attach(container, stdin=False)
+        attached = attach(self.containers.runtime, container, stdin=False).stream
+        assert attached is not None
         try:
             await self.containers.start(container.id)
             stream = await attached
