@@ -4,6 +4,7 @@ import json
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -54,23 +55,26 @@ def test_policies_after_a_restart_of_the_daemon(daemon, engine):
 
 
 def test_what_ended_while_no_daemon_was_there_is_started_again(daemon, engine):
-    script = "test -e /again && exec sleep 100; touch /again; sleep 0.7; exit 3"
+    script = "test -e /again && exec sleep 100; touch /again; sleep 1.5; exit 3"
     run(engine, "web", "--restart", "on-failure", command=("sh", "-c", script))
-    run(engine, "done", "--restart", "on-failure", command=("sleep", "0.7"))
+    run(engine, "done", "--restart", "on-failure", command=("sleep", "1.5"))
+    pids = [engine.inspect(name, "{{.State.Pid}}") for name in ("web", "done")]
     daemon.kill()
-    time.sleep(1.2)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     daemon.start()
     until(lambda: status(engine, "web") == "running")
     assert status(engine, "done") == "exited"
 
 
 def test_a_container_that_removes_itself_does_so_after_a_daemon_s_restart(daemon, engine):
-    run(engine, "early", "--rm", command=("sleep", "0.5"))
-    run(engine, "late", "--rm", command=("sleep", "3"))
+    run(engine, "early", "--rm", command=("sleep", "2"))
+    run(engine, "late", "--rm")
+    pid = engine.inspect("early", "{{.State.Pid}}")
     daemon.kill()
-    time.sleep(0.8)
+    until(lambda: not Path(f"/proc/{pid}").exists())
     daemon.start()
     until(lambda: names(engine) == ["late"])
+    engine.docker("kill", "late")
     until(lambda: names(engine) == [])
 
 
