@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,7 +48,13 @@ def _ip(what: str) -> list[dict[str, str]]:
 
 
 def _cgroups() -> set[str]:
-    return {str(path) for path in Path("/sys/fs/cgroup").rglob("*wherry*") if path.is_dir()}
+    # (os.walk passes over what goes away meanwhile; other instances come and go.)
+    return {
+        f"{directory}/{name}"
+        for directory, children, _ in os.walk("/sys/fs/cgroup")
+        for name in children
+        if "wherry" in name
+    }
 
 
 def _monitors() -> set[str]:

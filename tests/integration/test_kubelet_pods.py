@@ -397,13 +397,13 @@ def test_logs_are_followed_until_the_container_ends(cluster: Instance, namespace
 def test_a_killed_node_daemon_takes_everything_up_again(cluster: Instance, namespace: str) -> None:
     make(cluster, namespace, "survivor")
     make(cluster, namespace, "ending", terminationGracePeriodSeconds=30, command="sleep 1000")
-    make(cluster, namespace, "short", restartPolicy="OnFailure", command="sleep 2; exit 0")
+    make(cluster, namespace, "short", restartPolicy="OnFailure", command="sleep 7; exit 0")
     for name in ("survivor", "ending", "short"):
         ready(cluster, namespace, name)
     before = cluster.get("pod", "survivor", "-n", namespace)
     cluster.kubectl("-n", namespace, "delete", "pod", "ending", "--wait=false")
     os.kill(cluster.pid("node"), signal.SIGKILL)
-    time.sleep(2.5)
+    time.sleep(6)  # it ends while nobody looks
     cluster.wherry("up")
     eventually(
         lambda: cluster.get("pod", "short", "-n", namespace)["status"]["phase"] == "Succeeded"
