@@ -198,13 +198,15 @@ class Volumes:
         """
         volume = self.get(name)
         async with self._lock(name):
-            if users := self.users(name):
-                raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-            if self._volumes.get(name) is not volume:
-                raise NotFound(f"get {name}: no such volume")
             try:
-                if volume.is_mounted_on_use:  # a failed clean-up may have left it
+                if volume.is_mounted_on_use and not self.users(name):
+                    # A failed clean-up may have left it.
                     await asyncio.to_thread(local.unmount, volume.path)
+                # From here on nobody can take it in between.
+                if users := self.users(name):
+                    raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+                if self._volumes.get(name) is not volume:
+                    raise NotFound(f"get {name}: no such volume")
                 gone = self._take_away(volume)
             except OSError as error:
                 raise EngineError(f"remove {name}: {error}") from error
