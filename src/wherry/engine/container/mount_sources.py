@@ -23,6 +23,7 @@ from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.beneath import open_within
 from wherry.engine.image.store import ImageStore
+from wherry.engine.image.threads import in_thread
 from wherry.engine.volume.volume import DRIVER
 from wherry.engine.volume.volumes import Volumes
 from wherry.host import syscalls
@@ -132,18 +133,27 @@ class MountSources:
                     case "volume":
                         path = await self._volumes.mount(point.name, container.id)
                         if point.subpath:
-                            await asyncio.to_thread(_bind_within, path, point.subpath, own)
+                            await in_thread(_bind_within, path, point.subpath, own)
                     case "image":
-                        await asyncio.to_thread(self._image, point, own)
+                        await in_thread(self._image, point, own)
                     case "tmpfs":
                         continue
                 found.append((point, self._place(container, index, point)))
             yield found
         finally:
-            await asyncio.to_thread(release_own, container)
-            for point in container.mounts:
-                if point.type == "volume":
-                    await self._volumes.unmount(point.name, container.id)
+            # Also when the client has left, which cancels whatever is awaited next.
+            returning = asyncio.ensure_future(self._return(container))
+            try:
+                await asyncio.shield(returning)
+            except asyncio.CancelledError:
+                await asyncio.wait([returning])
+                raise
+
+    async def _return(self, container: Container) -> None:
+        await asyncio.to_thread(release_own, container)
+        for point in container.mounts:
+            if point.type == "volume":
+                await self._volumes.unmount(point.name, container.id)
 
     @staticmethod
     def _place(container: Container, index: int, point: MountPoint) -> Path:

@@ -27,6 +27,7 @@ import orjson
 from wherry.engine.errors import Conflict, EngineError, NotFound
 from wherry.engine.events import EventBus
 from wherry.engine.image.beneath import open_within
+from wherry.engine.image.threads import in_thread
 from wherry.engine.volume import local
 from wherry.engine.volume.copy import copy_tree
 from wherry.engine.volume.volume import (
@@ -299,30 +300,39 @@ class Volumes:
         """
         volume = self.get(name)
         async with self._lock(name):
-            if volume.is_mounted_on_use and name not in self._holders:
-                await asyncio.to_thread(_mount_fresh, volume)
+            first = name not in self._holders
             self.hold(name, container)
+            if first and volume.is_mounted_on_use:
+                try:
+                    # To its end also when nobody waits for it any more.
+                    await in_thread(_mount_fresh, volume)
+                except BaseException:
+                    await self._let_go(name, container)
+                    raise
         return volume.path
 
-    async def unmount(self, name: str, container: str, *, all_: bool = False) -> bool:
-        """``container`` lets it go, once or for good; whether it held it. May be repeated.
+    async def unmount(self, name: str, container: str) -> bool:
+        """``container`` lets it go once; whether it held it. May be repeated.
 
         Raises:
             OSError: it cannot be unmounted.
         """
         async with self._lock(name):
-            holders = self._holders.get(name, {})
-            if container not in holders:
-                return False
-            holders[container] -= 1
-            if all_ or not holders[container]:
-                del holders[container]
-            if not holders:
-                del self._holders[name]
-                volume = self._volumes.get(name)
-                if volume is not None and volume.is_mounted_on_use:
-                    await asyncio.to_thread(local.unmount, volume.path)
-            return True
+            return await self._let_go(name, container)
+
+    async def _let_go(self, name: str, container: str) -> bool:
+        holders = self._holders.get(name, {})
+        if container not in holders:
+            return False
+        holders[container] -= 1
+        if not holders[container]:
+            del holders[container]
+        if not holders:
+            del self._holders[name]
+            volume = self._volumes.get(name)
+            if volume is not None and volume.is_mounted_on_use:
+                await in_thread(local.unmount, volume.path)
+        return True
 
     async def populate(
         self, name: str, container: str, root: int, source: str, *, subpath: str = ""
