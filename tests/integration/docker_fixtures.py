@@ -48,3 +48,22 @@ def http_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNames
     yield SimpleNamespace(root=root, url=f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def no_volumes(daemon: Daemon) -> Iterator[None]:
+    """No containers and volumes are left, and nothing is mounted."""
+    yield
+    daemon.remove_all()
+    names = daemon.docker("volume", "ls", "-q").out.split()
+    if names:
+        daemon.docker("volume", "rm", *names)
+    assert daemon.holdings()["mounts"] == []
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A directory of the host, away from the engine's own."""
+    path = tmp_path / "host"
+    path.mkdir()
+    return path

@@ -1,4 +1,4 @@
-"""What the tests of mounts share: name it in ``pytest_plugins`` for the fixtures."""
+"""What the tests of mounts share."""
 
 from __future__ import annotations
 
@@ -6,31 +6,9 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from docker_harness import Daemon, busybox_archive
-
-
-@pytest.fixture
-def no_volumes(daemon: Daemon) -> Iterator[None]:
-    """No containers and volumes are left, and nothing is mounted."""
-    yield
-    daemon.remove_all()
-    names = daemon.docker("volume", "ls", "-q").out.split()
-    if names:
-        daemon.docker("volume", "rm", *names)
-    assert daemon.holdings()["mounts"] == []
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Path:
-    """A directory of the host, away from the engine's own."""
-    path = tmp_path / "host"
-    path.mkdir()
-    return path
 
 
 def run(engine: Daemon, *arguments: str, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mounts_helper import shell
 
-pytest_plugins = ("docker_fixtures", "mounts_helper")
+pytest_plugins = ("docker_fixtures",)
 pytestmark = pytest.mark.usefixtures("no_volumes")
 
 

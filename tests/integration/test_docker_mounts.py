@@ -10,7 +10,7 @@ import pytest
 from docker_harness import busybox_archive
 from mounts_helper import run, shell, two_layers
 
-pytest_plugins = ("docker_fixtures", "mounts_helper")
+pytest_plugins = ("docker_fixtures",)
 pytestmark = pytest.mark.usefixtures("no_volumes")
 
 
