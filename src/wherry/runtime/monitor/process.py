@@ -291,16 +291,17 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def main(listener: int, directory: str) -> None:
-    """Be the monitor of the instance whose socket is the inherited descriptor ``listener``."""
+def main(directory: str, exit_files: str, descriptor: str) -> None:
+    """Be the monitor of the instance of ``directory``, whose socket is the inherited one."""
     os.setsid()
-    os.chdir("/")
-    os.set_inheritable(listener, False)
+    os.chdir(directory)
+    listener = socket.socket(fileno=int(descriptor))
+    listener.set_inheritable(False)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     # What loses its parent in a container is ours to bury, the containers' first processes too.
     if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise SystemExit("prctl(PR_SET_CHILD_SUBREAPER) failed")
-    monitor = Monitor(socket.socket(fileno=listener), directory)
+    monitor = Monitor(listener, exit_files)
     gc.freeze()
     monitor.run()
