@@ -112,14 +112,8 @@ class MonitorClient:
         with listener, (directory / "monitor.log").open("ab") as messages:
             # Connected before it runs: it ends when it has served nobody that needs it.
             client = cls(_connect(directory), on_exit, on_lost)
-            command = [
-                sys.executable,
-                "-I",
-                "-S",
-                str(_PROGRAM),
-                str(listener.fileno()),
-                str(exits),
-            ]
+            command = [sys.executable, "-I", "-S", str(_PROGRAM)]
+            command += [str(directory), str(exits), str(listener.fileno())]
             client._child = Child(
                 command,
                 stdout=subprocess.DEVNULL,
