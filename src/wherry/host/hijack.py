@@ -15,12 +15,16 @@ import select
 import socket
 import sys
 import termios
+from collections import deque
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
 
 from wherry.host.readiness import readable
+
+# So many bytes from a client may wait for their reader.
+_WAITING = 1 << 18
 
 
 class _TakenResponse(web.Response):
@@ -33,35 +37,102 @@ class _TakenResponse(web.Response):
         return None
 
 
-class HijackedStream:
-    """Both directions of a connection that HTTP no longer owns."""
+class HijackedStream(asyncio.Protocol):
+    """Both directions of a connection that HTTP, or whoever owned it, no longer owns.
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self.reader = reader
-        self.writer = writer
+    ``early`` is what its former owner has received and not used.
+
+    What arrives is handed on in the pieces in which it came, without being copied again; whoever
+    does not read in time, or a peer that does not, holds the other side up.
+    """
+
+    def __init__(self, transport: asyncio.Transport, early: bytes) -> None:
         self.response: web.Response = _TakenResponse()
+        self._transport = transport
+        self._pieces: deque[bytes] = deque([early] if early else ())
+        self._waiting = len(early)
+        self._ended = False
+        self._error: Exception | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None  # there while the transport takes no more
+        transport.set_protocol(self)
 
-    async def read(self, limit: int = 1 << 18) -> bytes:
-        """Up to ``limit`` bytes from the client; ``b""`` once it has closed its sending half."""
-        return await self.reader.read(limit)
+    # ---- what the transport tells
 
-    async def write(self, data: bytes) -> None:
-        """Send ``data`` and wait until the connection takes more.
+    def data_received(self, data: bytes) -> None:
+        """Keep it for ``read``."""
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting > _WAITING:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; we may."""
+        self._ended = True
+        self._wake()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing goes any more, in either direction."""
+        self._ended, self._error = True, exc
+        self._closed.set_result(None)
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """Enough is buffered."""
+        self._room = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """There is room again, or there will never be."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # ---- what its user asks
+
+    async def read(self) -> bytes:
+        """Some bytes from the client; ``b""`` once it has closed its sending half.
+
+        Raises:
+            ConnectionError: the connection broke.
+        """
+        while not self._pieces:
+            if self._error is not None:
+                raise ConnectionResetError("the client's connection broke") from self._error
+            if self._ended:
+                return b""
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = self._pieces.popleft()
+        before = self._waiting
+        self._waiting -= len(data)
+        if self._waiting <= _WAITING < before and not self._ended:
+            self._transport.resume_reading()
+        return data
+
+    async def write(self, *pieces: bytes) -> None:
+        """Send ``pieces``, one behind the other, and wait until the connection takes more.
 
         Raises:
             ConnectionError: the client has gone.
         """
-        self.writer.write(data)
-        await self.writer.drain()
-
-    def write_eof(self) -> None:
-        """Close our sending half where the transport can (TLS cannot)."""
-        if self.writer.can_write_eof() and not self.writer.is_closing():
-            self.writer.write_eof()
+        if self._closed.done() or self._transport.is_closing():
+            raise ConnectionResetError("the client closed the connection")
+        self._transport.writelines(pieces)
+        while self._room is not None:
+            await asyncio.shield(self._room)
+        if self._closed.done():
+            raise ConnectionResetError("the client closed the connection")
 
     async def taken(self) -> None:
         """Return when a client on a unix socket has read all that was sent, or after a second.
@@ -69,7 +140,7 @@ class HijackedStream:
         Each time it reads, the kernel tells those who poll edge-triggered that there is more room.
         """
         await asyncio.sleep(0)  # the transport sends at the end of the loop's turn
-        connection = self.writer.get_extra_info("socket")
+        connection = self._transport.get_extra_info("socket")
         if connection is None or connection.family != socket.AF_UNIX:
             return
         descriptor = connection.fileno()
@@ -92,22 +163,22 @@ class HijackedStream:
         a poll object of its own does here. Over TCP a close looks like the end of the sending half,
         until something is sent.
         """
-        connection = self.writer.get_extra_info("socket")
+        connection = self._transport.get_extra_info("socket")
         if connection is None:
-            await asyncio.get_running_loop().create_future()  # for ever: nobody can tell
-        if connection.fileno() < 0:
-            return
-        with select.epoll(1) as watch:
-            watch.register(connection.fileno(), 0)
-            await readable(watch.fileno())
+            await asyncio.shield(self._closed)  # nobody else can tell
+        elif connection.fileno() >= 0:
+            with select.epoll(1) as watch:
+                watch.register(connection.fileno(), 0)
+                await readable(watch.fileno())
+
+    def abort(self) -> None:
+        """Close at once, whatever is buffered."""
+        self._transport.abort()
 
     async def close(self) -> None:
         """Send what is buffered, then close."""
-        self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except (ConnectionError, OSError):
-            return
+        self._transport.close()
+        await asyncio.shield(self._closed)
 
 
 def _unread(descriptor: int) -> int:
@@ -128,18 +199,11 @@ def hijack(request: BaseRequest, head: bytes) -> HijackedStream:
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client closed the connection")
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=1 << 20, loop=loop)
-    stream_protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     early = protocol._message_tail
     protocol._message_tail = b""
-    transport.set_protocol(stream_protocol)
-    stream_protocol.connection_made(transport)
-    if early:
-        reader.feed_data(early)
+    stream = HijackedStream(transport, early)
     # aiohttp pauses a connection while a handler owns the request; the stream needs it to flow.
     if not transport.is_reading():
         transport.resume_reading()
-    writer = asyncio.StreamWriter(transport, stream_protocol, reader, loop)
-    writer.write(head)
-    return HijackedStream(reader, writer)
+    transport.write(head)
+    return stream

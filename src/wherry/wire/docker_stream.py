@@ -9,6 +9,7 @@ stream only, which travels unframed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 STDIN = 0
 STDOUT = 1
@@ -22,10 +23,17 @@ MAXIMUM_PAYLOAD = 1 << 20
 
 def frame(stream: int, data: bytes) -> bytes:
     """``data`` as one frame of ``stream``, or as several where it is longer than a frame may be."""
+    return b"".join(pieces(stream, data))
+
+
+def pieces(stream: int, data: bytes) -> Sequence[bytes]:
+    """As ``frame``, but in pieces: nothing is copied that need not be cut."""
     if len(data) <= MAXIMUM_PAYLOAD:
-        return _HEADER.pack(stream, len(data)) + data
-    pieces = (data[at : at + MAXIMUM_PAYLOAD] for at in range(0, len(data), MAXIMUM_PAYLOAD))
-    return b"".join(_HEADER.pack(stream, len(piece)) + piece for piece in pieces)
+        return _HEADER.pack(stream, len(data)), data
+    out: list[bytes] = []
+    for at in range(0, len(data), MAXIMUM_PAYLOAD):
+        out += pieces(stream, data[at : at + MAXIMUM_PAYLOAD])
+    return out
 
 
 class FrameError(ValueError):

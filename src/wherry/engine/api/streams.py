@@ -262,8 +262,9 @@ class _WebSocketClient:
             self._closed = message.type not in (WSMsgType.BINARY, WSMsgType.TEXT)
         return b""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, *pieces: bytes) -> None:
         """Send a message."""
+        data = b"".join(pieces)
         if self._binary:
             await self._socket.send_bytes(data)
         else:

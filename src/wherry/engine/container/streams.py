@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from wherry.engine.container.detach import DetachFilter
 from wherry.engine.cri.types import ProcessStream
-from wherry.wire.docker_stream import frame
+from wherry.wire.docker_stream import pieces
 
 
 class Client(Protocol):
@@ -19,8 +19,8 @@ class Client(Protocol):
     async def read(self) -> bytes:
         """Input; empty at its end."""
 
-    async def write(self, data: bytes) -> None:
-        """Send output.
+    async def write(self, *pieces: bytes) -> None:
+        """Send output, pieces one behind the other.
 
         Raises:
             ConnectionError: the client has gone.
@@ -88,7 +88,7 @@ async def _copy_output(
             if not stream:
                 return Outcome.ENDED
             if stream in outputs:
-                await client.write(frame(stream, data) if framed else data)
+                await client.write(*(pieces(stream, data) if framed else (data,)))
     except ConnectionError:
         return Outcome.GONE
 

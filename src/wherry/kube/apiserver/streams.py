@@ -295,7 +295,7 @@ async def _tunnel(
         # but over TLS it cannot close one half alone: it has gone.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        client.writer.transport.abort()
+        client.abort()
         raise
     finally:
         for task in tasks:
@@ -308,7 +308,7 @@ async def _tunnel(
         async with asyncio.timeout(_FAREWELL):
             await client.close()
     except TimeoutError:
-        client.writer.transport.abort()
+        client.abort()
     return client.response
 
 

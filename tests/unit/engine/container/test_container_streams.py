@@ -28,10 +28,10 @@ class Client:
             return b""
         return self.inputs.pop(0)
 
-    async def write(self, data):
+    async def write(self, *pieces):
         if self.left.is_set():
             raise ConnectionResetError
-        self.sent += data
+        self.sent += b"".join(pieces)
 
     async def gone(self):
         await self.left.wait()
@@ -138,9 +138,10 @@ async def test_a_client_that_leaves_ends_the_connection(stdin):
 # ---- the client's end
 
 
-async def hijacked(pair):
-    reader, writer = await asyncio.open_unix_connection(sock=pair)
-    return HijackedStream(reader, writer)
+async def hijacked(connection):
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=connection)
+    return HijackedStream(transport, b"")
 
 
 async def test_a_half_closed_connection_is_not_gone_but_a_closed_one_is():
@@ -200,13 +201,13 @@ async def test_what_was_sent_is_taken_when_the_client_has_read_it():
     ours, theirs = socket.socketpair()
     stream = await hijacked(ours)
     await asyncio.wait_for(stream.taken(), 0.5)
-    stream.writer.write(b"head")
+    await stream.write(b"head")
     taken = asyncio.create_task(stream.taken())
     await asyncio.wait((taken,), timeout=0.05)
     assert not taken.done()
     assert theirs.recv(99) == b"head"
     await asyncio.wait_for(taken, 0.5)
-    stream.writer.write(b"head")
+    await stream.write(b"head")
     taken = asyncio.create_task(stream.taken())
     await asyncio.sleep(0.01)
     theirs.close()
