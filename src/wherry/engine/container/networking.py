@@ -42,6 +42,9 @@ class Networking:
             if network is None and running:
                 raise NotFound(f"network {reference} not found")
             name = endpoint.network = network.name if network else reference
+            if name == container.network_mode and not endpoint.wanted_mac:
+                # Asked for in the old way, it is for this network, also when it comes anew.
+                endpoint.wanted_mac = container.config.get("MacAddress") or ""
             endpoints.judge(endpoint, network)
             self._check_mates(container, network, name)
             if running and network is not None:

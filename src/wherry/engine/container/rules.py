@@ -189,7 +189,7 @@ def _check_network(config: Mapping[str, Any], host: Mapping[str, Any]) -> None:
     ):
         if holds:
             raise BadParameter(f"conflicting options: {conflict}")
-    for server in host["Dns"]:
+    for server in host["Dns"] or ():
         try:
             ipaddress.ip_address(server)
         except ValueError:
