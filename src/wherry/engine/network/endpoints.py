@@ -136,6 +136,9 @@ def judge(endpoint: Endpoint, network: Network | None, *, configured: bool = Tru
         for address in endpoint.link_local
         if not (_is_address(address, 4) or _is_address(address, 6))
     ]
+    for address in endpoint.link_local if not problems else ():
+        if not ipaddress.ip_address(address).is_link_local:
+            raise BadParameter(f"invalid link local IP address: {address}")
     if endpoint.wanted_mac and not _MAC.fullmatch(endpoint.wanted_mac):
         raise BadParameter(f"invalid MAC address {endpoint.wanted_mac}")
     for sysctl in filter(None, endpoint.options.get(SYSCTLS, "").split(",")):
@@ -164,6 +167,8 @@ def _is_address(text: str, version: int) -> bool:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return False
     return address.version == version and not address.is_unspecified and "%" not in text
 

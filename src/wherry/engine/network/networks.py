@@ -163,14 +163,17 @@ class Networks:
         return sorted(whole, key=lambda n: n.created_at, reverse=True)
 
     def find(self, reference: str) -> Network | None:
-        """By name, id or unambiguous beginning of an id.
+        """By id, name or unambiguous beginning of an id.
 
         Raises:
             BadParameter: several ids begin so.
         """
+        matches = [n for n in self.all() if n.id.startswith(reference)]
+        for network in matches:
+            if network.id == reference:
+                return network
         if (found := self._networks.get(reference)) and not found.phase:
             return found
-        matches = [n for n in self.all() if n.id.startswith(reference)]
         if len(matches) > 1 and reference:
             raise BadParameter(
                 f"network {reference} is ambiguous ({len(matches)} matches found "

@@ -198,7 +198,7 @@ class Places:
                 if all(network.driver != "host" for network in networks.values()):
                     container.sandbox = str(self.namespace(container.id))
                     await asyncio.to_thread(self._make_namespace, container, networks)
-                    await self._publish(container, save, {})
+                    await self._publish(container, save)
                 if self.names is not None:
                     await self.names.attach(container)
             except (EngineError, OSError, NftError) as error:
@@ -399,17 +399,15 @@ class Places:
     async def _republish(
         self, container: Container, save: Save, before: Mapping[int, Endpoint | None]
     ) -> None:
-        """After the way out has changed, ports lead to the new address; the host's stay."""
+        """After the way out has changed, ports lead to the new address. Those of the host that
+        nobody chose are others from then on, as with Docker."""
         if all(way is before[version] for version, way in self._ways(container).items()):
             return
-        kept = {(p.protocol, p.container_port, p.host_ip): p.host_port for p in container.ports}
         await self._firewall.unpublish(map(_binding, container.ports))
         container.ports.clear()
-        await self._publish(container, save, kept)
+        await self._publish(container, save)
 
-    async def _publish(
-        self, container: Container, save: Save, kept: Mapping[tuple[str, int, str], int]
-    ) -> None:
+    async def _publish(self, container: Container, save: Save) -> None:
         wanted = requests(
             container.config.get("ExposedPorts") or {},
             container.host_config["PortBindings"],
@@ -425,7 +423,7 @@ class Places:
         reserved: list[PortBinding] = []
         try:
             for request in wanted:
-                ports = self._reserve(container, request, ways, kept)
+                ports = self._reserve(container, request, ways)
                 container.ports += ports
                 reserved += map(_binding, ports)
             # They are on disk before they are open.
@@ -444,10 +442,9 @@ class Places:
         container: Container,
         request: PortRequest,
         ways: Mapping[int, Endpoint],
-        kept: Mapping[tuple[str, int, str], int],
     ) -> list[PublishedPort]:
         problem = ""
-        for host_port in self._search.candidates(request, kept):
+        for host_port in self._search.candidates(request):
             ports = list(self._ports(request, host_port, ways))
             try:
                 self._firewall.reserve(map(_binding, ports))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,8 @@ class PortSearch:
     def __init__(self) -> None:
         self._next = 0
 
-    def candidates(
-        self, request: PortRequest, kept: Mapping[tuple[str, int, str], int]
-    ) -> Iterable[int]:
-        """The host ports to try, in this order; one that was ``kept`` comes first."""
+    def candidates(self, request: PortRequest) -> Sequence[int]:
+        """The host ports to try, in this order."""
         if request.first:
             return range(request.first, request.last + 1)
         first, last = ephemeral_range()
@@ -128,10 +126,4 @@ class PortSearch:
             self._next = first
         start = self._next
         self._next += 1
-        had = {
-            port
-            for (protocol, number, host_ip), port in kept.items()
-            if (protocol, number) == (request.protocol, request.container_port)
-            and request.host_ip in ("", host_ip)
-        }
-        return [*had, *range(start, last + 1), *range(first, start)]
+        return [*range(start, last + 1), *range(first, start)]

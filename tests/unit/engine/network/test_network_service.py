@@ -449,13 +449,12 @@ async def test_internal_networks_are_no_way_out(networks, kernel):
     assert list(kernel.of(networks, container)) == ["eth0"]
 
 
-async def test_ports_lead_to_the_new_way_out_and_stay_on_the_host(networks):
-    container = make(host={"PortBindings": {"80/tcp": [{}]}})
+async def test_ports_lead_to_the_new_way_out(networks):
+    container = make(host={"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}})
     await connect(networks, container)
-    (port,) = container.ports
     await create(networks, "a")
     await networks.attach(container, networks.get("a"), Endpoint("a"), lambda: None)
-    assert container.ports == [PublishedPort("tcp", 80, "0.0.0.0", port.host_port, "172.31.0.2")]
+    assert container.ports == [PublishedPort("tcp", 80, "0.0.0.0", 8080, "172.31.0.2")]
     assert [b.container_ip for b in networks._firewall.opened] == ["172.31.0.2"]
 
 
