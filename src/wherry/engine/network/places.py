@@ -422,10 +422,12 @@ class Places:
         }
         reserved: list[PortBinding] = []
         try:
-            for request in wanted:
-                ports = self._reserve(container, request, ways)
-                container.ports += ports
-                reserved += map(_binding, ports)
+            found: dict[PortRequest, list[PublishedPort]] = {}
+            # Those that want one port go first: the others do not care which one is left.
+            for request in sorted(wanted, key=lambda r: r.last - r.first if r.first else 1 << 16):
+                found[request] = self._reserve(container, request, ways)
+                reserved += map(_binding, found[request])
+            container.ports += [port for request in wanted for port in found.get(request, ())]
             # They are on disk before they are open.
             save()
             await self._firewall.open(reserved)
