@@ -189,6 +189,12 @@ def test_joining_what_does_not_run_is_refused(engine):
     assert f"cannot join network of a non running container: {id}" in done.err
 
 
+def test_joining_itself_is_refused(engine):
+    engine.docker("create", "--name", "self", "--network", "container:self", "busybox")
+    done = engine.docker("start", "self", ok=False, timeout=10)
+    assert "cannot join own network namespace" in done.err
+
+
 def test_a_network_that_is_not_there(engine):
     done = engine.docker("run", "--rm", "--network", "nope", "busybox", ok=False)
     assert done.code == 125

@@ -275,7 +275,7 @@ def test_a_container_is_made_on_several_networks_at_once(engine):
     answer = engine.request("POST", "/v1.43/containers/create", body)
     assert (answer.status, answer.body["message"]) == (
         400,
-        "Container cannot be connected to network endpoints: one, two",
+        "Container cannot be created with multiple network endpoints: one, two",
     )
 
 

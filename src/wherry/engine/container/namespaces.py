@@ -9,7 +9,7 @@ from typing import Any
 from wherry.engine.container.container import Container
 from wherry.engine.container.spec import Joined
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import BadParameter, Conflict, NotFound
+from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound
 from wherry.host import syscalls
 from wherry.runtime.rootfs import unmount
 
@@ -17,9 +17,18 @@ PREFIX = "container:"
 
 
 def network_owner(container: Container, store: ContainerStore) -> Container:
-    """The container whose network, hosts and resolv.conf ``container`` uses; mostly itself."""
+    """The container whose network, hosts and resolv.conf ``container`` uses; mostly itself.
+
+    Raises:
+        NotFound: it is gone.
+        EngineError: that would be itself, by its own name or by way of others.
+    """
+    passed = set()
     while container.network_mode.startswith(PREFIX):
+        passed.add(container.id)
         container = store.get(container.network_mode.removeprefix(PREFIX))
+        if container.id in passed:
+            raise EngineError("cannot join own network namespace")
     return container
 
 
