@@ -350,3 +350,24 @@ def test_docker_py_builds(project: Project) -> None:
     with pytest.raises(docker.errors.APIError, match="unknown instruction"):
         client.images.build(fileobj=io.BytesIO(b"FROM busybox\nFOO"))
     client.close()
+
+
+def test_a_killed_engine_leaves_nothing_of_a_build(project: Project) -> None:
+    engine = project.engine
+    failed = project.build("FROM busybox\nRUN exit 9", ok=False)
+    assert failed.code == 9
+    kept = engine.docker("ps", "-aq").out.split()
+    project.file("Dockerfile", "FROM busybox\nRUN echo started; sleep 300")
+    client = engine.spawn("build", str(project.root))
+    assert client.stdout is not None
+    for line in client.stdout:
+        if line.startswith(b"started"):
+            break
+    engine.kill()
+    client.wait(10)
+    engine.start()
+    deadline = time.monotonic() + 20
+    while engine.docker("ps", "-aq").out.split() != kept:
+        assert time.monotonic() < deadline
+    while list((engine.data / "build/tmp").iterdir()):
+        assert time.monotonic() < deadline

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wherry.engine.build import leftovers
 from wherry.engine.container.recovery import resume_log
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import StatsCollector
@@ -80,6 +81,10 @@ class EngineConfig:
         return self.data_dir / "volumes"
 
     @property
+    def builds_dir(self) -> Path:
+        return self.data_dir / "build"
+
+    @property
     def namespaces_dir(self) -> Path:
         return self.run_dir / "netns"
 
@@ -141,6 +146,8 @@ class Engine:
         await asyncio.gather(self.images.open(), self.networks.open(), self.runtime.open())
         self._remap()
         await self.containers.open()
+        if leftovers.found(config.builds_dir):
+            self.in_flight(leftovers.sweep(config.builds_dir, self.containers))
 
     def _remap(self) -> None:
         from wherry.engine.container import remapping
@@ -157,7 +164,7 @@ class Engine:
         if self._builder is None:
             from wherry.engine.build.builder import Builder
 
-            self._builder = Builder(self.config.data_dir / "build", self.images, self.containers)
+            self._builder = Builder(self.config.builds_dir, self.images, self.containers)
         return self._builder
 
     def _using_image(self, image: str) -> list[str]:

@@ -32,6 +32,7 @@ from wherry.engine.build.dockerfile.stages import (
     with_labels,
 )
 from wherry.engine.build.dockerfile.words import expand
+from wherry.engine.build.leftovers import temporary
 from wherry.engine.build.mounting import CacheDirectories
 from wherry.engine.build.options import Options, Send
 from wherry.engine.build.output import Output
@@ -60,9 +61,8 @@ class Builder:
         self.images = images
         self.containers = containers
         self.caches = CacheDirectories(root / "cache")
-        self._temporary = root / "tmp"
+        self._temporary = temporary(root)
         self._used: Counter[str] = Counter()
-        self._swept = False
         self.running: dict[str, asyncio.Task[object]] = {}
 
     def using_image(self, identity: str) -> list[str]:
@@ -79,9 +79,6 @@ class Builder:
             await in_thread(shutil.rmtree, path, True)
 
     def _make_scratch(self) -> Path:
-        if not self._swept and self._temporary.exists():
-            shutil.rmtree(self._temporary)  # of an engine that was killed
-        self._swept = True
         make_private(self._temporary)
         return Path(tempfile.mkdtemp(dir=self._temporary))
 
@@ -219,7 +216,7 @@ class Build:
             sources = [image for name in options.cache_from if (image := self._found(name))]
             builder = StageBuilder(
                 images=self.builder.images,
-                runner=Runner(self.builder.containers, options),
+                runner=Runner(self.builder.containers, options, self.scratch.name),
                 options=options,
                 context=self.context,
                 scratch=self.scratch,

@@ -69,7 +69,10 @@ async def fetch_file(url: str, step: Copy, destination: str, scratch: Path) -> C
         DockerfileError: it has no name, or not the checksum that the instruction states.
         EngineError: it cannot be fetched.
     """
-    path, answer = await _download(url, scratch)
+    try:
+        path, answer = await _download(url, scratch)
+    except EngineError as error:
+        raise type(error)(f"ADD failed: {error.message}") from error
     name = unquote(urlsplit(url).path).rpartition("/")[2] or _disposition(answer)
     if not name:
         if destination.endswith("/"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.engine.build.dockerfile.instructions import Run
+from wherry.engine.build.leftovers import ANNOTATION
 from wherry.engine.build.options import CommandFailed, Options
 from wherry.engine.build.output import Output
 from wherry.engine.build.settings import Settings
@@ -20,6 +21,7 @@ from wherry.engine.container.create import CreateRequest
 from wherry.engine.container.service import Containers
 from wherry.engine.errors import EngineError, NotFound
 from wherry.engine.image.image import Image
+from wherry.runtime.types import RuntimeFailure
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Runner:
 
     containers: Containers
     options: Options
+    build: str  # its name, see ``leftovers``
 
     async def run(
         self,
@@ -98,14 +101,22 @@ class Runner:
             host["Mounts"] = list(mounts)
         host["LogConfig"] = {"Type": "none"}
         host_config = fields.decode(fields.HOST_CONFIG, host, "CreateRequest.HostConfig")
+        host_config["Annotations"] = {
+            **(host_config.get("Annotations") or {}),
+            ANNOTATION: self.build,
+        }
         container, warnings = await self.containers.create(CreateRequest(config, host_config))
         try:
             for warning in warnings:
                 await output.line(f" ---> [Warning] {warning}")
             await output.line(f" ---> Running in {container.id[:12]}")
             code = await self._to_the_end(container, output)
+        except (EngineError, RuntimeFailure):
+            if self.options.force_remove:
+                await self.remove(container, output)
+            raise
         except BaseException:
-            # Nobody waits for it any more, or it never ran: nothing of it is worth keeping.
+            # Nobody waits for it any more: nothing of it is worth keeping.
             await asyncio.shield(self.remove(container, None))
             raise
         if code:

@@ -17,6 +17,7 @@ from wherry.engine.build.dockerfile.arguments import Arguments
 from wherry.engine.build.dockerfile.instructions import (
     Arg,
     Copy,
+    Healthcheck,
     Instruction,
     Run,
     Workdir,
@@ -140,6 +141,10 @@ class StageBuilder:
                 comment = self.settings.apply(step, self._scope)
                 await self._files(f"#(nop) {comment}", self._working_directory)
             case _:
+                former = (self.settings.values.get("Healthcheck") or {}).get("Test") or ["NONE"]
+                if isinstance(step, Healthcheck) and former[0] != "NONE":
+                    shown = " ".join(former)
+                    await self.output.line(f"Note: overriding previous HEALTHCHECK: [{shown}]")
                 comment = self.settings.apply(step, self._scope)
                 await self._files(f"#(nop)  {comment}", None)
 
