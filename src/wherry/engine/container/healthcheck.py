@@ -174,8 +174,6 @@ def _integer(given: Mapping[str, Any], name: str) -> int:
 def merged(
     chosen: Mapping[str, Any] | None, image: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """The user's health check completed, field by field, from the image's."""
-    if not chosen or not image:
-        return dict(chosen or image or {}) or None
-    given = {name: value for name, value in chosen.items() if value}
-    return {**image, **given}
+    """The user's health check completed, field by field, from the image's; no field is empty."""
+    both = ((check or {}).items() for check in (image, chosen))
+    return {name: value for check in both for name, value in check if value} or None

@@ -173,7 +173,7 @@ class Lifecycle:
             raise await self._start_failed(container, run, error) from error
         state.running, state.restarting, state.oom_killed = True, False, False
         state.pid, state.exit_code = pid, 0
-        state.started_at, state.finished_at = started_at, 0
+        state.started_at = started_at  # (its former end is still to be seen)
         self.on_running(container)
         self.note(container)
         self.publish(container, "start")

@@ -95,7 +95,6 @@ async def _take_up(
             # The daemon died between the start and writing it down.
             state.running, state.restarting = True, False
             state.started_at = _started_at(found)
-            state.finished_at = 0
         lifecycle.sources.hold(container)
         save = functools.partial(lifecycle.store.save, container, durable=False)
         await lifecycle.networks.reclaim(container, save)

@@ -79,6 +79,9 @@ def test_the_user_s_check_is_completed_from_the_image_s():
     assert healthcheck.merged({"Interval": 9}, image) == {**image, "Interval": 9}
     assert healthcheck.merged(None, image) == image
     assert healthcheck.merged(None, None) is None
+    assert healthcheck.merged({"Retries": 2, "StartPeriod": None, "Test": []}, None) == {
+        "Retries": 2
+    }
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,14 @@ async def test_what_removes_itself_is_gone_after_its_end(world):
     assert world.actions() == ["start", "die", "destroy"]
 
 
+async def test_the_former_end_is_still_seen_in_the_next_run(world):
+    container = world.create()
+    await world.lifecycle.start(container)
+    await world.lifecycle.restart(container)
+    state = container.state
+    assert state.running and 0 < state.finished_at <= state.started_at
+
+
 async def test_a_restart_is_not_the_end_of_what_removes_itself(world):
     container = world.create(AutoRemove=True)
     await world.lifecycle.start(container)
