@@ -1,6 +1,6 @@
 """What an API server tells of itself: its groups, their resources, its version.
 
-Pure documents made from the table of resources. Two forms of the same: the old one, a document per
+Pure documents made from a set of resources. Two forms of the same: the old one, a document per
 group version (``/api``, ``/apis``, ``/apis/apps/v1``), and the aggregated one, all in one answer,
 which clients since 1.26 ask for by the media types of ``MEDIA_TYPES``. The documents are made once
 and shared: never change them.
@@ -11,13 +11,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import platform
+import re
 import sys
 from collections.abc import Iterable
-from functools import cache
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
+import orjson
+
 from wherry.kube.api.definitions import newest_version
-from wherry.kube.api.resources import RESOURCES, Resource
+from wherry.kube.api.resources import Resource
 from wherry.kube.api.subresources import Subresource, subresource
 
 Document = dict[str, Any]
@@ -68,33 +72,22 @@ def version() -> Document:
     }
 
 
-def _version_rank(version: str) -> tuple[int, int, int]:
-    """Upstream's order of versions: stable before beta before alpha, newer before older."""
-    number, _, rest = version.removeprefix("v").partition("alpha")
-    if rest:
-        return 0, int(number), int(rest)
-    number, _, rest = version.removeprefix("v").partition("beta")
-    return (1, int(number), int(rest)) if rest else (2, int(number), 0)
+_KUBE_VERSION = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?")
 
 
-@cache
-def groups() -> dict[str, tuple[str, ...]]:
-    """The groups but the core, in order, each with its versions, the preferred one first."""
-    found: dict[str, set[str]] = {}
-    for resource in RESOURCES:
-        if resource.group:
-            found.setdefault(resource.group, set()).add(resource.version)
-    known = [group for group in _GROUP_ORDER if group in found]
-    others = sorted(found.keys() - set(known))
-    return {
-        group: tuple(sorted(found[group], key=_version_rank, reverse=True))
-        for group in known + others
-    }
-
-
-def group_versions() -> tuple[str, ...]:
-    """``v1``, ``apps/v1``, …: all that is served, the core first."""
-    return ("v1", *(f"{group}/{each}" for group, versions in groups().items() for each in versions))
+def by_preference(versions: Iterable[str]) -> tuple[str, ...]:
+    """Upstream's order of versions: stable before beta before alpha, newer before older; names
+    that say neither come last, by alphabet."""
+    ranked, others = [], []
+    for version in versions:
+        match = _KUBE_VERSION.fullmatch(version)
+        if match is None:
+            others.append(version)
+            continue
+        major, stage, minor = match.groups()
+        level = {"alpha": 0, "beta": 1}.get(stage, 2)
+        ranked.append((level, int(major), int(minor or 0), version))
+    return (*(version for *_, version in sorted(ranked, reverse=True)), *sorted(others))
 
 
 def api_versions(server_address: str) -> Document:
@@ -108,27 +101,110 @@ def api_versions(server_address: str) -> Document:
     }
 
 
-def _group(name: str) -> Document:
-    versions = [{"groupVersion": f"{name}/{each}", "version": each} for each in groups()[name]]
-    return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+class Discovery:
+    """The documents for a set of resources.
 
+    Args:
+        resources: all that is served.
+    """
 
-def api_groups() -> Document:
-    """``/apis``."""
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(g) for g in groups()]}
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._by_version: dict[str, list[Resource]] = {}
+        for resource in sorted(resources, key=lambda r: r.plural):
+            self._by_version.setdefault(resource.api_version, []).append(resource)
 
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The groups but the core, in order, each with its versions, the preferred one first."""
+        found: dict[str, set[str]] = {}
+        for each in self._by_version:
+            group, _, version = each.rpartition("/")
+            if group:
+                found.setdefault(group, set()).add(version)
+        known = [group for group in _GROUP_ORDER if group in found]
+        others = sorted(found.keys() - set(known))
+        return {group: by_preference(found[group]) for group in known + others}
 
-def api_group(name: str) -> Document | None:
-    """``/apis/apps``; None where no such group is served."""
-    if name not in groups():
-        return None
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+    @cached_property
+    def group_versions(self) -> tuple[str, ...]:
+        """``v1``, ``apps/v1``, …: all that is served, the core first."""
+        groups = self.groups.items()
+        return ("v1", *(f"{group}/{each}" for group, versions in groups for each in versions))
 
+    def resources_of(self, group_version: str) -> list[Resource]:
+        """The resources of ``v1`` or ``apps/v1``, by name."""
+        return self._by_version.get(group_version, [])
 
-def resources_of(group_version: str) -> list[Resource]:
-    """The resources of ``v1`` or ``apps/v1``, by name."""
-    found = [r for r in RESOURCES if r.api_version == group_version]
-    return sorted(found, key=lambda r: r.plural)
+    def _group(self, name: str) -> Document:
+        versions = [
+            {"groupVersion": f"{name}/{each}", "version": each} for each in self.groups[name]
+        ]
+        return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+
+    def api_groups(self) -> Document:
+        """``/apis``."""
+        groups = [self._group(group) for group in self.groups]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+
+    def api_group(self, name: str) -> Document | None:
+        """``/apis/apps``; None where no such group is served."""
+        if name not in self.groups:
+            return None
+        return {"kind": "APIGroup", "apiVersion": "v1", **self._group(name)}
+
+    def resource_list(self, group_version: str) -> Document | None:
+        """``/api/v1``, ``/apis/apps/v1``; None where no such version is served."""
+        resources = self.resources_of(group_version)
+        if not resources:
+            return None
+        head = {"kind": "APIResourceList"}
+        if group_version != "v1":  # the core's list never carried it
+            head["apiVersion"] = "v1"
+        entries = [entry for resource in resources for entry in _entries(resource)]
+        return {**head, "groupVersion": group_version, "resources": entries}
+
+    def aggregated(self, root: str, version: str = "v2") -> Document:
+        """``/api`` or ``/apis``, as ``root`` says, with all resources of all versions."""
+        items: list[Document] = []
+        served: Iterable[tuple[str, tuple[str, ...]]] = (
+            [("", ("v1",))] if root == "api" else self.groups.items()
+        )
+        for group, versions in served:
+            metadata: Document = {"creationTimestamp": None}
+            if group:
+                metadata["name"] = group
+            items.append(
+                {
+                    "metadata": metadata,
+                    "versions": [self._aggregated_version(group, each) for each in versions],
+                }
+            )
+        return {
+            "kind": "APIGroupDiscoveryList",
+            "apiVersion": f"apidiscovery.k8s.io/{version}",
+            "metadata": {},
+            "items": items,
+        }
+
+    def _aggregated_version(self, group: str, version: str) -> Document:
+        resources = self.resources_of(f"{group}/{version}" if group else version)
+        return {
+            "version": version,
+            "resources": [_aggregated_resource(resource) for resource in resources],
+            "freshness": "Current",
+        }
+
+    @cached_property
+    def _tagged(self) -> dict[tuple[str, str], tuple[bytes, str]]:
+        return {}
+
+    def aggregated_json(self, root: str, version: str) -> tuple[bytes, str]:
+        """`aggregated` as JSON, and its ETag."""
+        found = self._tagged.get((root, version))
+        if found is None:
+            data = orjson.dumps(self.aggregated(root, version))
+            found = self._tagged[root, version] = data, sha256(data).hexdigest().upper()
+        return found
 
 
 def subresources_of(resource: Resource) -> list[Subresource]:
@@ -141,31 +217,20 @@ def storage_version_hash(resource: Resource) -> str:
     return base64.b64encode(hashlib.sha256(identity.encode()).digest()[:8]).decode()
 
 
-@cache
-def resource_list(group_version: str) -> Document | None:
-    """``/api/v1``, ``/apis/apps/v1``; None where no such version is served."""
-    entries: list[Document] = []
-    for resource in resources_of(group_version):
-        entry = {
-            "name": resource.plural,
-            "singularName": resource.singular,
-            "namespaced": resource.namespaced,
-            "kind": resource.kind,
-            "verbs": list(resource.verbs),
-        }
-        if resource.short_names:
-            entry["shortNames"] = list(resource.short_names)
-        if resource.categories:
-            entry["categories"] = list(resource.categories)
-        entry["storageVersionHash"] = storage_version_hash(resource)
-        entries.append(entry)
-        entries += (_sub_entry(resource, sub) for sub in subresources_of(resource))
-    if not entries:
-        return None
-    head = {"kind": "APIResourceList"}
-    if group_version != "v1":  # the core's list never carried it
-        head["apiVersion"] = "v1"
-    return {**head, "groupVersion": group_version, "resources": entries}
+def _entries(resource: Resource) -> list[Document]:
+    entry: Document = {
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": list(resource.verbs),
+    }
+    if resource.short_names:
+        entry["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        entry["categories"] = list(resource.categories)
+    entry["storageVersionHash"] = storage_version_hash(resource)
+    return [entry, *(_sub_entry(resource, sub) for sub in subresources_of(resource))]
 
 
 def _sub_entry(resource: Resource, sub: Subresource) -> Document:
@@ -202,40 +267,6 @@ def aggregated_version(accept: str) -> str | None:
         ):
             return wanted
     return None
-
-
-@cache
-def aggregated(root: str, version: str = "v2") -> Document:
-    """``/api`` or ``/apis``, as ``root`` says, with all resources of all versions."""
-    items: list[Document] = []
-    served: Iterable[tuple[str, tuple[str, ...]]] = (
-        [("", ("v1",))] if root == "api" else groups().items()
-    )
-    for group, versions in served:
-        metadata: Document = {"creationTimestamp": None}
-        if group:
-            metadata["name"] = group
-        items.append(
-            {
-                "metadata": metadata,
-                "versions": [_aggregated_version(group, each) for each in versions],
-            }
-        )
-    return {
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": f"apidiscovery.k8s.io/{version}",
-        "metadata": {},
-        "items": items,
-    }
-
-
-def _aggregated_version(group: str, version: str) -> Document:
-    resources = resources_of(f"{group}/{version}" if group else version)
-    return {
-        "version": version,
-        "resources": [_aggregated_resource(resource) for resource in resources],
-        "freshness": "Current",
-    }
 
 
 def _aggregated_resource(resource: Resource) -> Document:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable
-from functools import cache
+from functools import cached_property, lru_cache
 from hashlib import sha512
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 import wherry
 from wherry.kube.api.definitions import data_path, newest_version
-from wherry.kube.api.discovery import group_versions, resources_of
+from wherry.kube.api.discovery import Discovery
+from wherry.kube.api.kinds import Kind
 from wherry.kube.api.openapi_paths import META, PARAMETERS, PATCH_TYPES, Operation, operations
+from wherry.kube.api.resources import Resource
 
 Document = dict[str, Any]
 
@@ -47,86 +49,138 @@ _DESCRIBED = {
 }
 
 
-def v3_paths() -> Document:
-    """``/openapi/v3``: where the document of each group version is, with a hash of what it says."""
-    return {
-        "paths": {
-            _v3_path(each): {
-                "serverRelativeURL": f"/openapi/v3/{_v3_path(each)}?hash={v3_hash(each)}"
+Schemas = dict[str, Document]
+"""Definitions by name, as OpenAPI of one version has them."""
+
+
+class OpenAPI:
+    """The documents of all that is served.
+
+    Documents of the same kinds are shared by all objects of this class: when custom resources come
+    and go, only theirs are made anew.
+
+    Args:
+        discovery: of the same resources.
+        kinds: all that is served; those with schemas of their own bring these.
+    """
+
+    def __init__(self, discovery: Discovery, kinds: Iterable[Kind]) -> None:
+        self._discovery = discovery
+        self._own: dict[str, list[Kind]] = {}
+        for kind in kinds:
+            if kind.schema_tag:
+                self._own.setdefault(kind.resource.api_version, []).append(kind)
+
+    def _part(self, group_version: str) -> Part:
+        own = self._own.get(group_version, ())
+        return Part(
+            tuple(self._discovery.resources_of(group_version)),
+            tuple(sorted((kind.resource.plural, kind.schema_tag) for kind in own)),
+        )
+
+    def _schemas(self, group_version: str, form: int) -> Schemas:
+        own = self._own.get(group_version, ())
+        return {name: schema for kind in own for name, schema in kind.schemas(form).items()}
+
+    def v3_paths(self) -> Document:
+        """``/openapi/v3``: where the document of each group version is, with a hash of it."""
+        return {
+            "paths": {
+                _v3_path(each): {
+                    "serverRelativeURL": f"/openapi/v3/{_v3_path(each)}?hash={self.v3_hash(each)}"
+                }
+                for each in self._discovery.group_versions
             }
-            for each in group_versions()
         }
-    }
+
+    def v3_hash(self, group_version: str) -> str:
+        """A mark that changes when the document would. It is had without making the document."""
+        return _hash(self._part(group_version))
+
+    def v3_json(self, group_version: str) -> bytes:
+        """The OpenAPI 3 document of ``v1`` or ``apps/v1`` as JSON."""
+        return gzip.decompress(self.v3_gzip(group_version))
+
+    def v3_gzip(self, group_version: str) -> bytes:
+        """The same, compressed by gzip: as it is kept, ready for clients that take it so."""
+        part = self._part(group_version)
+        found = _v3_made.get(part)
+        if found is None:
+            document = self.v3_document(group_version)
+            found = gzip.compress(orjson.dumps(document), 6)
+            if len(_v3_made) >= _MOST_DOCUMENTS:
+                del _v3_made[next(iter(_v3_made))]
+            _v3_made[part] = found
+        return found
+
+    def v2_json(self) -> bytes:
+        """The OpenAPI 2 (Swagger) document of everything as JSON."""
+        return gzip.decompress(self.v2_gzip)
+
+    @cached_property
+    def v2_gzip(self) -> bytes:
+        """The same, compressed by gzip."""
+        return gzip.compress(orjson.dumps(self.v2_document()), 6)
+
+    def v3_document(self, group_version: str) -> Document:
+        """The OpenAPI 3 document of ``v1`` or ``apps/v1``."""
+        paths: dict[str, Document] = {}
+        resources = self._discovery.resources_of(group_version)
+        found = list(operations(resources))
+        for operation in found:
+            item = paths.setdefault(operation.path, {})
+            item[operation.method] = _v3_operation(operation)
+            item["parameters"] = [_v3_parameter(p) for p in _path_parameters(operation.path)]
+        return {
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": f"v{newest_version()}"},
+            "paths": paths,
+            "components": {
+                "schemas": _schemas(found, (), 3, self._schemas(group_version, 3)),
+                "securitySchemes": {"BearerToken": _SECURITY},
+            },
+        }
+
+    def v2_document(self) -> Document:
+        """The OpenAPI 2 document of everything."""
+        paths: dict[str, Document] = {}
+        served = self._discovery.group_versions
+        resources = [each for gv in served for each in self._discovery.resources_of(gv)]
+        found = list(operations(resources))
+        for operation in found:
+            item = paths.setdefault(operation.path, {})
+            item[operation.method] = _v2_operation(operation)
+            item["parameters"] = [_v2_parameter(p) for p in _path_parameters(operation.path)]
+        own = {name: each for gv in self._own for name, each in self._schemas(gv, 2).items()}
+        return {
+            "swagger": "2.0",
+            "info": {"title": "Kubernetes", "version": f"v{newest_version()}"},
+            "paths": paths,
+            "definitions": _schemas(found, resources, 2, own),
+            "securityDefinitions": {"BearerToken": _SECURITY},
+            "security": [{"BearerToken": []}],
+        }
+
+
+class Part(NamedTuple):
+    """What the document of one group version is made of."""
+
+    resources: tuple[Resource, ...]
+    own: tuple[tuple[str, str], ...]
+
+
+_MOST_DOCUMENTS = 256
+_v3_made: dict[Part, bytes] = {}
 
 
 def _v3_path(group_version: str) -> str:
     return f"apis/{group_version}" if "/" in group_version else f"api/{group_version}"
 
 
-@cache
-def v3_hash(group_version: str) -> str:
-    """A mark that changes when the document would. It is had without making the document."""
-    parts = (_REVISION, wherry.__version__, newest_version(), resources_of(group_version))
+@lru_cache(_MOST_DOCUMENTS)
+def _hash(part: Part) -> str:
+    parts = (_REVISION, wherry.__version__, newest_version(), part)
     return sha512(repr(parts).encode()).hexdigest().upper()
-
-
-def v3_json(group_version: str) -> bytes:
-    """The OpenAPI 3 document of ``v1`` or ``apps/v1`` as JSON."""
-    return gzip.decompress(v3_gzip(group_version))
-
-
-@cache
-def v3_gzip(group_version: str) -> bytes:
-    """The same, compressed by gzip: as it is kept, ready for clients that take it so."""
-    return gzip.compress(orjson.dumps(v3_document(group_version)), 6)
-
-
-def v2_json() -> bytes:
-    """The OpenAPI 2 (Swagger) document of everything as JSON."""
-    return gzip.decompress(v2_gzip())
-
-
-@cache
-def v2_gzip() -> bytes:
-    """The same, compressed by gzip."""
-    return gzip.compress(orjson.dumps(v2_document()), 6)
-
-
-def v3_document(group_version: str) -> Document:
-    """The OpenAPI 3 document of ``v1`` or ``apps/v1``."""
-    paths: dict[str, Document] = {}
-    found = list(operations(group_version))
-    for operation in found:
-        item = paths.setdefault(operation.path, {})
-        item[operation.method] = _v3_operation(operation)
-        item["parameters"] = [_v3_parameter(p) for p in _path_parameters(operation.path)]
-    return {
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": f"v{newest_version()}"},
-        "paths": paths,
-        "components": {
-            "schemas": _schemas(found, 3),
-            "securitySchemes": {"BearerToken": _SECURITY},
-        },
-    }
-
-
-def v2_document() -> Document:
-    """The OpenAPI 2 document of everything."""
-    paths: dict[str, Document] = {}
-    found = [each for gv in group_versions() for each in operations(gv)]
-    for operation in found:
-        item = paths.setdefault(operation.path, {})
-        item[operation.method] = _v2_operation(operation)
-        item["parameters"] = [_v2_parameter(p) for p in _path_parameters(operation.path)]
-    return {
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": f"v{newest_version()}"},
-        "paths": paths,
-        "definitions": _schemas(found, 2),
-        "securityDefinitions": {"BearerToken": _SECURITY},
-        "security": [{"BearerToken": []}],
-    }
 
 
 _SECURITY = {
@@ -240,19 +294,35 @@ def _v2_parameter(name: str) -> Document:
 # --- definitions ---------------------------------------------------------------------------------
 
 
-def _schemas(found: Iterable[Operation], form: int) -> Document:
-    """The definitions that the operations name, and those that these name."""
+def _schemas(
+    found: Iterable[Operation], resources: Iterable[Resource], form: int, own: Schemas
+) -> Schemas:
+    """The definitions that the operations and resources name, and those that these name.
+
+    ``own`` are there already, as they are to be shown.
+    """
     data: Document = orjson.loads(data_path().read_bytes())["$defs"]
     wanted = [*_ALWAYS, *(name for each in found for name in (each.body, each.answer) if name)]
-    wanted += [
-        resource.schema for gv in group_versions() for resource in resources_of(gv) if form == 2
-    ]
-    schemas: Document = {}
+    wanted += [resource.schema for resource in resources]
+    wanted += [name for schema in own.values() for name in _references(schema, form)]
+    schemas = dict(own)
     while wanted:
         name = wanted.pop()
         if name not in schemas and name in data:
             schemas[name] = _definition(name, data[name], form, wanted)
     return dict(sorted(schemas.items()))
+
+
+def _references(schema: Any, form: int) -> Iterable[str]:
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key == "$ref" and isinstance(value, str):
+                yield value.removeprefix(_PREFIXES[form])
+            else:
+                yield from _references(value, form)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from _references(each, form)
 
 
 def _reference(name: str, form: int) -> Document:

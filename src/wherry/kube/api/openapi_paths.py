@@ -7,10 +7,10 @@ which patches a kind takes by the media types. ``openapi`` renders them in versi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from wherry.kube.api.discovery import resources_of, subresources_of
+from wherry.kube.api.discovery import subresources_of
 from wherry.kube.api.patch import APPLY, JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH
 from wherry.kube.api.resources import Resource
 from wherry.kube.api.subresources import Subresource
@@ -126,9 +126,9 @@ class Operation:
         return self.body == META + "Patch"
 
 
-def operations(group_version: str) -> Iterator[Operation]:
-    """All operations of ``v1`` or ``apps/v1``, paths in order of their resources."""
-    for resource in resources_of(group_version):
+def operations(resources: Iterable[Resource]) -> Iterator[Operation]:
+    """All operations of these resources, paths in their order."""
+    for resource in resources:
         collection = _path(resource, namespaced=resource.namespaced)
         one = collection + "/{name}"
         if resource.namespaced and "list" in resource.verbs:

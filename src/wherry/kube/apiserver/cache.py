@@ -39,7 +39,7 @@ _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
 class Event:
     """One change of one object."""
 
-    __slots__ = ("_head", "_removed", "current", "key", "previous", "revision")
+    __slots__ = ("_removed", "current", "key", "previous", "revision")
 
     def __init__(
         self,
@@ -47,13 +47,11 @@ class Event:
         revision: int,
         current: Stored | None,
         previous: Stored | None,
-        head: int,
     ) -> None:
         self.key = key
         self.revision = revision
         self.current = current
         self.previous = previous
-        self._head = head
         self._removed: Stored | None = None
 
     def shown(self, type: str) -> Stored:
@@ -64,10 +62,11 @@ class Event:
             return self.current
         if self._removed is None:
             assert self.previous is not None
-            old, head = self.previous, self._head
+            old = self.previous
+            head = head_length(old.data)
             before = b'"resourceVersion":"%d",' % old.revision
             value = old.data[:head] + old.data[head + len(before) :]
-            self._removed = Stored(self.key, self.revision, data=splice(value, head, self.revision))
+            self._removed = Stored(self.key, self.revision, data=splice(value, self.revision))
         return self._removed
 
 
@@ -86,13 +85,17 @@ class Write:
         self.stored: Stored | None = None
 
 
+def prefix_of(resource: Resource) -> str:
+    """What the keys of all its objects begin with."""
+    return resource.key("", "")[: -1 if resource.namespaced else None]
+
+
 class ResourceCache:
     """The objects of one resource, ordered by key (``namespace/name`` or ``name``)."""
 
     def __init__(self, resource: Resource, store: Store) -> None:
         self.resource = resource
-        self.prefix = resource.key("", "")[: -1 if resource.namespaced else None]
-        self.head = head_length(resource.kind, resource.api_version)
+        self.prefix = prefix_of(resource)
         self._store = store
         self._objects: dict[str, Stored] = {}
         self._keys: list[str] = []
@@ -190,7 +193,7 @@ class ResourceCache:
         elif previous is not None:
             del self._objects[key]
             del self._keys[bisect_left(self._keys, key)]
-        event = Event(key, change.revision, current, previous, self.head)
+        event = Event(key, change.revision, current, previous)
         self._append(event)
         for listener in self._listeners:
             listener(event)
@@ -228,7 +231,7 @@ class ResourceCache:
         stored = Stored(
             kv.key[len(self.prefix) :],
             kv.mod_revision,
-            data=splice(kv.value, self.head, kv.mod_revision),
+            data=splice(kv.value, kv.mod_revision),
         )
         write = self._writes.get(kv.value)
         if write is not None and write.stored is None:
@@ -324,7 +327,6 @@ class ResourceCache:
             change.revision,
             self._stored(change.current) if change.current else None,
             self._stored(change.previous) if change.previous else None,
-            self.head,
         )
 
 
@@ -345,17 +347,36 @@ class Cache:
         self._store = store
         self._by_resource: dict[Resource, ResourceCache] = {}
         self._by_prefix: dict[str, ResourceCache] = {}
-        for resource in resources:
-            cache = ResourceCache(resource, store)
-            self._by_resource[resource] = cache
-            self._by_prefix[cache.prefix] = cache
+        self._unclaimed: dict[str, KeyValue] = {}
         self.revision = 0
+        self.hold((), resources)
         self._since_settled = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._following: asyncio.Task[None] | None = None
 
     def of(self, resource: Resource) -> ResourceCache:
         return self._by_resource[resource]
+
+    def hold(self, before: Iterable[Resource], now: Iterable[Resource]) -> None:
+        """Hold ``now`` instead of ``before``. What the store has of a new one is there at once;
+        who watches one that goes comes to an orderly end."""
+        given, kept = set(before), set(now)
+        gone: dict[str, ResourceCache] = {}
+        for resource in given - kept:
+            cache = self._by_resource.pop(resource)
+            gone[cache.prefix] = self._by_prefix.pop(cache.prefix)
+        for resource in kept - given:
+            prefix = prefix_of(resource)
+            if (same := gone.pop(prefix, None)) is not None:  # its names changed, no more
+                cache = same
+                cache.resource = resource
+            else:
+                cache = ResourceCache(resource, self._store)
+                claimed = sorted(key for key in self._unclaimed if key.startswith(prefix))
+                cache.load((self._unclaimed.pop(key) for key in claimed), self.revision)
+            self._by_resource[resource] = self._by_prefix[prefix] = cache
+        for cache in gone.values():
+            cache.end_watches()
 
     async def open(self) -> None:
         """Read the store and begin to follow it."""
@@ -415,9 +436,12 @@ class Cache:
         sorted_out: dict[ResourceCache, list[KeyValue]] = {
             cache: [] for cache in self._by_resource.values()
         }
+        self._unclaimed = {}
         for kv in values:
             if (cache := self._locate(kv.key)) is not None:
                 sorted_out[cache].append(kv)
+            else:
+                self._unclaimed[kv.key] = kv
         for cache, held in sorted_out.items():
             cache.load(held, revision)
         self._advance(revision)
@@ -453,6 +477,10 @@ class Cache:
             if cache is not None:
                 cache.apply(change)
                 told.add(cache)
+            elif change.current is not None:
+                self._unclaimed[change.key] = change.current
+            else:
+                self._unclaimed.pop(change.key, None)
         self._advance(changes[-1].revision)
         for cache in told:
             cache.wake()

@@ -33,6 +33,7 @@ class Chain:
 
     def __init__(self, authorizer: Authorizer, backend: Backend, documents: Documents) -> None:
         self.authorizer = authorizer
+        self.catalogue = backend.catalogue
         self._backend = backend
         self._documents = documents
 

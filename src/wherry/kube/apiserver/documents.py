@@ -11,6 +11,7 @@ from hashlib import sha256
 import orjson
 
 from wherry.kube.api import discovery
+from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver.answers import Document
 from wherry.kube.apiserver.request import Query, RequestInfo, no_such_path
@@ -23,11 +24,13 @@ class Documents:
     """Answers to paths that are about the server itself.
 
     Args:
+        catalogue: what is served.
         address: ``host:port`` where clients find this server.
         checks: what health asks.
     """
 
-    def __init__(self, address: str, checks: tuple[Check, ...]) -> None:
+    def __init__(self, catalogue: Catalogue, address: str, checks: tuple[Check, ...]) -> None:
+        self._catalogue = catalogue
         self._address = address
         self._checks = checks
 
@@ -51,19 +54,23 @@ class Documents:
             case ["api" | "apis" as root]:
                 return self._root(root, accept, headers)
             case ["api", "v1"]:
-                return _found(discovery.resource_list("v1"))
+                return _found(self._discovery.resource_list("v1"))
             case ["apis", group]:
-                return _found(discovery.api_group(group))
+                return _found(self._discovery.api_group(group))
             case ["apis", group, version]:
-                return _found(discovery.resource_list(f"{group}/{version}"))
+                return _found(self._discovery.resource_list(f"{group}/{version}"))
             case ["openapi", *rest]:
                 return self._openapi(rest, query, headers)
             case ["healthz" | "livez" | "readyz" as kind, *rest]:
                 return self._health(kind, "/".join(rest), query)
         raise no_such_path()
 
+    @property
+    def _discovery(self) -> discovery.Discovery:
+        return self._catalogue.served.discovery
+
     def _paths(self) -> list[str]:
-        groups = discovery.groups()
+        groups = self._discovery.groups
         paths = ["/api", "/api/v1", "/apis"]
         for group, versions in groups.items():
             paths.append(f"/apis/{group}")
@@ -74,16 +81,14 @@ class Documents:
     def _root(self, root: str, accept: str, headers: dict[str, str]) -> Document:
         version = discovery.aggregated_version(accept)
         if version is not None:
-            data = orjson.dumps(discovery.aggregated(root, version))
-            tag = sha256(data).hexdigest().upper()
+            data, tag = self._discovery.aggregated_json(root, version)
             return _tagged(data, tag, headers, discovery.MEDIA_TYPES[version])
         if root == "api":
             return _json(discovery.api_versions(self._address))
-        return _json(discovery.api_groups())
+        return _json(self._discovery.api_groups())
 
     def _openapi(self, rest: list[str], query: Query, headers: dict[str, str]) -> Document:
-        from wherry.kube.api import openapi
-
+        openapi = self._catalogue.served.openapi
         match rest:
             case ["v2"]:
                 return self._openapi_v2(headers)
@@ -95,7 +100,7 @@ class Documents:
                 group_version = f"{group}/{version}"
             case _:
                 raise no_such_path()
-        if group_version not in discovery.group_versions():
+        if group_version not in self._discovery.group_versions:
             raise no_such_path()
         tag = openapi.v3_hash(group_version)
         answer = _tagged(openapi.v3_gzip(group_version), tag, headers, compressed=True)
@@ -104,14 +109,14 @@ class Documents:
         return answer
 
     def _openapi_v2(self, headers: dict[str, str]) -> Document:
-        from wherry.kube.api import openapi
         from wherry.kube.apiserver import openapi_protobuf
 
+        openapi = self._catalogue.served.openapi
         accept = headers.get("accept", "")
         if accept.startswith(openapi_protobuf.ASKED_FOR):
-            media_type, data = openapi_protobuf.MEDIA_TYPE, openapi_protobuf.v2_gzip()
+            media_type, data = openapi_protobuf.MEDIA_TYPE, openapi_protobuf.v2_gzip(openapi)
         elif not accept or "json" in accept or "*/*" in accept:
-            media_type, data = "application/json", openapi.v2_gzip()
+            media_type, data = "application/json", openapi.v2_gzip
         else:
             raise StatusError(
                 406,

@@ -115,7 +115,7 @@ class Front:
         try:
             path, _, text = request.raw_path.partition("?")
             query = parse_query(text)
-            info = parse_request(request.method, path, query)
+            info = parse_request(request.method, path, query, self._chain.catalogue.served)
             headers = request.headers
             agent = headers.get("User-Agent", "")
             user = self._user(request)

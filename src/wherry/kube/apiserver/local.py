@@ -62,7 +62,7 @@ class LocalTransport:
     async def _answer(self, method: str, path: str, query: Parameters, body: Body) -> Answer:
         if self._closed:
             raise ConnectionError("the transport is closed")
-        info = parse_request(method, path, query)
+        info = parse_request(method, path, query, self._chain.catalogue.served)
         self._chain.authorize(self._user, info)
         if not info.is_resource:
             return self._chain.document(info, query, {})

@@ -24,14 +24,19 @@ def encode(o: Object) -> bytes:
     return orjson.dumps(ordered)
 
 
-def splice(value: bytes, head: int, revision: int) -> bytes:
-    """``value`` as stored with its resourceVersion put in; ``head`` is `head_length`."""
+_METADATA = b'"metadata":{'
+
+
+def head_length(value: bytes) -> int:
+    """How many bytes of an encoded object come before its first metadata. Neither a kind nor a
+    version has quotes in it, so the first that looks so is it."""
+    return value.index(_METADATA) + len(_METADATA)
+
+
+def splice(value: bytes, revision: int) -> bytes:
+    """``value`` as stored with its resourceVersion put in."""
+    head = head_length(value)
     return b'%b"resourceVersion":"%d",%b' % (value[:head], revision, value[head:])
-
-
-def head_length(kind: str, api_version: str) -> int:
-    """How many bytes of an encoded object of this kind come before its first metadata."""
-    return len(f'{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{'.encode())
 
 
 class Stored:

@@ -8,12 +8,12 @@ them that our document uses. What has no field of its own (``x-…``) is an exte
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from wherry.kube.api import openapi
+from wherry.kube.api.openapi import OpenAPI
 
 Document = dict[str, Any]
 
@@ -115,12 +115,12 @@ _WRAPPED = {
 }
 
 
-@cache
-def v2_gzip() -> bytes:
-    """The document, encoded and compressed; made once."""
+@lru_cache(1)
+def v2_gzip(document: OpenAPI) -> bytes:
+    """The document, encoded and compressed; that of the last one asked for is kept."""
     import gzip
 
-    return gzip.compress(encode("Document", openapi.v2_document()), 6)
+    return gzip.compress(encode("Document", document.v2_document()), 6)
 
 
 def encode(message: str, value: Any) -> bytes:

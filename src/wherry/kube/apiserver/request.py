@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from wherry.kube.api.catalogue import STATIC, Served
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import BY_PLURAL, Resource
+from wherry.kube.api.resources import Resource
 from wherry.kube.api.selectors import parse_fields
 
 _VERBS = {
@@ -117,7 +118,7 @@ def no_such_path() -> StatusError:
     )
 
 
-def parse_request(method: str, path: str, query: Query) -> RequestInfo:
+def parse_request(method: str, path: str, query: Query, served: Served = STATIC) -> RequestInfo:
     """What a request is about. ``path`` is as sent, percent-encoded, without the query."""
     selected = ""
     if query.has("fieldSelector"):
@@ -125,11 +126,11 @@ def parse_request(method: str, path: str, query: Query) -> RequestInfo:
             selected = parse_fields(query.get("fieldSelector")).exact("metadata.name") or ""
         except StatusError:
             selected = ""  # refused later, in its own words
-    return _parse(method, path, query.flag("watch"), selected)
+    return _parse(served, method, path, query.flag("watch"), selected)
 
 
 @lru_cache(8192)
-def _parse(method: str, path: str, watch: bool, selected: str) -> RequestInfo:
+def _parse(served: Served, method: str, path: str, watch: bool, selected: str) -> RequestInfo:
     parts = [unquote(part) for part in path.split("/") if part]
     other = RequestInfo(method, "/" + "/".join(parts), method.lower())
     if any(part in (".", "..") or "/" in part or "\0" in part for part in parts):
@@ -162,7 +163,7 @@ def _parse(method: str, path: str, watch: bool, selected: str) -> RequestInfo:
             verb, name = "list", selected
     elif verb == "delete" and not name:
         verb = "deletecollection"
-    resource = BY_PLURAL.get((group, version, plural))
+    resource = served.resource(group, version, plural)
     if resource is not None and not _shaped(resource, namespace, name, subresource, verb, selected):
         resource = None
     return RequestInfo(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.kube.api.resources import EVENTS, RESOURCES, SERVICES
+from wherry.kube.api.catalogue import Catalogue
+from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.authn import MASTERS, Authenticator, known
 from wherry.kube.apiserver.authz import Authorizer
@@ -58,11 +59,14 @@ class APIServer:
 
     def __init__(self, config: APIServerConfig, store: Store) -> None:
         self._config = config
-        self._cache = Cache(store, RESOURCES)
+        self.catalogue = Catalogue()
+        self._cache = Cache(store, self.catalogue.served.resources)
+        self.catalogue.listen(lambda before, now: self._cache.hold(before.resources, now.resources))
         self._allocations = Allocations(config.service_cidr)
-        backend = Backend(store, self._cache, self._allocations)
+        backend = Backend(store, self._cache, self._allocations, self.catalogue)
         self._expiry = Expiry(backend.records(EVENTS), config.event_ttl)
         documents = Documents(
+            self.catalogue,
             f"{config.advertise_address}:{config.port}",
             checks=(
                 ("ping", lambda: ""),

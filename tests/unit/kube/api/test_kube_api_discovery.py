@@ -3,9 +3,11 @@ import pytest
 from wherry.kube.api import discovery
 from wherry.kube.api.resources import RESOURCES
 
+SERVED = discovery.Discovery(RESOURCES)
+
 
 def entry(group_version: str, name: str) -> dict:
-    listed = discovery.resource_list(group_version)
+    listed = SERVED.resource_list(group_version)
     assert listed is not None
     return next(e for e in listed["resources"] if e["name"] == name)
 
@@ -23,21 +25,21 @@ def test_the_core_has_one_version():
 
 
 def test_groups_are_listed_in_upstreams_order_with_their_preferred_version():
-    document = discovery.api_groups()
+    document = SERVED.api_groups()
     names = [group["name"] for group in document["groups"]]
     assert names.index("apps") < names.index("coordination.k8s.io")
     assert names.index("coordination.k8s.io") < names.index("discovery.k8s.io")
     assert "" not in names
-    apps = discovery.api_group("apps")
+    apps = SERVED.api_group("apps")
     assert apps is not None and apps["kind"] == "APIGroup"
     assert apps["preferredVersion"] == {"groupVersion": "apps/v1", "version": "v1"}
-    assert discovery.api_group("frob") is None
+    assert SERVED.api_group("frob") is None
 
 
 def test_newer_and_more_stable_versions_come_first():
-    versions = ["v1beta1", "v1", "v2alpha1", "v2", "v1alpha1", "v1beta2"]
-    ranked = sorted(versions, key=discovery._version_rank, reverse=True)
-    assert ranked == ["v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "v1alpha1"]
+    versions = ["v1beta1", "foo", "v1", "v2alpha1", "v2", "v1alpha1", "a1", "v1beta2", "v10"]
+    ranked = ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "v1alpha1", "a1", "foo"]
+    assert discovery.by_preference(versions) == tuple(ranked)
 
 
 def test_a_resource_is_listed_as_upstream_lists_it():
@@ -93,16 +95,16 @@ def test_a_subresource_is_listed_with_what_it_holds(name: str, expected: dict):
 
 
 def test_a_version_that_is_not_served_has_no_list():
-    assert discovery.resource_list("apps/v2") is None
+    assert SERVED.resource_list("apps/v2") is None
 
 
 def test_the_aggregated_form_tells_the_same_as_the_lists():
     for root in ("api", "apis"):
-        for item in discovery.aggregated(root)["items"]:
+        for item in SERVED.aggregated(root)["items"]:
             group = item["metadata"].get("name", "")
             for version in item["versions"]:
                 gv = f"{group}/{version['version']}" if group else version["version"]
-                listed = discovery.resource_list(gv)
+                listed = SERVED.resource_list(gv)
                 assert listed is not None
                 names = {e["name"]: (e["kind"], e["verbs"]) for e in listed["resources"]}
                 told = {}
@@ -116,7 +118,7 @@ def test_the_aggregated_form_tells_the_same_as_the_lists():
 
 
 def test_every_resource_is_discovered():
-    listed = [discovery.resource_list(gv) for gv in discovery.group_versions()]
+    listed = [SERVED.resource_list(gv) for gv in SERVED.group_versions]
     names = {(e["name"], d["groupVersion"]) for d in listed if d for e in d["resources"]}
     assert {(r.plural, r.api_version) for r in RESOURCES} <= names
 
@@ -148,6 +150,6 @@ def test_the_accept_header_chooses_the_form(accept: str, version: str | None):
 
 
 def test_both_versions_of_the_aggregated_form_differ_only_in_name():
-    newer, older = discovery.aggregated("apis"), discovery.aggregated("apis", "v2beta1")
+    newer, older = SERVED.aggregated("apis"), SERVED.aggregated("apis", "v2beta1")
     assert older["apiVersion"] == "apidiscovery.k8s.io/v2beta1"
     assert newer["items"] == older["items"]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from wherry.kube.api import openapi
-from wherry.kube.api.discovery import group_versions, resources_of
+from wherry.kube.api.catalogue import STATIC
 from wherry.kube.api.resources import PODS, RESOURCES, SERVICES
+
+OPENAPI = STATIC.openapi
 
 
 def everything(value: Any) -> Iterator[dict[str, Any]]:
@@ -23,11 +24,11 @@ def everything(value: Any) -> Iterator[dict[str, Any]]:
             yield from everything(each)
 
 
-@pytest.fixture(scope="module", params=[*group_versions(), "swagger"])
+@pytest.fixture(scope="module", params=[*STATIC.discovery.group_versions, "swagger"])
 def document(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "swagger":
-        return openapi.v2_document()
-    return openapi.v3_document(request.param)
+        return OPENAPI.v2_document()
+    return OPENAPI.v3_document(request.param)
 
 
 def schemas(document: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def test_descriptions_are_there(document: dict[str, Any]):
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda r: r.plural)
 def test_every_resource_is_found_by_path_and_by_kind(resource: Any):
-    document = openapi.v3_document(resource.api_version)
+    document = OPENAPI.v3_document(resource.api_version)
     where = "/namespaces/{namespace}" if resource.namespaced else ""
     collection = document["paths"][f"{resource.base_path}{where}/{resource.plural}"]
     gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
@@ -111,22 +112,22 @@ def test_every_resource_is_found_by_path_and_by_kind(resource: Any):
 def test_quantities_and_ports_have_the_forms_of_their_version():
     quantity = "io.k8s.apimachinery.pkg.api.resource.Quantity"
     port = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
-    v3 = schemas(openapi.v3_document("v1"))
+    v3 = schemas(OPENAPI.v3_document("v1"))
     assert [part["type"] for part in v3[quantity]["oneOf"]] == ["string", "number"]
     assert v3[port]["format"] == "int-or-string" and "type" not in v3[port]
-    v2 = schemas(openapi.v2_document())
+    v2 = schemas(OPENAPI.v2_document())
     assert v2[quantity]["type"] == "string"
     assert (v2[port]["type"], v2[port]["format"]) == ("string", "int-or-string")
 
 
 def test_fields_with_prose_and_a_reference_use_all_of():
-    spec = schemas(openapi.v3_document("v1"))[PODS.schema]["properties"]["spec"]
+    spec = schemas(OPENAPI.v3_document("v1"))[PODS.schema]["properties"]["spec"]
     assert spec["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec"}]
     assert spec["description"]
 
 
 def test_merge_keys_are_passed_on():
-    ports = schemas(openapi.v3_document("v1"))["io.k8s.api.core.v1.ServiceSpec"]["properties"][
+    ports = schemas(OPENAPI.v3_document("v1"))["io.k8s.api.core.v1.ServiceSpec"]["properties"][
         "ports"
     ]
     assert ports["x-kubernetes-list-map-keys"] == ["port", "protocol"]
@@ -134,16 +135,16 @@ def test_merge_keys_are_passed_on():
 
 
 def test_the_index_names_every_document_with_a_hash():
-    paths = openapi.v3_paths()["paths"]
+    paths = OPENAPI.v3_paths()["paths"]
     assert paths.keys() >= {"api/v1", "apis/apps/v1"}
     assert paths["apis/apps/v1"]["serverRelativeURL"] == (
-        f"/openapi/v3/apis/apps/v1?hash={openapi.v3_hash('apps/v1')}"
+        f"/openapi/v3/apis/apps/v1?hash={OPENAPI.v3_hash('apps/v1')}"
     )
     assert len({entry["serverRelativeURL"] for entry in paths.values()}) == len(paths)
 
 
 def test_streams_are_connected_to():
-    document = openapi.v3_document("v1")
+    document = OPENAPI.v3_document("v1")
     item = document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]
     assert item["get"]["x-kubernetes-action"] == "connect"
     assert item["get"]["x-kubernetes-group-version-kind"]["kind"] == "PodExecOptions"
@@ -151,13 +152,15 @@ def test_streams_are_connected_to():
 
 
 def test_a_document_holds_only_what_it_needs():
-    lease = schemas(openapi.v3_document("coordination.k8s.io/v1"))
+    lease = schemas(OPENAPI.v3_document("coordination.k8s.io/v1"))
     assert PODS.schema not in lease and SERVICES.schema not in lease
-    assert {r.schema for r in resources_of("coordination.k8s.io/v1")} <= lease.keys()
+    assert {
+        r.schema for r in STATIC.discovery.resources_of("coordination.k8s.io/v1")
+    } <= lease.keys()
 
 
 def test_json_and_compressed_json_are_the_same_document():
-    document = openapi.v3_document("apps/v1")
-    assert json.loads(openapi.v3_json("apps/v1")) == document
-    assert gzip.decompress(openapi.v3_gzip("apps/v1")) == openapi.v3_json("apps/v1")
-    assert json.loads(openapi.v2_json()) == json.loads(gzip.decompress(openapi.v2_gzip()))
+    document = OPENAPI.v3_document("apps/v1")
+    assert json.loads(OPENAPI.v3_json("apps/v1")) == document
+    assert gzip.decompress(OPENAPI.v3_gzip("apps/v1")) == OPENAPI.v3_json("apps/v1")
+    assert json.loads(OPENAPI.v2_json()) == json.loads(gzip.decompress(OPENAPI.v2_gzip))

@@ -69,6 +69,10 @@ class Kind:
     field_names: ClassVar[frozenset[str]] = frozenset()
     """Selectable fields besides metadata.name and metadata.namespace."""
 
+    schema_tag: str = ""
+    """What tells apart the schemas of a kind that has its own, as custom resources do; empty for
+    all whose definition is in the schema data."""
+
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self.has_status = "status" in resource.subresources
@@ -168,6 +172,13 @@ class Kind:
     def validate_status(self, new: Object, old: Object) -> list[FieldError]:
         """Faults of a status update outside the metadata."""
         return []
+
+    # Describing ---------------------------------------------------------------------------------
+
+    def schemas(self, form: int) -> dict[str, Object]:
+        """Definitions of the kind's own for the OpenAPI document of version ``form`` (2 or 3), by
+        name; none where the schema data has them."""
+        return {}
 
     # Deleting -----------------------------------------------------------------------------------
 

@@ -7,12 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from wherry.kube.api import errors
+from wherry.kube.api.catalogue import Catalogue, Served
 from wherry.kube.api.errors import FieldError
-from wherry.kube.api.kinds import KINDS, Kind
+from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import SERVICES, Resource
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.registry.records import Records
+from wherry.kube.apiserver.request import no_such_path
 from wherry.kube.apiserver.services import Allocations
 from wherry.kube.store.types import Store
 
@@ -34,14 +36,33 @@ class _Turns:
 class Backend:
     """The records of every resource, and what their writes take besides."""
 
-    def __init__(self, store: Store, cache: Cache, allocations: Allocations) -> None:
+    def __init__(
+        self, store: Store, cache: Cache, allocations: Allocations, catalogue: Catalogue
+    ) -> None:
+        self.catalogue = catalogue
         self.cache = cache
+        self._store = store
         self._allocations = allocations
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
-        self._records = {kind.resource: Records(kind, store, cache) for kind in KINDS.values()}
+        self._records = {
+            kind.resource: Records(kind, store, cache) for kind in catalogue.served.kinds
+        }
+        catalogue.listen(self._changed)
 
     def records(self, resource: Resource) -> Records:
-        return self._records[resource]
+        """Raises StatusError 404 where the resource is served no more."""
+        try:
+            return self._records[resource]
+        except KeyError:
+            raise no_such_path() from None
+
+    def _changed(self, before: Served, now: Served) -> None:
+        self._records = {
+            kind.resource: found
+            if (found := self._records.get(kind.resource)) is not None and found.kind is kind
+            else Records(kind, self._store, self.cache)
+            for kind in now.kinds
+        }
 
     @contextlib.asynccontextmanager
     async def turn(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[None]:

@@ -101,7 +101,7 @@ class Records:
 
     def _at(self, o: Object, value: bytes, revision: int) -> Stored:
         key = self._key(o)[len(self.cache.prefix) :]
-        return Stored(key, revision, data=splice(value, self.cache.head, revision))
+        return Stored(key, revision, data=splice(value, revision))
 
 
 def _unavailable(error: StoreUnavailable) -> StatusError:
