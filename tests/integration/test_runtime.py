@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
-import secrets
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from runtime_bench import PATH, UNTIL_SIZE, Bench, everything, lives
 
-from wherry.runtime import capabilities, cgroups, seccomp
+from wherry.runtime import capabilities, cgroups
 from wherry.runtime.rootfs import mount_overlay, mounts_below, unmount
-from wherry.runtime.service import Runtime
 from wherry.runtime.types import (
-    ContainerSpec,
-    ExitStatus,
     Limits,
     MountSpec,
     ProcessSpec,
@@ -30,165 +21,11 @@ from wherry.runtime.types import (
     User,
 )
 
+pytest_plugins = ("runtime_fixtures",)
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="contained processes need root"),
     pytest.mark.skipif(not Path("/bin/busybox").exists(), reason="needs busybox-static"),
 ]
-
-APPLETS = ("sh", "true", "cat", "sleep", "echo", "ls", "id", "wc", "stty", "dd", "test", "ps")
-PATH = "PATH=/bin"
-# A new size reaches a terminal beside what is typed, not behind it.
-UNTIL_SIZE = 'while [ "$(stty size 2>/dev/null)" != "30 100" ]; do sleep 0.01; done'
-
-
-@pytest.fixture(scope="session")
-def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("layer")
-    for name in ("bin", "tmp", "proc", "sys", "dev", "etc"):
-        (root / name).mkdir()
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in APPLETS:
-        (root / "bin" / applet).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (root / "etc/plain").write_text("no program\n")
-    return root
-
-
-class Log:
-    """What a container's log is given."""
-
-    def __init__(self) -> None:
-        self.written: dict[int, bytes] = {1: b"", 2: b""}
-        self.closed = False
-        self.reopened = 0
-
-    async def write(self, stream: int, data: bytes) -> None:
-        assert not self.closed
-        self.written[stream] += data
-
-    async def close(self) -> None:
-        assert not self.closed
-        self.closed = True
-
-    async def reopen(self) -> None:
-        self.reopened += 1
-
-
-class Bench:
-    """One runtime with what its tests need around it."""
-
-    def __init__(self, tmp: Path, layer: Path, program: str) -> None:
-        self.tmp = tmp
-        self.layer = layer
-        self.name = f"/wherry-test-{os.getpid()}-{secrets.token_hex(3)}"
-        self.program = program
-        self.exits: dict[str, asyncio.Future[ExitStatus]] = {}
-        self.logs: dict[str, Log] = {}
-        self.runtime = self.make()
-
-    def make(self) -> Runtime:
-        return Runtime(
-            state_dir=self.tmp / "state",
-            run_dir=self.tmp / "run",
-            cgroup_root=self.name,
-            on_exit=lambda status: self.exit(status.id).set_result(status),
-            program=self.program,
-        )
-
-    def exit(self, id: str) -> asyncio.Future[ExitStatus]:
-        if id not in self.exits:
-            self.exits[id] = asyncio.get_running_loop().create_future()
-        return self.exits[id]
-
-    async def ended(self, id: str) -> ExitStatus:
-        async with asyncio.timeout(20):
-            return await self.exit(id)
-
-    def spec(self, *args: str, terminal: bool = False, **options: object) -> ContainerSpec:
-        id = secrets.token_hex(32)
-        target = self.tmp / "rootfs" / id
-        upper, work = self.tmp / "upper" / id, self.tmp / "work" / id
-        for path in (target, upper, work):
-            path.mkdir(parents=True)
-        mount_overlay([self.layer], upper, work, target)
-        process = ProcessSpec(
-            args=args,
-            env=(PATH,),
-            terminal=terminal,
-            capabilities=capabilities.DEFAULT,
-        )
-        fields: dict[str, object] = {
-            "id": id,
-            "rootfs": target,
-            "process": process,
-            "hostname": id[:12],
-            "seccomp": seccomp.default_profile(),
-        }
-        return ContainerSpec(**(fields | options))  # type: ignore[arg-type]
-
-    async def create(self, *args: str, **options: object) -> str:
-        spec = self.spec(*args, **options)  # type: ignore[arg-type]
-        await self.runtime.create(spec, log=self.log(spec.id))
-        return spec.id
-
-    def log(self, id: str) -> Log:
-        """A new log for a container; ``logs`` has the last one."""
-        log = self.logs[id] = Log()
-        return log
-
-    async def restart(self, ids: Iterable[str]) -> Mapping[str, int | ExitStatus | None]:
-        """The daemon ends and another one starts and takes ``ids`` up."""
-        await self.runtime.close()
-        self.runtime = self.make()
-        await self.runtime.open()
-        return await self.runtime.recover(ids, log=self.log)
-
-    @property
-    def monitor(self) -> int:
-        """The monitor's pid."""
-        client = self.runtime._monitors.existing
-        assert client is not None
-        return client.pid
-
-    async def run(self, *args: str, **options: object) -> tuple[int, bytes]:
-        """Exit code and output."""
-        id = await self.create(*args, **options)
-        stream = await self.runtime.attach(id, stdin=False)
-        await self.runtime.start(id)
-        output = await everything(stream)
-        status = await self.ended(id)
-        await self.runtime.delete(id)
-        return status.exit_code, b"".join(output.values())
-
-
-async def everything(stream) -> dict[int, bytes]:
-    """All output until its end, by stream."""
-    parts: dict[int, list[bytes]] = {1: [], 2: []}
-    async with asyncio.timeout(60):
-        while (piece := await stream.read()) != (0, b""):
-            parts[piece[0]].append(piece[1])
-    return {number: b"".join(pieces) for number, pieces in parts.items()}
-
-
-@pytest.fixture(params=["crun", "runc"])
-def program(request: pytest.FixtureRequest) -> Iterator[str]:
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    yield request.param
-
-
-@pytest.fixture
-async def bench(tmp_path: Path, layer: Path, program: str) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path, layer, program)
-    await bench.runtime.open()
-    yield bench
-    await bench.runtime.close()
-    bench.runtime = bench.make()
-    await bench.runtime.destroy_all(0, log=bench.log)
-    for point in mounts_below(tmp_path):
-        unmount(point)
-    for tree in cgroups.discover().trees:
-        assert not (tree / bench.name.lstrip("/")).exists()
 
 
 async def test_a_program_runs_and_its_exit_code_arrives(bench: Bench) -> None:
@@ -406,30 +243,24 @@ async def test_exec_says_why_it_cannot(
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
-async def test_a_new_daemon_takes_up_what_runs_and_what_has_ended(bench: Bench) -> None:
-    running = await bench.create("cat", stdin_open=True)
-    ended = await bench.create("sh", "-c", "exit 4")
-    never_started = await bench.create("sleep", "1000")
-    unknown = await bench.create("sleep", "1000")
-    for id in (running, ended, unknown):
-        await bench.runtime.start(id)
-    assert (await bench.ended(ended)).exit_code == 4
-    pid = bench.runtime.pid(running)
-    gone = "f" * 64
-    found = await bench.restart([running, ended, never_started, gone])
-    status = found[ended]
-    assert isinstance(status, ExitStatus)
-    assert status.exit_code == 4
-    assert found[running] == pid
-    assert found[never_started] is None
-    assert found[gone] is None
-    assert not (bench.tmp / "run" / unknown).exists()
+async def test_many_containers_at_once(bench: Bench) -> None:
+    async def one(number: int) -> None:
+        code, output = await bench.run("sh", "-c", f"echo {number}; exit {number}")
+        assert (code, output) == (number, f"{number}\n".encode())
 
-    stream = await bench.runtime.attach(running)
-    await stream.write(b"again\n")
-    assert await stream.read() == (1, b"again\n")
-    await bench.runtime.kill(running, signal.SIGKILL)
-    assert (await bench.ended(running)).exit_code == 137
+    await asyncio.gather(*map(one, range(1, 25)))
+
+
+async def test_a_terminal_has_its_size_from_the_start(bench: Bench) -> None:
+    process = ProcessSpec(
+        ("stty", "size"),
+        (PATH,),
+        terminal=True,
+        console_size=(100, 30),
+        capabilities=capabilities.DEFAULT,
+    )
+    _, output = await bench.run(process=process)
+    assert output == b"30 100\r\n"
 
 
 async def test_limits_are_set_changed_and_counted(bench: Bench) -> None:
@@ -525,52 +356,6 @@ async def test_a_privileged_container_sees_devices_and_may_write_sysctls(bench: 
     assert (code, output) == (0, b"renamed\n")
 
 
-def start_and_kill(command: list[object], delay: float) -> None:
-    """Kill a program so many seconds after its first word."""
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        child.stdout.read(1)
-        time.sleep(delay)
-        child.kill()
-
-
-async def test_a_daemon_killed_in_the_midst_of_a_create_leaves_nothing(bench: Bench) -> None:
-    script = Path(__file__).with_name("create_containers.py")
-    await bench.runtime.close()
-    for delay in (0.0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03):
-        spec = bench.spec("sleep", "1000")
-        arguments = [sys.executable, script, bench.tmp, bench.name, bench.program]
-        await asyncio.to_thread(start_and_kill, [*arguments, spec.id, spec.rootfs], delay)
-        bench.runtime = bench.make()
-        await bench.runtime.open()
-        assert await bench.runtime.recover([spec.id], log=bench.log) == {spec.id: None}
-        assert [name for name in os.listdir(bench.tmp / "run") if len(name) == 64] == []
-        assert os.listdir(bench.tmp / "run/oci") == []
-        for tree in cgroups.discover().trees:
-            assert not (tree / bench.name.lstrip("/") / spec.id).exists()
-        assert processes_with(spec.id) == []
-        await bench.runtime.close()
-    await bench.runtime.open()
-
-
-def lives(pid: int) -> bool:
-    """Whether a process runs; whoever adopted it may take its time to bury it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def processes_with(id: str) -> list[bytes]:
-    """The command lines that name a container."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if id.encode() in (line := path.read_bytes()):
-                found.append(line)
-    return found
-
-
 async def test_what_shares_the_hosts_pids_ends_with_its_first_process(bench: Bench) -> None:
     id = await bench.create("sh", "-c", "sleep 1000 & echo $!; exit 3", pid_namespace="host")
     stream = await bench.runtime.attach(id, stdin=False)
@@ -589,26 +374,6 @@ async def test_a_log_is_reopened_while_its_container_runs(bench: Bench) -> None:
     await bench.runtime.delete(id)
     with pytest.raises(RuntimeFailure):
         await bench.runtime.reopen_log(id)
-
-
-async def test_destroy_all_ends_and_removes_everything_offline(bench: Bench) -> None:
-    polite = await bench.create("sh", "-c", "trap 'exit 9' TERM; while true; do sleep 0.05; done")
-    stubborn = await bench.create("sleep", "1000")
-    for id in (polite, stubborn):
-        await bench.runtime.start(id)
-    await asyncio.sleep(0.2)  # until the shell has set its trap
-    await bench.runtime.close()
-    bench.runtime = bench.make()
-    await bench.runtime.destroy_all(1, log=bench.log)
-    for tree in cgroups.discover().trees:
-        assert not (tree / bench.name.lstrip("/")).exists()
-    bench.runtime = bench.make()
-    await bench.runtime.open()
-    found = await bench.runtime.recover([polite, stubborn], log=bench.log)
-    assert [status.exit_code for status in found.values() if isinstance(status, ExitStatus)] == [
-        9,
-        137,
-    ]
 
 
 async def test_more_than_a_hundred_layers_mount(tmp_path: Path) -> None:
