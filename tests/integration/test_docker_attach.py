@@ -100,7 +100,7 @@ def test_streams_are_chosen(engine):
 
 
 def test_the_past_and_the_present_join_without_a_gap(engine):
-    script = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; printf end; sleep .2"
+    script = "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done; printf end; sleep 4"
     start(engine, "sh", "-c", script)
     expected = b"".join(b"%d\n" % n for n in range(30_000)) + b"end"
     path = "/containers/web/attach?stream=1&logs=1&stdout=1&stderr=1"

@@ -129,7 +129,10 @@ class Outputs:
     def tap(self) -> Tap:
         """A new tap, which gets all that is read from now on."""
         tap = Tap(self._room)
-        self._taps.append(tap)
+        if self._outputs:
+            self._taps.append(tap)
+        else:
+            tap.end()  # all has been read
         return tap
 
     def untap(self, tap: Tap) -> None:

@@ -273,3 +273,13 @@ async def test_exec_close_ends_a_waiting_reader() -> None:
     assert await asyncio.wait_for(waiting, 3) == (0, b"")
     process._child.kill()
     await process.wait()
+
+
+async def test_who_comes_when_all_was_read_sees_the_end():
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    outputs = Outputs({reading: 1})
+    outputs.start()
+    os.write(writing, b"x")
+    outputs.drain()
+    os.close(writing)
+    assert await asyncio.wait_for(outputs.tap().read(), 1) == (0, b"")
