@@ -345,14 +345,20 @@ def test_an_exec_has_the_size_it_was_given(engine):
     start(engine, "sleep", "60")
     first = made(
         engine,
-        Cmd=["stty", "size"],
+        Cmd=["sh", "-c", "sleep .2; stty size"],
         AttachStdin=True,
         AttachStdout=True,
         Tty=True,
         ConsoleSize=[33, 77],
     )
     assert started(engine, first, Tty=True).rest() == b"33 77\r\n"
-    second = made(engine, Cmd=["stty", "size"], AttachStdin=True, AttachStdout=True, Tty=True)
+    second = made(
+        engine,
+        Cmd=["sh", "-c", "sleep .2; stty size"],
+        AttachStdin=True,
+        AttachStdout=True,
+        Tty=True,
+    )
     resized = engine.request("POST", f"/exec/{second}/resize?h=44&w=88")
     assert resized.status == 200
     assert started(engine, second, Tty=True).rest() == b"44 88\r\n"
@@ -451,6 +457,8 @@ def test_many_execs_leave_nothing(engine):
             client = started(engine, exec_id)
             assert outputs(client.rest()) == {1: b"x\n"}
             client.socket.close()
+            broken = made(engine, Cmd=["nope"], AttachStdout=True, Tty=True)
+            started(engine, broken, Tty=True).socket.close()
 
     threads = [threading.Thread(target=work) for _ in range(5)]
     for thread in threads:

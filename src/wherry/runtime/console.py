@@ -33,14 +33,18 @@ class ConsoleSocket:
         Raises:
             OSError: it has not.
         """
+        with self.accept() as connection:
+            return receive_terminal(connection)
+
+    def fileno(self) -> int:
+        """Readable when the runtime has connected."""
+        return self._socket.fileno()
+
+    def accept(self) -> socket.socket:
+        """The runtime's connection, on which the terminal comes."""
         connection, _ = self._socket.accept()
-        with connection:
-            connection.setblocking(False)
-            _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
-        if not descriptors:
-            raise ConnectionError("no terminal came with the runtime's message")
-        os.set_blocking(descriptors[0], False)
-        return descriptors[0]
+        connection.setblocking(False)
+        return connection
 
     def close(self) -> None:
         """Remove the socket."""
@@ -48,3 +52,16 @@ class ConsoleSocket:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._directory)
         os.close(self._directory)
+
+
+def receive_terminal(connection: socket.socket) -> int:
+    """The master that has come on ``connection``.
+
+    Raises:
+        OSError: none has.
+    """
+    _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+    if not descriptors:
+        raise ConnectionError("no terminal came with the runtime's message")
+    os.set_blocking(descriptors[0], False)
+    return descriptors[0]

@@ -19,9 +19,9 @@ from typing import Any
 
 from wherry.host.process import Child
 from wherry.host.readiness import readable
-from wherry.runtime.console import ConsoleSocket
+from wherry.runtime.console import ConsoleSocket, receive_terminal
 from wherry.runtime.oci import OCIRuntime, failure
-from wherry.runtime.streams import ExecProcess
+from wherry.runtime.streams import ExecProcess, set_size
 from wherry.runtime.types import RuntimeFailure
 
 
@@ -229,14 +229,37 @@ async def _with_terminal(
 ) -> ExecProcess:
     with contextlib.closing(ConsoleSocket(directory)) as console:
         child = starter.start(process, console=console.path)
-        pid, complaint = await _started(starter, child)
-        if not pid:
-            raise await _refuse(child, complaint, process, rootfs)
+        receiving = asyncio.create_task(_received(console, process.get("consoleSize")))
         try:
-            master = console.receive()
+            pid, complaint = await _started(starter, child)
+            if not pid:
+                raise await _refuse(child, complaint, process, rootfs)
+            master = await receiving
         except OSError as error:
             raise RuntimeFailure("the OCI runtime did not set up a terminal") from error
+        except BaseException:
+            # It may have come although the program could not be executed.
+            receiving.cancel()
+            receiving.add_done_callback(_close)
+            raise
     return ExecProcess(child, pid, outputs={master: 1}, stdin=master, terminal=True)
+
+
+def _close(receiving: asyncio.Task[int]) -> None:
+    if not receiving.cancelled() and receiving.exception() is None:
+        os.close(receiving.result())
+
+
+async def _received(console: ConsoleSocket, size: Mapping[str, int] | None) -> int:
+    """The terminal's master, with its size as soon as it can be: crun leaves that to us, and its
+    program may begin at once."""
+    await readable(console.fileno())
+    with console.accept() as connection:
+        await readable(connection.fileno())
+        master = receive_terminal(connection)
+    if size is not None:
+        set_size(master, size["width"], size["height"])
+    return master
 
 
 async def _with_relayed_terminal(
