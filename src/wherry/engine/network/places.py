@@ -320,8 +320,9 @@ class Places:
                 container.endpoints[network.name] = endpoint
                 save()
                 await asyncio.to_thread(self._plug, network, endpoint, container, before)
-                endpoint.changing = False
                 await self._republish(container, save, before)
+                endpoint.changing = False
+                save()
             except (EngineError, OSError, NftError) as error:
                 await asyncio.to_thread(self._unplug, network, endpoint, container)
                 self.pools.release(network.id, container.id)

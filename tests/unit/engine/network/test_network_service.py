@@ -498,7 +498,7 @@ async def test_an_endpoint_is_on_disk_before_it_is_made_and_marked_until_it_is(n
 
     await networks.attach(container, networks.get("a"), Endpoint("a"), save)
     assert seen[0] == (True, 1)
-    assert not container.endpoints["a"].changing
+    assert seen[-1] == (False, 2)
     seen.clear()
     await networks.detach(container, networks.get("a"), save)
     assert seen[0] == (True, 2) and seen[-1] == (None, 1)
