@@ -266,7 +266,9 @@ class Monitor:
         try:
             exits.write(self._directory, container.id, *container.status)
         except OSError as error:
-            print(f"exit file of {container.id}: {error}", file=sys.stderr, flush=True)
+            # (Where that disk is full, this may be as well.)
+            with contextlib.suppress(OSError):
+                print(f"exit file of {container.id}: {error}", file=sys.stderr, flush=True)
         self._send(pack("exit", container.id, *container.status))
 
 
