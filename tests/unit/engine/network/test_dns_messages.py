@@ -85,7 +85,7 @@ def test_an_answer_too_long_for_a_datagram_is_cut_and_says_so():
 
 def test_failures_repeat_the_question():
     question = messages.parse(DNSRecord.question("x.example").pack())
-    reply = DNSRecord.parse(messages.failure(question, "SERVFAIL"))
+    reply = DNSRecord.parse(messages.failure(question, messages.SERVFAIL))
     assert reply.header.rcode == RCODE.SERVFAIL
     assert str(reply.q.qname) == "x.example."
 
@@ -125,7 +125,7 @@ def test_no_packet_upsets_it(data):
     except messages.Malformed:
         return
     messages.answer(question, places(WEB, OLD), datagram=True)
-    DNSRecord.parse(messages.failure(question, "SERVFAIL"))
+    DNSRecord.parse(messages.failure(question, messages.SERVFAIL))
 
 
 def test_a_name_that_points_at_itself_ends():

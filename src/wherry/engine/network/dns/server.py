@@ -112,11 +112,11 @@ class NameServer:
         if reply is not None:
             return reply
         if not self.forwarding.allowed:
-            return messages.failure(question, "SERVFAIL")
+            return messages.failure(question, messages.SERVFAIL)
         if not self.forwarding.single_labels and question.is_single_label:
-            return messages.failure(question, "NOERROR")
+            return messages.failure(question, messages.NOERROR)
         if len(self._waiting) >= MAX_QUERIES:
-            return messages.failure(question, "REFUSED")
+            return messages.failure(question, messages.REFUSED)
         return self._ask_others(data, question, datagram=datagram)
 
     async def _ask_others(
@@ -124,7 +124,7 @@ class NameServer:
     ) -> bytes:
         upstreams = self.forwarding.upstreams
         reply = await forward(data, upstreams, self._namespace, datagram=datagram)
-        return reply or messages.failure(question, "SERVFAIL")
+        return reply or messages.failure(question, messages.SERVFAIL)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
