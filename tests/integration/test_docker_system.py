@@ -227,6 +227,14 @@ def test_filters_that_are_none_are_refused(
         ("POST", "/session", 404, "page not found"),
         ("POST", "/grpc", 404, "page not found"),
         ("POST", "/swarm/leave", 503, "This node is not part of a swarm"),
+        *(
+            (
+                *(method, path, 503),
+                'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
+                "to connect this node to swarm and try again.",
+            )
+            for method, path in (("GET", "/nodes"), ("POST", "/services/create"))
+        ),
         ("GET", "/containers/json?filters=x", 400, "invalid filter"),
         ("GET", "/containers/nobody/json", 404, "No such container: nobody"),
         (

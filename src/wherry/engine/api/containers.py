@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,6 +28,7 @@ from wherry.engine.container import create, inspect, links, signals
 from wherry.engine.errors import BadParameter
 
 if TYPE_CHECKING:
+    from wherry.engine.container.container import Container
     from wherry.engine.engine import Engine
 
 
@@ -34,26 +37,34 @@ def _id(request: web.Request) -> str:
 
 
 async def list_containers(engine: Engine, request: web.Request) -> web.Response:
-    containers = engine.containers
-    chosen = containers.list(
+    chosen = engine.containers.list(
         filter_parameter(request), all_=flag(request, "all"), limit=integer(request, "limit")
     )
-    sizes, client = flag(request, "size"), version(request)
+    sizes = flag(request, "size")
+    return json_response(await summaries(engine, chosen, version(request), sizes=sizes))
+
+
+async def summaries(
+    engine: Engine, chosen: Sequence[Container], client: tuple[int, int], *, sizes: bool
+) -> list[dict[str, Any]]:
+    """The entries of a list of containers for a client of that version."""
+    containers = engine.containers
+    measured: Sequence[tuple[int, int] | None] = [None] * len(chosen)
+    if sizes:
+        measured = await asyncio.gather(*map(containers.sizes, chosen))
     linked = links.names_by_child(containers.store)
-    return json_response(
-        [
-            old_versions.listed(
-                inspect.summary(
-                    container,
-                    containers.image_name(container),
-                    names=linked.get(container.id, ()),
-                    size=await containers.sizes(container) if sizes else None,
-                ),
-                client,
-            )
-            for container in chosen
-        ]
-    )
+    return [
+        old_versions.listed(
+            inspect.summary(
+                container,
+                containers.image_name(container),
+                names=linked.get(container.id, ()),
+                size=size,
+            ),
+            client,
+        )
+        for container, size in zip(chosen, measured, strict=True)
+    ]
 
 
 @uninterrupted

@@ -99,7 +99,7 @@ async def _middleware(request: web.Request, handler: _Next) -> web.StreamRespons
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
         return json_response({"message": "page not found"}, 404)
     except web.HTTPRequestEntityTooLarge:
-        return json_response({"message": "the request body is too large"}, 400)
+        return json_response({"message": "http: request body too large"}, 400)
     except (ConnectionError, web.HTTPException):
         raise
     except Exception as error:

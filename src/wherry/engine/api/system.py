@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from wherry import __version__
-from wherry.engine.api import old_versions, volumes
+from wherry.engine.api import containers, old_versions, volumes
 from wherry.engine.api.parameters import CURRENT, OLDEST, json_response, version
 from wherry.engine.api.routing import Route
-from wherry.engine.container import inspect
 from wherry.engine.errors import BadParameter, NotImplementedByEngine, Unavailable
 from wherry.engine.filters import Filters
 from wherry.engine.info import info as describe
@@ -107,20 +106,8 @@ async def _images_usage(engine: Engine, client: tuple[int, int]) -> dict[str, An
 
 
 async def _containers_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
-    containers = engine.containers
-    return {
-        "Containers": [
-            old_versions.listed(
-                inspect.summary(
-                    container,
-                    containers.image_name(container),
-                    size=await containers.sizes(container),
-                ),
-                client,
-            )
-            for container in containers.store.all()
-        ]
-    }
+    everything = engine.containers.store.all()
+    return {"Containers": await containers.summaries(engine, everything, client, sizes=True)}
 
 
 async def _volumes_usage(engine: Engine, client: tuple[int, int]) -> dict[str, Any]:
@@ -174,7 +161,8 @@ ROUTES = (
     Route("POST", "/swarm/leave", leave_swarm),
     Route("OPTIONS", "/{path:.*}", options),
     *(
-        Route("GET", f"/{resource}", no_swarm)
+        Route(method, f"/{resource}{below}", no_swarm)
         for resource in ("swarm", "services", "tasks", "nodes", "secrets", "configs")
+        for method, below in (("GET", ""), ("*", "/{name:.+}"))
     ),
 )
