@@ -362,17 +362,18 @@ class Containers:
         )
 
     def _image_ids(self, reference: str) -> set[str]:
-        """The images that have ``reference`` among their layers' history: it and its children."""
+        """The image that ``reference`` means and those that were built from it here.
+
+        Sharing layers does not count: two builds that only differ in labels share all of them.
+        """
         try:
-            base = self.images.resolve(reference)
+            family = {self.images.resolve(reference).id}
         except EngineError:
             return set()
-        chain = base.chain
-        return {
-            image.id
-            for image in self.images.list()
-            if image.id == base.id or (chain and image.chain[: len(chain)] == chain)
-        }
+        images = self.images.list()
+        while children := {i.id for i in images if i.parent in family} - family:
+            family |= children
+        return family
 
     def image_name(self, container: Container) -> str:
         """What ``docker ps`` calls its image: the name it was made by, or the image's id today."""
