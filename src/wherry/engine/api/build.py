@@ -123,10 +123,11 @@ def _options(request: web.Request) -> Options:
         raise BadParameter(
             "The daemon on this platform does not support setting security options on build"
         )
-    if query.get("version", "1") == "2":
+    builder = query.get("version") or "1"
+    if builder == "2":
         raise BadParameter("BuildKit is not available on this engine: use builder version 1")
-    if query.get("version", "1") != "1":
-        raise BadParameter(f'invalid version "{query["version"]}"')
+    if builder != "1":
+        raise BadParameter(f'invalid version "{builder}"')
     resources: dict[str, Any] = {
         field: integer(request, name) for name, field in _NUMBERS.items() if query.get(name)
     }

@@ -227,7 +227,9 @@ class Build:
                 total=total,
                 arguments=Arguments(options.arguments, before=arguments),
                 escape=self.file.escape,
-                cache=Cache(self.builder.images, options.use_cache, sources),
+                cache=Cache(
+                    self.builder.images, options.use_cache, bool(options.cache_from), sources
+                ),
                 platform=platform or host_platform(),
                 open_from=self._opener(stage, output),
                 download=fetch_file,

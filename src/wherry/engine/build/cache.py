@@ -19,11 +19,13 @@ from wherry.engine.image.store import ImageStore
 class Cache:
     """For one stage. After the first miss nothing is looked for any more.
 
-    With ``sources``, images named by --cache-from, their histories are what is searched.
+    With ``restricted`` only what belongs to ``sources`` counts, the images of --cache-from: they
+    and those they were built from, and the steps in their histories.
     """
 
     images: ImageStore
     enabled: bool
+    restricted: bool = False
     sources: Sequence[Image] = ()
 
     def find(
@@ -38,17 +40,28 @@ class Cache:
             if _made_by(image, created_by)
             and _same(image.settings, settings)
             and str(image.config.get("author") or "") == author
+            and (not self.restricted or self._belongs(image))
         ]
         if found:
             return max(found, key=lambda image: image.created or 0)
-        self.enabled = bool(self.sources)
+        self.enabled = self.restricted
         return None
+
+    def _belongs(self, image: Image) -> bool:
+        for source in self.sources:
+            identity = source.id
+            while identity:
+                if identity == image.id:
+                    return True
+                exists = self.images.exists(identity)
+                identity = self.images.by_id(identity).parent if exists else ""
+        return False
 
     def from_sources(
         self, parent: Image | None, created_by: str
-    ) -> tuple[Image, Mapping[str, Any]] | None:
-        """The step in the history of a --cache-from image: that image cut off after it, and its
-        history entry; None where there is none."""
+    ) -> Image | tuple[Image, Mapping[str, Any]] | None:
+        """The step in the history of a --cache-from image: the image itself where that is its last
+        one, else the image cut off after it, and the history entry; None where there is none."""
         if not self.enabled:
             return None
         before = list((parent.config.get("history") or []) if parent is not None else [])
@@ -62,6 +75,8 @@ class Cache:
             step = history[len(before)]
             if step.get("created_by") != created_by:
                 continue
+            if len(history) == len(before) + 1:
+                return source
             length = len(chain) + (0 if step.get("empty_layer") else 1)
             return replace(source, chain=source.chain[:length]), step
         self.enabled = False

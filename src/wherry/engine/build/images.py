@@ -21,7 +21,10 @@ INHERITED = (
 
 def inherited(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a container's configuration that an image has, without what says nothing."""
-    return {name: config[name] for name in INHERITED if config.get(name)}
+    chosen = {name: config[name] for name in INHERITED if config.get(name)}
+    # An empty command is one: `CMD []` takes away what the base image runs.
+    empty: dict[str, Any] = {name: [] for name in ("Cmd", "Entrypoint") if config.get(name) == []}
+    return chosen | empty
 
 
 def document(
@@ -34,8 +37,12 @@ def document(
     comment: str = "",
     empty: bool = False,
     container: str = "",
+    command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The OCI image config of ``base`` and one step; ``empty`` where it has changed no file."""
+    """The OCI image config of ``base`` and one step; ``empty`` where it has changed no file.
+
+    ``command`` is what the step's container ran, as the API showed it until 1.44.
+    """
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     step: dict[str, Any] = {
         "created": created,
@@ -53,6 +60,7 @@ def document(
         "author": author,
         "comment": comment,
         "container": container,
+        "container_config": {**settings, "Cmd": list(command)} if command else None,
         "history": [*history, {name: value for name, value in step.items() if value}],
     }
     return {name: value for name, value in made.items() if value} | {"config": dict(settings)}

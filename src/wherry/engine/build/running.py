@@ -79,33 +79,14 @@ class Runner:
             CommandFailed: it ended with another exit code than 0.
             EngineError: it could not be run.
         """
-        config = fields.decode(
-            fields.CONFIG,
-            {
-                **settings.values,
-                "Image": image.id,
-                "Cmd": list(command),
-                "Entrypoint": [""],
-                "Env": list(environment),
-                "Healthcheck": {"Test": ["NONE"]},
-                "OnBuild": None,
-                "AttachStdout": True,
-                "AttachStderr": True,
-            },
-            "CreateRequest",
-        )
-        host = dict(self.options.resources)
+        host: dict[str, Any] = {"Mounts": list(mounts)} if mounts else {}
         if network and network != "default":
             host["NetworkMode"] = network
-        if mounts:
-            host["Mounts"] = list(mounts)
-        host["LogConfig"] = {"Type": "none"}
-        host_config = fields.decode(fields.HOST_CONFIG, host, "CreateRequest.HostConfig")
-        host_config["Annotations"] = {
-            **(host_config.get("Annotations") or {}),
-            ANNOTATION: self.build,
-        }
-        container, warnings = await self.containers.create(CreateRequest(config, host_config))
+        # An empty list runs what the image runs.
+        words = list(command) or settings.values.get("Cmd")
+        container, warnings = await self._create(
+            image, settings, {"Cmd": words, "Env": list(environment)}, host
+        )
         try:
             for warning in warnings:
                 await output.line(f" ---> [Warning] {warning}")
@@ -126,6 +107,37 @@ class Runner:
                 f"The command '{' '.join(command)}' returned a non-zero code: {code}", code
             )
         return container
+
+    async def keep(self, image: Image, settings: Settings, command: Sequence[str]) -> str:
+        """Make the container that stands for a step which runs nothing, for those who want to keep
+        them (--rm=false); returns its short id."""
+        container, _ = await self._create(image, settings, {"Cmd": list(command)}, {})
+        return container.id[:12]
+
+    async def _create(
+        self,
+        image: Image,
+        settings: Settings,
+        config: Mapping[str, Any],
+        host: Mapping[str, Any],
+    ) -> tuple[Container, list[str]]:
+        whole = {
+            **settings.values,
+            "Image": image.id,
+            "Entrypoint": [""],
+            "Healthcheck": {"Test": ["NONE"]},
+            "OnBuild": None,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            **config,
+        }
+        resources = {**self.options.resources, **host, "LogConfig": {"Type": "none"}}
+        resources["Annotations"] = {ANNOTATION: self.build}
+        request = CreateRequest(
+            fields.decode(fields.CONFIG, whole, "CreateRequest"),
+            fields.decode(fields.HOST_CONFIG, resources, "CreateRequest.HostConfig"),
+        )
+        return await self.containers.create(request)
 
     async def _to_the_end(self, container: Container, output: Output) -> int:
         ended = self.containers.wait(container, "next-exit")

@@ -106,12 +106,12 @@ class Settings:
                 return f"MAINTAINER {name}"
             case Cmd(command=command):
                 words = self.command(command)
-                self.values["Cmd"] = words or None
+                self.values["Cmd"] = words
                 self.command_set = bool(command.words)
                 return f"CMD {quote_list(words)}"
             case Entrypoint(command=command):
                 words = self.command(command)
-                self.values["Entrypoint"] = words or None
+                self.values["Entrypoint"] = words
                 if not self.command_set:
                     self.values["Cmd"] = None
                 return f"ENTRYPOINT {quote_list(words)}"
@@ -137,7 +137,9 @@ class Settings:
                 self.values["OnBuild"] = [*(self.values.get("OnBuild") or []), trigger]
                 return f"ONBUILD {trigger}"
             case Workdir(path=path):
-                self.values["WorkingDir"] = self.resolve(scope.expand(path))
+                whole = scope.expand(path)
+                # What is absolute stays as it was written.
+                self.values["WorkingDir"] = whole if whole[:1] == "/" else self.resolve(whole)
                 return f"WORKDIR {self.values['WorkingDir']}"
             case Arg():
                 raise AssertionError("arguments are the builder's")

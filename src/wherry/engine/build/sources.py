@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -94,7 +95,7 @@ class Context:
         """From a plain archive, which is closed with this.
 
         Raises:
-            BadParameter: it is damaged, or a name in it leads outside.
+            BadParameter: it is damaged.
         """
         self._file = file
         self._members: dict[str, _Member] = {}
@@ -141,11 +142,11 @@ class Context:
     def _index(self) -> None:
         reader = TarReader(self._file)
         for entry in reader:
-            path = "/".join(clean(entry.name))
+            path = _within(entry.name)
             if not path:
                 continue
             if entry.type == tar.LINK:
-                target = self._members.get("/".join(clean(entry.link)))
+                target = self._members.get(_within(entry.link))
                 if target is not None:
                     self._members[path] = target
                 continue
@@ -249,6 +250,11 @@ class Context:
                 done.clear()
             waiting += [one for one in target.split("/") if one][::-1]
         return "/".join(done)
+
+
+def _within(name: str) -> str:
+    """A name in the context: what leads above its top stays in it, and reaches nothing there."""
+    return posixpath.normpath(f"/{name}").lstrip("/")
 
 
 def _count_data(entry: Entry) -> None:

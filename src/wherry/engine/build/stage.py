@@ -20,6 +20,7 @@ from wherry.engine.build.dockerfile.instructions import (
     Healthcheck,
     Instruction,
     Run,
+    Volume,
     Workdir,
     instruction,
 )
@@ -36,6 +37,7 @@ from wherry.engine.build.settings import Scope, Settings
 from wherry.engine.build.sources import Context, Source
 from wherry.engine.container.merge import DEFAULT_PATH
 from wherry.engine.errors import BadParameter, EngineError
+from wherry.engine.image import tar
 from wherry.engine.image.changeset import layer_archive
 from wherry.engine.image.image import Image
 from wherry.engine.image.manifest import Platform
@@ -146,6 +148,8 @@ class StageBuilder:
                     shown = " ".join(former)
                     await self.output.line(f"Note: overriding previous HEALTHCHECK: [{shown}]")
                 comment = self.settings.apply(step, self._scope)
+                if isinstance(step, Volume):
+                    await in_thread(self._check_volumes)
                 await self._files(f"#(nop)  {comment}", None)
 
     async def _arg(self, step: Arg) -> None:
@@ -161,23 +165,30 @@ class StageBuilder:
         self, comment: str, layer: Callable[[], Iterator[bytes]] | None, *, runs: bool = True
     ) -> None:
         """A step that runs nothing: from the cache, or with the files that ``layer`` makes."""
-        created_by = " ".join([*self.settings.shell, comment])
+        # The text after the mark is an argument of its own, but for steps that have files.
+        mark, text = (comment[:8], comment[8:]) if comment.startswith("#(nop)  ") else (comment, "")
+        command = [*self.settings.shell, *([f"{mark[:-1]}", text] if text else [mark])]
+        created_by = " ".join(command)
         if await self._cached(created_by):
             return
         # Docker makes a container here, and clients expect to hear of it.
         name = f"{time.time_ns():x}"[-12:]
+        if runs and not self.options.remove and self.image is not None:
+            name = await self.runner.keep(self.image, self.settings, command)
         if runs:
             await self.output.line(f" ---> Running in {name}")
-        await self._make(created_by, layer() if layer is not None else None)
+        await self._make(created_by, command, layer() if layer is not None else None)
         if runs and self.options.remove:
             await self.output.line(f"Removing intermediate container {name}")
 
     async def _cached(self, created_by: str) -> bool:
         values = inherited(self.settings.values)
         found = self.cache.find(self.image, created_by, values, self.settings.author)
-        if found is None and self.cache.sources:
+        if found is None:
             restored = self.cache.from_sources(self.image, created_by)
-            if restored is not None:
+            if isinstance(restored, Image):
+                found = restored
+            elif restored is not None:
                 base, step = restored
                 history = (self.image.config.get("history") or []) if self.image else []
                 config = self._document(created_by) | {"history": [*history, dict(step)]}
@@ -190,7 +201,9 @@ class StageBuilder:
         self._take(found)
         return True
 
-    def _document(self, created_by: str, container: str = "") -> dict[str, Any]:
+    def _document(
+        self, created_by: str, command: Sequence[str] = (), container: str = ""
+    ) -> dict[str, Any]:
         platform = self.image.platform if self.image is not None else self.platform
         return document(
             self.image,
@@ -199,12 +212,17 @@ class StageBuilder:
             created_by=created_by,
             author=self.settings.author,
             container=container,
+            command=command,
         )
 
     async def _make(
-        self, created_by: str, layer: Iterator[bytes] | None, container: str = ""
+        self,
+        created_by: str,
+        command: Sequence[str],
+        layer: Iterator[bytes] | None,
+        container: str = "",
     ) -> None:
-        config = self._document(created_by, container)
+        config = self._document(created_by, command, container)
         self._take(await add(self.images, self.image, config, layer))
 
     def _take(self, image: Image) -> None:
@@ -214,6 +232,12 @@ class StageBuilder:
     @property
     def _lower(self) -> list[Path]:
         return list(self.images.layers(self.image)) if self.image is not None else []
+
+    def _check_volumes(self) -> None:
+        writer = LayerWriter(self._lower, 0)
+        for path in self.settings.values.get("Volumes") or {}:
+            if writer.kind(writer.resolve(path)) not in (None, tar.DIRECTORY):
+                raise DockerfileError(f"cannot mount volume over existing file, file exists {path}")
 
     def _working_directory(self) -> Iterator[bytes]:
         writer = LayerWriter(self._lower, time.time_ns())
@@ -326,15 +350,11 @@ class StageBuilder:
             try:
                 targets = [str(mount["Target"]).strip("/") for mount in mounts]
                 upper = container.layers / "upper"
-                await self._make(created_by, _layer_of(upper, targets), container.id)
+                layer = layer_archive(upper, without=targets)
+                await self._make(created_by, recorded, layer, container.id)
             finally:
                 if self.options.remove or self.options.force_remove:
                     await self.runner.remove(container, self.output)
-
-
-def _layer_of(upper: Path, mount_points: Sequence[str]) -> Iterator[bytes]:
-    """The layer, without the empty directories that mounts have left."""
-    return layer_archive(upper, without=mount_points)
 
 
 def _is_url(text: str) -> bool:

@@ -81,11 +81,19 @@ def host_platform() -> Platform:
     return Platform("linux", architecture)
 
 
+_ARCHITECTURES = frozenset(
+    (
+        *("386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle"),
+        *("ppc64", "ppc64le", "riscv64", "s390x", "wasm"),
+    )
+)
+
+
 def parse_platform(text: str) -> Platform:
     """The platform that ``os[/architecture[/variant]]`` or an architecture alone names.
 
     Raises:
-        BadParameter: it has too many parts or empty ones.
+        BadParameter: it has too many parts or empty ones, or is one that nobody knows.
     """
     host = host_platform()
     parts = text.lower().split("/")
@@ -97,7 +105,10 @@ def parse_platform(text: str) -> Platform:
     if len(parts) == 1:
         if parts[0] in ("linux", "windows", "darwin", "freebsd"):
             return Platform(parts[0], host.architecture)
-        return Platform("linux", _architecture(parts[0]))
+        architecture = _architecture(parts[0])
+        if architecture not in _ARCHITECTURES:
+            raise BadParameter(f'"{text}": unknown operating system or architecture')
+        return Platform("linux", architecture)
     return Platform(parts[0], _architecture(parts[1]), parts[2] if len(parts) == 3 else "")
 
 

@@ -201,6 +201,8 @@ class TarReader:
         if not block:
             return None
         if block == _ZEROS:
+            if 0 < len(self._source.read(BLOCK)) < BLOCK:
+                raise TarError("unexpected EOF")
             return None
         if len(block) < BLOCK:
             raise TarError("unexpected EOF")
@@ -220,10 +222,12 @@ class TarReader:
         return data
 
     def _skip(self) -> None:
-        left = self._left + self._padding
+        left, padding = self._left, self._padding
         self._left = self._padding = 0
         while left:
             left -= len(self._exactly(min(left, 1 << 20)))
+        if padding:
+            self._source.read(padding)  # Docker's client leaves it away at the end
 
     def _exactly(self, size: int) -> bytes:
         data = self._source.read(size)

@@ -31,7 +31,7 @@ def carry_out(settings: Settings, text: str, **arguments: str) -> str:
         ("USER ${arg}", "User", "A", "USER A"),
         ("VOLUME /a $P", "Volumes", {"/a": {}, "/bin": {}}, "VOLUME [/a /bin]"),
         ("WORKDIR a\nWORKDIR b\nWORKDIR ../c", "WorkingDir", "/a/c", "WORKDIR /a/c"),
-        ("WORKDIR /x/", "WorkingDir", "/x", "WORKDIR /x"),
+        ("WORKDIR /x/", "WorkingDir", "/x/", "WORKDIR /x/"),
         ("STOPSIGNAL SIGINT", "StopSignal", "SIGINT", "STOPSIGNAL SIGINT"),
         ('SHELL ["a", "b"]', "Shell", ["a", "b"], "SHELL [a b]"),
         ("ONBUILD RUN $x", "OnBuild", ["RUN $x"], "ONBUILD RUN $x"),

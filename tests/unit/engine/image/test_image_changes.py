@@ -17,7 +17,7 @@ PORTS = ("80/tcp", "53/udp", "90/tcp", "91/tcp")
     [
         ('CMD ["a", "b"]', {"Cmd": ["a", "b"]}),
         ("cmd a b", {"Cmd": ["/bin/sh", "-c", "a b"]}),
-        ("CMD []", {"Cmd": None}),
+        ("CMD []", {"Cmd": []}),
         ('ENTRYPOINT ["x"]', {"Entrypoint": ["x"], "Cmd": None}),
         ("ENV A=1 B='two words' C=\"d\"", {"Env": ["A=1", "B=two words", "C=d"]}),
         ("ENV A rest of line", {"Env": ["A=rest of line"]}),

@@ -296,7 +296,8 @@ def _command(node: Node) -> Command:
 
 def _run(node: Node) -> Instruction:
     flags = _Flags(node, ("network", "security"), (), ("mount",))
-    _at_least_one(node, node.args)
+    if not node.json:
+        _at_least_one(node, node.args)
     network, security = flags.text("network", "default"), flags.text("security", "sandbox")
     if network not in ("default", "none", "host"):
         raise DockerfileError(f'invalid network mode "{network}"')
