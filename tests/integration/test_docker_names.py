@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from docker_harness import Daemon
@@ -393,3 +395,26 @@ def test_links_are_removed_and_follow_renames(engine):
     engine.kill()
     engine.start()
     assert engine.inspect("site/b", "{{.Name}}") == "/base"
+
+
+def test_nothing_stays_of_containers_that_asked_and_went(engine, networks):
+    net = networks("names-a")
+    id = engine.docker("network", "inspect", "-f", "{{.Id}}", net).out
+    ask = ("busybox", "sh", "-c", "nslookup -type=a outside.example >/dev/null & nslookup web")
+    for _ in range(2):
+        clients = [
+            engine.spawn("run", "--rm", "--network", net, "--dns", "127.0.0.1", *ask)
+            for _ in range(5)
+        ]
+        for client in clients:
+            client.communicate(timeout=60)
+    idle(engine, "kept", "--network", net)
+    engine.kill()
+    engine.start()
+    assert lookup(engine, "kept", "kept")
+    engine.docker("rm", "-f", "kept")
+    plugged = Path(f"/sys/class/net/br-{id[:12]}/brif")
+    deadline = time.monotonic() + 10  # the kernel takes namespaces away in its own time
+    while left := list(plugged.iterdir()):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from wherry.net import namespaces, nft
@@ -29,12 +30,14 @@ def listen(namespace: Path) -> tuple[socket.socket, socket.socket]:
         OSError: there is no such namespace, or the kernel refuses.
         NftError: the kernel refuses the rule.
     """
-    with contextlib.ExitStack() as stack, namespaces.enter(namespace):
-        datagrams, connections = (
-            stack.enter_context(_bound(kind)) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-        )
-        connections.listen(_BACKLOG)
-        _redirect(datagrams.getsockname()[1], connections.getsockname()[1])
+    with contextlib.ExitStack() as stack:
+        with nft.local() as run, namespaces.enter(namespace):
+            datagrams, connections = (
+                stack.enter_context(_bound(kind))
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+            )
+            connections.listen(_BACKLOG)
+            _redirect(run, datagrams.getsockname()[1], connections.getsockname()[1])
         stack.pop_all()
     return datagrams, connections
 
@@ -49,12 +52,11 @@ def _bound(kind: socket.SocketKind) -> socket.socket:
     return bound
 
 
-def _redirect(datagram_port: int, connection_port: int) -> None:
+def _redirect(run: Callable[[str], str], datagram_port: int, connection_port: int) -> None:
     rules = redirection(datagram_port, connection_port)
-    with nft.here() as run:
-        if f" {TABLE}\n" in run("list tables ip"):  # of a former daemon
-            rules = f"delete table ip {TABLE}\n{rules}"
-        run(rules)
+    if f" {TABLE}\n" in run("list tables ip"):  # of a former daemon
+        rules = f"delete table ip {TABLE}\n{rules}"
+    run(rules)
 
 
 def redirection(datagram_port: int, connection_port: int) -> str:

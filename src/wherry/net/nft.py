@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import functools
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,22 +29,29 @@ _letting_go = ThreadPoolExecutor(1, thread_name_prefix="nft-close")
 
 
 @contextlib.contextmanager
-def here() -> Iterator[Callable[[str], str]]:
+def local() -> Iterator[Callable[[str], str]]:
     """A function that applies scripts in the network namespace of the calling thread, blocking.
 
-    Each is one transaction; NftError is raised where nothing was changed.
+    That is the namespace in which it is called first, and it is to be left before this context
+    is. Each script is one transaction; NftError is raised where nothing was changed.
     """
+    contexts: list[_Context] = []
+
+    def run(script: str) -> str:
+        try:
+            if not contexts:
+                contexts.append(_Context())
+        except _LibraryMissing:
+            return _run_program(script)
+        return contexts[0].run(script, as_json=False)
+
     try:
-        context = _Context()
-    except _LibraryMissing:
-        yield _run_program
-        return
-    try:
-        yield functools.partial(context.run, as_json=False)
+        yield run
     finally:
         # After a deletion the kernel lets the socket go only when nobody can see what was deleted
-        # any more, tens of milliseconds later.
-        _letting_go.submit(context.close)
+        # any more, tens of milliseconds later. (A thread begins in the namespace of its maker.)
+        for context in contexts:
+            _letting_go.submit(context.close)
 
 
 def _run_program(script: str) -> str:
