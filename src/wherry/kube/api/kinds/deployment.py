@@ -6,13 +6,11 @@ pkg/registry/apps/deployment/strategy.go.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
-from wherry.kube.api import names
 from wherry.kube.api.errors import FieldError
-from wherry.kube.api.kinds import fields, label_selectors
+from wherry.kube.api.kinds import counts, fields, label_selectors
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Object
 from wherry.kube.api.kinds.checks import Faults
 from wherry.kube.api.kinds.durations import age
@@ -27,7 +25,6 @@ from wherry.kube.api.kinds.replicated import (
 
 _COUNTS = ("updatedReplicas", "readyReplicas", "availableReplicas")
 _STRATEGIES = ("Recreate", "RollingUpdate")
-_PERCENT = "[0-9]+%"
 
 
 class Deployment(Replicated):
@@ -128,14 +125,12 @@ def _check_strategy(strategy: Object, faults: Faults) -> None:
         faults.append(fields.required(where, why))
     else:
         unavailable, surge = rolling.get("maxUnavailable", 0), rolling.get("maxSurge", 0)
-        _check_count(unavailable, f"{where}.maxUnavailable", faults)
-        _check_count(surge, f"{where}.maxSurge", faults)
-        if _number(unavailable) == 0 and _number(surge) == 0:
+        counts.check_count(unavailable, f"{where}.maxUnavailable", faults)
+        counts.check_count(surge, f"{where}.maxSurge", faults)
+        if counts.number(unavailable) == 0 and counts.number(surge) == 0:
             why = "may not be 0 when `maxSurge` is 0"
             faults.append(fields.invalid(f"{where}.maxUnavailable", unavailable, why))
-        if isinstance(unavailable, str) and _number(unavailable) > 100:
-            why = "must not be greater than 100%"
-            faults.append(fields.invalid(f"{where}.maxUnavailable", unavailable, why))
+        counts.check_at_most_all(unavailable, f"{where}.maxUnavailable", faults)
 
 
 def _shown(rolling: Object | None) -> Object | None:
@@ -145,19 +140,3 @@ def _shown(rolling: Object | None) -> Object | None:
         "MaxUnavailable": rolling.get("maxUnavailable", 0),
         "MaxSurge": rolling.get("maxSurge", 0),
     }
-
-
-def _number(value: int | str) -> int:
-    """A count, or the number before the percent sign (0 where there is none)."""
-    if isinstance(value, int):
-        return value
-    return int(value[:-1]) if re.fullmatch(_PERCENT, value) else 0
-
-
-def _check_count(value: int | str, path: str, faults: Faults) -> None:
-    if isinstance(value, int):
-        faults += fields.non_negative(path, value)
-    elif not re.fullmatch(_PERCENT, value):
-        rule = "a valid percent string must be a numeric string followed by an ending '%'"
-        why = names.regex_error(rule, _PERCENT, "1%", "93%")
-        faults.append(fields.invalid(path, value, why))

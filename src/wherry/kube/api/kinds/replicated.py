@@ -42,6 +42,8 @@ class Replicated(Kind):
     """Counts in the status that are never negative."""
     counts_within_replicas: ClassVar[Sequence[str]] = ()
     """Counts in the status that are never above ``status.replicas``."""
+    ready_field: ClassVar[str] = "readyReplicas"
+    """How a text names the count of the ready."""
 
     def default(self, o: Object) -> None:
         spec = o.setdefault("spec", {})
@@ -66,7 +68,7 @@ class Replicated(Kind):
                 faults.append(fields.invalid(f"status.{name}", count, why))
         available = status.get("availableReplicas", 0)
         if available > status.get("readyReplicas", 0):
-            why = "cannot be greater than readyReplicas"
+            why = f"cannot be greater than {self.ready_field}"
             faults.append(fields.invalid("status.availableReplicas", available, why))
         return faults
 
@@ -92,14 +94,16 @@ class Replicated(Kind):
         return fields.non_negative("spec.replicas", (scale.get("spec") or {}).get("replicas", 0))
 
 
-def check_selector(selector: Mapping[str, Any] | None, faults: Faults) -> None:
-    """Faults of a ``spec.selector`` of meta/v1's kind."""
+def check_selector(
+    selector: Mapping[str, Any] | None, faults: Faults, kind: str = "deployment"
+) -> None:
+    """Faults of a ``spec.selector`` of meta/v1's kind; ``kind`` is named in a text."""
     if selector is None:
         faults.append(fields.required("spec.selector"))
         return
     label_selectors.check_selector(selector, "spec.selector", faults)
     if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-        why = "empty selector is invalid for deployment"
+        why = f"empty selector is invalid for {kind}"
         faults.append(fields.invalid("spec.selector", label_selectors.as_shown(selector), why))
     elif label_selectors.parse(selector) is None:
         shown = label_selectors.as_shown(selector)

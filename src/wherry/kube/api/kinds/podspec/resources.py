@@ -301,7 +301,8 @@ def _check_amount(name: str, value: Any, path: str, faults: Faults) -> Quantity 
     return quantity
 
 
-def _check_name(name: str, path: str, faults: Faults) -> bool:
+def check_name(name: str, path: str, faults: Faults) -> bool:
+    """Faults of the name of a resource; whether there are none."""
     before = len(faults)
     checks.qualified_name(name, path, faults)
     if len(faults) == before and "/" not in name:
@@ -312,10 +313,19 @@ def _check_name(name: str, path: str, faults: Faults) -> bool:
     return len(faults) == before
 
 
+def check_quota_name(name: str, path: str, faults: Faults) -> None:
+    """Faults of the name of what a quota counts."""
+    if not check_name(name, path, faults) or "/" in name:
+        return
+    standard = name in _STANDARD or name.startswith("requests.hugepages-")
+    if not standard or name == "storage":
+        faults.append(fields.invalid(path, name, "must be a standard resource for quota"))
+
+
 def _check_container_name(name: str, path: str, faults: Faults) -> None:
     if name in _CONTAINER:
         return
-    _check_name(name, path, faults)
+    check_name(name, path, faults)
     if "/" not in name:
         if not _is_huge_page(name):
             why = "must be a standard resource for containers"
@@ -326,7 +336,7 @@ def _check_container_name(name: str, path: str, faults: Faults) -> None:
 
 
 def _check_pod_level_name(name: str, path: str, faults: Faults) -> None:
-    if _check_name(name, path, faults) and name not in _POD_LEVEL and not _is_huge_page(name):
+    if check_name(name, path, faults) and name not in _POD_LEVEL and not _is_huge_page(name):
         faults.append(fields.not_supported(path, name, _POD_LEVEL))
 
 

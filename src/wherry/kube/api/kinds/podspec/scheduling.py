@@ -36,17 +36,22 @@ def check_affinity(affinity: Spec, path: str, faults: Faults) -> None:
 
 def _check_node_affinity(affinity: Spec, path: str, faults: Faults) -> None:
     if (required := affinity.get(_REQUIRED)) is not None:
-        where = f"{path}.{_REQUIRED}.nodeSelectorTerms"
-        terms = required.get("nodeSelectorTerms")
-        if not terms:
-            faults.append(fields.required(where, "must have at least one node selector term"))
-        for index, term in enumerate(terms or ()):
-            _check_node_term(term, f"{where}[{index}]", faults, strict=True)
+        check_node_selector(required, f"{path}.{_REQUIRED}", faults)
     for index, preferred in enumerate(affinity.get(_PREFERRED) or ()):
         where = f"{path}.{_PREFERRED}[{index}]"
         _check_weight(preferred, where, faults)
         term = preferred.get("preference") or {}
         _check_node_term(term, f"{where}.preference", faults, strict=False)
+
+
+def check_node_selector(selector: Spec, path: str, faults: Faults) -> None:
+    """Faults of a choice of nodes that must be kept."""
+    where = f"{path}.nodeSelectorTerms"
+    terms = selector.get("nodeSelectorTerms")
+    if not terms:
+        faults.append(fields.required(where, "must have at least one node selector term"))
+    for index, term in enumerate(terms or ()):
+        _check_node_term(term, f"{where}[{index}]", faults, strict=True)
 
 
 def _check_weight(item: Spec, path: str, faults: Faults) -> None:
