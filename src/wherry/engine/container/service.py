@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,6 +52,9 @@ from wherry.runtime.service import Runtime
 from wherry.runtime.types import RuntimeFailure
 
 CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+log = logging.getLogger(__name__)
 
 
 class Containers:
@@ -198,12 +202,19 @@ class Containers:
 
     @asynccontextmanager
     async def held_still(self, container: Container, *, pause: bool) -> AsyncIterator[None]:
-        """Nobody starts, removes or changes it meanwhile; with ``pause`` its processes stand."""
+        """Nobody starts, removes or changes it meanwhile; with ``pause`` its processes stand still.
+
+        One that has ended just now stands still by itself.
+        """
         async with container.lock:
             state = container.state
             paused = pause and state.running and not (state.paused or state.restarting)
             if paused:
-                await self._pause(container)
+                try:
+                    await self._pause(container)
+                except EngineError as error:
+                    log.info("not paused: %s", error.message)
+                    paused = False
             try:
                 yield
             finally:
