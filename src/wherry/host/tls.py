@@ -88,6 +88,7 @@ class TLSServerProtocol(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        self._ended = True
         if self._upper is not None:
             self._upper.connection_lost(error)
 
@@ -152,8 +153,13 @@ class TLSServerProtocol(asyncio.Protocol):
         if self._said_goodbye or self._connection.is_closing() or not data:
             return
         view = memoryview(data)
-        while view:
-            view = view[self._tls.write(view) :]
+        try:
+            while view:
+                view = view[self._tls.write(view) :]
+        except ssl.SSLError as error:
+            log.info("TLS: %s", error.reason or error)
+            self._connection.abort()
+            return
         self._flush()
 
     def say_goodbye(self) -> None:
@@ -172,7 +178,8 @@ class TLSServerProtocol(asyncio.Protocol):
 
     def pause(self) -> None:
         self._reading = False
-        self._connection.pause_reading()
+        if not self._connection.is_closing():
+            self._connection.pause_reading()
 
     def resume(self) -> None:
         self._reading = True
