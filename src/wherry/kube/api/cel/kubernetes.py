@@ -252,7 +252,7 @@ def make_cidr(value: Value) -> CIDR:
 
 
 def _is_canonical(value: Value) -> bool:
-    return str(make_ip(value).address) == value
+    return bool(str(make_ip(value).address) == value)
 
 
 _SEMVER = re.compile(
