@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wherry.engine import daemon_file
 from wherry.engine.build import leftovers
 from wherry.engine.container.recovery import resume_log
 from wherry.engine.container.service import Containers
@@ -67,6 +68,7 @@ class EngineConfig:
     cgroup_root: str
     nft_table: str
     userns_remap: str = ""  # "default" or user[:group]: whose subordinate ids containers have
+    daemon_file: Path | None = None  # an operator's choices, see ``daemon_file``
 
     @property
     def containers_dir(self) -> Path:
@@ -96,7 +98,13 @@ class Engine:
         self.config = config
         self.id = ""
         self.events = EventBus()
-        self.images = ImageStore(config.data_dir / "images", notify=self._image_event)
+        path = config.daemon_file or config.data_dir / "daemon.json"
+        self.options = daemon_file.load(path)
+        self.images = ImageStore(
+            config.data_dir / "images",
+            notify=self._image_event,
+            registries=self.options.registries,
+        )
         self.runtime = _runtime(config, self._exited)
         self.networks = Networks(
             root=config.networks_dir,
@@ -152,7 +160,7 @@ class Engine:
     def _remap(self) -> None:
         from wherry.engine.container import remapping
 
-        found = remapping.find(self.config.userns_remap)
+        found = remapping.find(self.config.userns_remap or self.options.userns_remap)
         if found is not None:
             config = self.config
             remapping.open_way(config.data_dir, make_private(config.containers_dir))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wherry import __version__
 from wherry.engine.container.rules import RUNTIMES
 from wherry.engine.container.units import timestamp
+from wherry.engine.image.distribution.endpoints import Settings
 from wherry.engine.logs import DRIVERS
 from wherry.runtime.features import Features
 
@@ -97,7 +98,7 @@ async def info(engine: Engine) -> dict[str, Any]:
         "OomKillDisable": features.oom_kill_disable,
         "NGoroutines": len(asyncio.all_tasks()),
         "SystemTime": timestamp(time.time_ns()),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": engine.options.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2" if features.cgroup_v2 else "1",
         "NEventsListener": engine.events.listeners,
@@ -109,20 +110,14 @@ async def info(engine: Engine) -> dict[str, Any]:
         "NCPU": len(os.sched_getaffinity(0)),
         "MemTotal": total_memory(),
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "IndexConfigs": {
-                "docker.io": {"Mirrors": [], "Name": "docker.io", "Official": True, "Secure": True}
-            },
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "Mirrors": None,
-        },
+        "RegistryConfig": _registries(engine.options.registries),
         "GenericResources": None,
         "DockerRootDir": str(engine.config.data_dir),
         "HttpProxy": _proxy("HTTP_PROXY"),
         "HttpsProxy": _proxy("HTTPS_PROXY"),
         "NoProxy": _proxy("NO_PROXY"),
         "Name": engine.config.name,
-        "Labels": [],
+        "Labels": list(engine.options.labels),
         "ExperimentalBuild": False,
         "ServerVersion": __version__,
         # Clients know the default by this name, whichever program it is.
@@ -201,3 +196,24 @@ def _switch(path: str) -> bool:
         return Path(path).read_text().strip() == "1"
     except OSError:
         return False
+
+
+def _registries(settings: Settings) -> dict[str, Any]:
+    """``RegistryConfig``: the registries that are treated specially."""
+    hosts = [entry for entry in settings.insecure if "/" not in entry]
+    ranges = [entry for entry in settings.insecure if "/" in entry]
+    mirrors = [f"{mirror.rstrip('/')}/" for mirror in settings.mirrors]
+    indexes = {
+        host: {"Mirrors": [], "Name": host, "Official": False, "Secure": False} for host in hosts
+    }
+    indexes["docker.io"] = {
+        "Mirrors": mirrors,
+        "Name": "docker.io",
+        "Official": True,
+        "Secure": True,
+    }
+    return {
+        "IndexConfigs": indexes,
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *ranges],
+        "Mirrors": mirrors or None,
+    }

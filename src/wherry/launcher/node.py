@@ -87,6 +87,7 @@ def engine_config(instance: Instance) -> EngineConfig:
         pod_cidr=instance.cluster_range,
         cgroup_root=instance.cgroup_root,
         nft_table=instance.nft_table,
+        daemon_file=instance.data_dir / "daemon.json",
     )
 
 

@@ -71,6 +71,8 @@ async def summaries(
 async def create_container(engine: Engine, request: web.Request) -> web.Response:
     body = old_versions.asked(await json_body(request), version(request))
     decoded = create.decode(body, request.query.get("platform", ""), version=version(request))
+    host = decoded.host_config
+    host["LogConfig"] = engine.options.log_config(host["LogConfig"])
     container, warnings = await engine.containers.create(decoded, request.query.get("name", ""))
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 

@@ -98,7 +98,7 @@ LOG_CONFIG: Mapping[str, tuple[str, Any]] = {"Type": (STRING, ""), "Config": (ST
 HOST_CONFIG: Mapping[str, tuple[str, Any]] = {
     "Binds": (STRINGS, None),
     "ContainerIDFile": (STRING, ""),
-    "LogConfig": (OBJECT, {"Type": "json-file", "Config": {}}),
+    "LogConfig": (OBJECT, {"Type": "", "Config": {}}),
     "NetworkMode": (STRING, "bridge"),
     "PortBindings": (ANY_MAP, {}),
     "RestartPolicy": (OBJECT, {"Name": "no", "MaximumRetryCount": 0}),

@@ -74,9 +74,16 @@ async def elsewhere(monkeypatch):
 
     async def make(reply):
         fake = Fake(reply)
-        transport, _ = await loop.create_datagram_endpoint(lambda: fake, ("127.0.0.1", 0))
-        port = transport.get_extra_info("sockname")[1]
-        server = await asyncio.start_server(fake.serve, "127.0.0.1", port)
+        while True:  # until a port is free for both
+            server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            try:
+                transport, _ = await loop.create_datagram_endpoint(
+                    lambda: fake, ("127.0.0.1", port)
+                )
+                break
+            except OSError:
+                server.close()
         fakes.append((transport, server))
         return fake, Upstream("127.0.0.1", port=port)
 
