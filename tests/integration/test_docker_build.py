@@ -8,10 +8,12 @@ import json
 import os
 import re
 import signal
+import subprocess
 import tarfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from docker_harness import Daemon
@@ -321,6 +323,41 @@ def test_contexts_from_elsewhere(engine: Daemon, tmp_path: Path, http_files: Any
     assert built(f"{http_files.url}/Dockerfile") == "url\n"
     missing = engine.docker("build", "-f", "None", "-", input=buffer.getvalue(), ok=False)
     assert "Cannot locate specified Dockerfile: None" in missing.err
+
+
+def test_a_repository_is_a_context(engine: Daemon, tmp_path: Path, http_files: Any) -> None:
+    work = tmp_path / "work"
+    (work / "sub").mkdir(parents=True)
+    (work / "Dockerfile").write_text("FROM busybox\nCOPY . /c\nCMD find /c -type f | sort")
+    (work / "sub/Dockerfile").write_text("FROM busybox\nCMD echo sub")
+
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", "init.defaultBranch=main")
+        subprocess.run(["git", *who, *arguments], cwd=work, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    git("tag", "v1")
+    (work / "later").write_text("")
+    git("add", ".")
+    git("commit", "-q", "-m", "second")
+    git("clone", "-q", "--bare", ".", str(http_files.root / "repo.git"))
+    subprocess.run(["git", "update-server-info"], cwd=http_files.root / "repo.git", check=True)
+    url = f"{http_files.url}/repo.git"
+
+    def printed(context: str) -> str:
+        # The API fetches; the client would clone by itself.
+        answer = engine.request("POST", f"/build?q=1&remote={quote(context, safe='')}")
+        assert answer.status == 200, answer.body
+        shown: str = engine.docker("run", "--rm", answer.body["stream"].strip()).out
+        return shown
+
+    assert printed(url) == "/c/Dockerfile\n/c/later\n/c/sub/Dockerfile\n"
+    assert printed(f"{url}#v1") == "/c/Dockerfile\n/c/sub/Dockerfile\n"
+    assert printed(f"{url}#main:sub") == "sub\n"
+    answer = engine.request("POST", f"/build?remote={quote(url + '#nope', safe='')}")
+    assert answer.status == 500 and "nope" in answer.body["message"]
 
 
 def test_an_interrupted_client_stops_the_build(project: Project) -> None:

@@ -125,18 +125,35 @@ async def _clone(url: str, scratch: Path) -> Context:
     place.mkdir()
     await _git(place, "failed to init repo", "init", "-q")
     await _git(place, "failed add origin repo", "remote", "add", "origin", address)
-    await _git(
-        place,
-        "error fetching",
-        *("fetch", "-q", "--depth", "1", "origin", "--", reference or "HEAD"),
-    )
-    await _git(place, f"error checking out {reference}", "checkout", "-q", "FETCH_HEAD")
+    wanted = reference or "HEAD"
+    try:
+        await _git(place, "error fetching", "fetch", "-q", "--depth", "1", "origin", "--", wanted)
+        revision = "FETCH_HEAD"
+    except EngineError:
+        # A server of plain files can send all or nothing, another may not give out a commit alone.
+        everything = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        await _git(place, "error fetching", "fetch", "-q", "origin", "--", *everything, "HEAD")
+        revision = await _revision(place, reference)
+    await _git(place, f"error checking out {reference}", "checkout", "-q", revision, "--")
     await _git(
         place,
         "error initializing submodules",
         *("submodule", "update", "-q", "--init", "--recursive", "--depth=1"),
     )
     return await in_thread(_pack, place, directory, scratch)
+
+
+async def _revision(place: Path, reference: str) -> str:
+    """The commit that a branch, a tag or the beginning of a commit's name means."""
+    if not reference:
+        return "FETCH_HEAD"
+    for candidate in (f"refs/remotes/origin/{reference}", f"refs/tags/{reference}", reference):
+        done = await run(
+            ["git", "rev-parse", "-q", "--verify", f"{candidate}^{{commit}}"], cwd=place
+        )
+        if not done.exit_code:
+            return done.stdout.decode().strip()
+    raise EngineError(f"error fetching: couldn't find remote ref {reference}: exit status 128")
 
 
 async def _git(place: Path, what: str, *arguments: str) -> None:
