@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import posixpath
 import shutil
 import signal
 import time
@@ -42,8 +43,12 @@ class Workspace:
         return f"{self.cgroup_root}/monitors"
 
     def cgroup(self, id: str, parent: str) -> str:
-        """The group of a container whose parent group, below the root, is ``parent``."""
-        return "/".join(part for part in (self.cgroup_root, parent.strip("/"), id) if part)
+        """The group of a container whose parent group, below the root, is ``parent``.
+
+        A parent cannot lead out of the root, however many ``..`` it has.
+        """
+        parent = posixpath.normpath(f"/{parent}").strip("/")
+        return "/".join(part for part in (self.cgroup_root, parent, id) if part)
 
     def bundle(self, id: str) -> Path:
         """The directory of a container's bundle."""

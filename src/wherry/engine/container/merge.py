@@ -72,7 +72,7 @@ def environment(variables: Sequence[str], *, hostname: str, home: str, terminal:
             values[name] = value
         else:
             values.pop(name, None)
-    values.setdefault("HOME", home)
+    values["HOME"] = values.get("HOME") or home  # an empty one is none
     return [f"{name}={value}" for name, value in values.items()]
 
 

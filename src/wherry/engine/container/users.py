@@ -6,6 +6,7 @@ the user's own group and those that list the user as a member apply.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def look_up(text: str, additional: Sequence[str], passwd_file: str, group_file: 
     wanted = wanted or "0"
     entry = next((u for u in users if u.name == wanted or str(u.uid) == wanted), None)
     if entry is None:
-        if not wanted.isdigit():
+        if not re.fullmatch(r"-?[0-9]+", wanted):
             raise BadParameter(f"unable to find user {wanted}: no matching entries in passwd file")
         entry = _Passwd("", _number(wanted), 0, "/")
     gid = entry.gid
@@ -92,7 +93,7 @@ def _find_group(wanted: str, groups: Sequence[_Group]) -> int:
 
 def _number(text: str) -> int:
     value = int(text)
-    if value > _MAXIMUM:
+    if not 0 <= value <= _MAXIMUM:
         raise BadParameter(f"uids and gids must be in range 0-{_MAXIMUM}")
     return value
 

@@ -80,6 +80,7 @@ def test_variables_of_the_user_override_those_of_the_image():
 
 def test_a_variable_without_a_value_removes_the_default():
     assert "PATH" not in merge.environment(["PATH"], hostname="h", home="/", terminal=False)
+    assert "HOME=/x" in merge.environment(["HOME="], hostname="h", home="/x", terminal=False)
 
 
 def test_swap_is_twice_the_memory_unless_said_otherwise():

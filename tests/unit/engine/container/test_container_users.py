@@ -39,6 +39,7 @@ def test_additional_groups_come_by_name_or_number():
     [
         ("nobody", "unable to find user nobody: no matching entries in passwd file"),
         ("web:nobody", "unable to find group nobody: no matching entries in group file"),
+        ("-1", "uids and gids must be in range 0-2147483647"),
         ("4294967296", "uids and gids must be in range 0-2147483647"),
     ],
 )
