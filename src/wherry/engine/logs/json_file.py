@@ -105,23 +105,26 @@ def escape(data: bytes) -> bytes:
     """The inside of a JSON string for ``data``, as dockerd writes it.
 
     In what orjson makes of text without backslashes, each backslash begins an escape; so those of
-    ``data`` are put aside first, and the escapes can be replaced as a whole.
+    ``data`` are put aside first, and the escapes can be replaced as a whole. Encoding makes a
+    question mark of each byte that is no UTF-8; so then those that are meant are put aside, too.
     """
-    stand_in = b""
+    backslash = question = b""
     if b"\\" in data:
-        stand_in = _absent(data)
-        data = data.replace(b"\\", stand_in)
+        backslash = _absent(data)
+        data = data.replace(b"\\", backslash)
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        encoded = _escape_invalid(data)
-    else:
-        encoded = orjson.dumps(text)[1:-1]
+        question = _absent(data)
+        data = data.replace(b"?", question)
+        text = data.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+    encoded = _markup(orjson.dumps(text)[1:-1])
     for character, short, long in _SHORT:
         if character in data:
             encoded = encoded.replace(short, long)
-    encoded = _markup(encoded)
-    return encoded.replace(stand_in, b"\\\\") if stand_in else encoded
+    if question:
+        encoded = encoded.replace(b"?", b"\\ufffd").replace(question, b"?")
+    return encoded.replace(backslash, b"\\\\") if backslash else encoded
 
 
 _SHORT = (
@@ -129,15 +132,6 @@ _SHORT = (
     (b"\b", b"\\b", b"\\u0008"),
     (b"\f", b"\\f", b"\\u000c"),
 )
-
-
-def _escape_invalid(data: bytes) -> bytes:
-    """``data`` is no UTF-8. Encoding makes a question mark of each byte that could not be decoded,
-    so the question marks that are meant are put aside."""
-    stand_in = _absent(data)
-    text = data.replace(b"?", stand_in).decode("utf-8", "surrogateescape")
-    encoded = orjson.dumps(text.encode("utf-8", "replace").decode())[1:-1]
-    return encoded.replace(b"?", b"\\ufffd").replace(stand_in, b"?")
 
 
 def _markup(encoded: bytes) -> bytes:
