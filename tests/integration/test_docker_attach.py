@@ -132,15 +132,24 @@ def test_logs_alone_end_and_a_log_that_cannot_be_read_is_told_in_the_stream(engi
     assert told == {1: text}
 
 
-def test_what_stands_against_attaching_is_told_by_http(engine):
-    assert Raw(engine, "/containers/nope/attach?stream=1").head.startswith("HTTP/1.1 404 ")
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_what_stands_against_attaching_is_told_before_the_stream_begins(engine, upgrade):
+    def refused(query):
+        answer = Raw(engine, f"/containers/web/attach?{query}", upgrade=upgrade)
+        return answer.head.splitlines()[0], answer.rest().decode()
+
+    status, text = refused("stream=1")
+    assert (status, text) == ("HTTP/1.1 404 Not Found", "No such container: web\r\n")
     start(engine, "sleep", "60")
-    bad = engine.request("POST", "/containers/web/attach?stream=1&detachKeys=ab")
-    assert (bad.status, bad.body) == (400, {"message": "Invalid detach keys (ab) provided"})
+    status, text = refused("stream=1&detachKeys=ab")
+    assert (status, text) == (
+        "HTTP/1.1 400 Bad Request",
+        "Invalid detach keys (ab) provided\r\n",
+    )
     engine.docker("pause", "web")
-    paused = engine.request("POST", "/containers/web/attach?stream=1&stdout=1")
-    assert paused.status == 409
-    assert "is paused, unpause the container before attach" in paused.body["message"]
+    status, text = refused("stream=1&stdout=1")
+    assert status == "HTTP/1.1 409 Conflict"
+    assert text.endswith("is paused, unpause the container before attach\r\n")
     engine.docker("unpause", "web")
 
 

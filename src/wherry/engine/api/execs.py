@@ -98,9 +98,9 @@ async def start_exec(engine: Engine, request: web.Request) -> web.StreamResponse
 
 @uninterrupted
 async def resize_exec(engine: Engine, request: web.Request) -> web.Response:
+    height, width = required_integer(request, "h"), required_integer(request, "w")
     execs = engine.containers.execs
     exec_ = execs.get(request.match_info["id"])
-    height, width = required_integer(request, "h"), required_integer(request, "w")
     await execs.resize(exec_, width, height)
     return web.Response()
 

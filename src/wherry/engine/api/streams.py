@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import WSMsgType, web
@@ -18,7 +19,7 @@ from wherry.engine.container.attach import attach as open_attachment
 from wherry.engine.container.container import Container
 from wherry.engine.container.streams import Client, Outcome, connect
 from wherry.engine.container.units import parse_since
-from wherry.engine.errors import BadParameter
+from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.logs import UNREADABLE
 from wherry.engine.logs.types import LogQuery
 from wherry.host.hijack import HijackedStream, hijack
@@ -92,22 +93,14 @@ def _outputs(request: web.Request, container: Container) -> frozenset[int]:
 
 
 async def attach(engine: Engine, request: web.Request) -> web.StreamResponse:
-    keys = detach.parse(request.query.get("detachKeys", ""))
-    container = engine.containers.get(request.match_info["id"])
-    session = Session(
-        engine,
-        container,
-        stdin=flag(request, "stdin") and bool(container.config["OpenStdin"]),
-        outputs=_outputs(request, container),
-        live=flag(request, "stream"),
-        logs=flag(request, "logs"),
-        framed=not container.tty,
-        keys=keys,
-    )
     await request.read()
-    # Asked for before we answer: the client starts the container as soon as it has the answer.
-    session.open()
-    client = take_over(request, tty=container.tty)
+    try:
+        session = _session(engine, request)
+        # Asked for before we answer: the client starts the container as soon as it has the answer.
+        session.open()
+    except EngineError as error:
+        return await _refuse(request, error)
+    client = take_over(request, tty=session.container.tty)
     try:
         # docker-py loses what arrives together with the answer, and output may be there already.
         await client.taken()
@@ -118,6 +111,32 @@ async def attach(engine: Engine, request: web.Request) -> web.StreamResponse:
         await session.close()
         await client.close()
     return client.response
+
+
+async def _refuse(request: web.Request, error: EngineError) -> web.StreamResponse:
+    """As dockerd does it here: the sentence alone, up to the end of the connection. Old clients
+    show it to the user because they take it for output."""
+    head = (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nContent-Type: {RAW}\r\n\r\n"
+    )
+    client = hijack(request, f"{head}{error.message}\r\n".encode())
+    await client.close()
+    return client.response
+
+
+def _session(engine: Engine, request: web.Request) -> Session:
+    keys = detach.parse(request.query.get("detachKeys", ""))
+    container = engine.containers.get(request.match_info["id"])
+    return Session(
+        engine,
+        container,
+        stdin=flag(request, "stdin") and bool(container.config["OpenStdin"]),
+        outputs=_outputs(request, container),
+        live=flag(request, "stream"),
+        logs=flag(request, "logs"),
+        framed=not container.tty,
+        keys=keys,
+    )
 
 
 class Session:
@@ -139,7 +158,7 @@ class Session:
         keys: bytes,
     ) -> None:
         self._engine = engine
-        self._container = container
+        self.container = container
         self._stdin = stdin
         self._outputs = outputs
         self._live = live
@@ -154,14 +173,14 @@ class Session:
         Raises:
             Conflict: the container is paused, or waits for its restart.
         """
-        check(self._container)
-        reader = logs.reader(self._container) if self._logs else None
+        check(self.container)
+        reader = logs.reader(self.container) if self._logs else None
         if self._logs and reader is None:
             self._live = False  # ``run`` says why
             return
         self._attachment = open_attachment(
             self._engine.runtime,
-            self._container,
+            self.container,
             stdin=self._stdin,
             live=self._live,
             reader=reader,
@@ -187,7 +206,7 @@ class Session:
             text = f"Error attaching: {UNREADABLE}\n".encode()
             await client.write(frame(STDOUT, text) if self._framed else text)
             return
-        self._engine.containers.lifecycle.publish(self._container, "attach")
+        self._engine.containers.lifecycle.publish(self.container, "attach")
         if starting is None:
             return
         stream = await self._stream(client, starting)
@@ -197,14 +216,14 @@ class Session:
             client,
             stream,
             framed=self._framed,
-            terminal=self._container.tty,
+            terminal=self.container.tty,
             stdin=self._stdin,
             outputs=self._outputs,
             detach_keys=self._keys,
-            close_stdin=bool(self._container.config["StdinOnce"]),
+            close_stdin=bool(self.container.config["StdinOnce"]),
         )
         if outcome is Outcome.DETACHED:
-            self._engine.containers.lifecycle.publish(self._container, "detach")
+            self._engine.containers.lifecycle.publish(self.container, "detach")
 
     @staticmethod
     async def _stream(
@@ -226,7 +245,7 @@ class Session:
             past.add_done_callback(_close_reading)
         if starting is None:
             return
-        if not starting.done() and not self._container.state.running:
+        if not starting.done() and not self.container.state.running:
             starting.cancel()
             return
         stream = await starting
