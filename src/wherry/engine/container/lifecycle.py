@@ -31,6 +31,7 @@ from wherry.engine.container.volume_claims import VolumeClaims
 from wherry.engine.errors import Conflict, EngineError, NotModified
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
+from wherry.engine.logs import files as log_files
 from wherry.engine.network.dns.resolvers import Resolvers
 from wherry.engine.network.networks import Networks
 from wherry.engine.volume.volumes import Volumes
@@ -461,6 +462,7 @@ class Lifecycle:
         self.note(container)
         if container.remove_volumes:
             await self.claims.remove_anonymous(container)
+        await log_files.finish(container.home)
         try:
             await asyncio.to_thread(_remove_home, container)
         except OSError as error:

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 # So many files a follower may be behind before it loses the oldest.
 _BEHIND = 16
 _BLOCK = 1 << 16
-_compressions: set[asyncio.Task[None]] = set()
+# By directory, what is being compressed there.
+_compressions: dict[asyncio.Task[None], Path] = {}
 
 
 class Decoder(Protocol):
@@ -177,11 +178,11 @@ class LogFile:
         source = _name(self.path, 1)
         task = asyncio.get_running_loop().create_task(_compress(source))
         self._compressing = task
-        _compressions.add(task)
+        _compressions[task] = self.path.parent
         task.add_done_callback(self._compressed)
 
     def _compressed(self, task: asyncio.Task[None]) -> None:
-        _compressions.discard(task)
+        del _compressions[task]
         self._compressing = None
 
     async def reopen(self) -> None:
@@ -285,6 +286,12 @@ def shift(path: Path, max_files: int) -> None:
             old.rename(_name(path, number + 1, old.suffix if old.suffix == ".gz" else ""))
     with contextlib.suppress(FileNotFoundError):
         path.rename(_name(path, 1))
+
+
+async def finish(directory: Path) -> None:
+    """Return when nothing is being compressed in ``directory`` or below, as it will be removed."""
+    if tasks := [task for task, place in _compressions.items() if place.is_relative_to(directory)]:
+        await asyncio.wait(tasks)
 
 
 async def _compress(source: Path) -> None:
