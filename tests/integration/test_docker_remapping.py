@@ -154,3 +154,14 @@ def test_volumes_belong_to_the_users_of_the_image(engine):
     out = engine.docker(*options, "--userns", "host", "busybox", "stat", "-c", "%u", "/etc/new").out
     assert out == "33\n"
     engine.docker("volume", "rm", "data")
+
+
+@pytest.mark.parametrize("user", ["0", "33"])
+def test_its_own_streams_can_be_opened_by_name(engine, user):
+    script = "echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin"
+    run = ("run", "--rm", "-i", "--user", user, "busybox", "sh", "-c", script)
+    done = engine.docker(*run, input=b"in")
+    assert (done.out, done.err) == ("out\nin", "err\n")
+    engine.docker("run", "-d", "--name", "box", "--user", user, "busybox", "sleep", "1000")
+    done = engine.docker("exec", "-i", "box", "sh", "-c", script, input=b"in")
+    assert (done.out, done.err) == ("out\nin", "err\n")

@@ -176,6 +176,12 @@ def test_unsafe_places_of_proc_are_masked_unless_privileged(engine):
     assert size("--privileged") != "0"
 
 
+def test_a_terminal_has_the_client_s_size_from_the_start(engine):
+    terminal = Terminal(engine, "run", "--rm", "-it", "busybox", "stty", "size", size=(33, 99))
+    terminal.until("33 99")
+    assert terminal.client.wait(10) == 0
+
+
 def test_a_terminal_has_the_client_s_size_and_follows_it(engine):
     terminal = Terminal(engine, "run", "--rm", "-it", "busybox", "sh", size=(33, 99))
     terminal.until("# ")

@@ -58,11 +58,13 @@ async def execute(
     stdin: bool,
     directory: Path,
     rootfs: Path,
+    owner: tuple[int, int] | None = None,
 ) -> ExecProcess:
     """Run ``process``, an OCI process section, in container ``id``.
 
     Returns when the program has been executed. ``directory`` takes the few files that a pseudo
-    terminal, or runc, needs.
+    terminal, or runc, needs. ``owner`` is whose the streams become, so that the process can open
+    them by name; the runtime sees to that itself but in a user namespace, where it may not.
 
     Raises:
         RuntimeFailure: it could not be executed.
@@ -78,7 +80,7 @@ async def execute(
                 return await _with_terminal(starter, process, directory, rootfs)
             if process["terminal"]:
                 return await _with_relayed_terminal(starter, process, rootfs)
-            return await _with_pipes(starter, process, stdin, rootfs)
+            return await _with_pipes(starter, process, stdin, rootfs, owner)
         finally:
             starter.clean()
     finally:
@@ -198,12 +200,20 @@ async def _refuse(
 
 
 async def _with_pipes(
-    starter: _Starter, process: Mapping[str, Any], stdin: bool, rootfs: Path
+    starter: _Starter,
+    process: Mapping[str, Any],
+    stdin: bool,
+    rootfs: Path,
+    owner: tuple[int, int] | None,
 ) -> ExecProcess:
     descriptors = starter.descriptors
     theirs_in, ours_in = descriptors.pipe() if stdin else (subprocess.DEVNULL, -1)
     out, theirs_out = descriptors.pipe()
     err, theirs_err = descriptors.pipe()
+    if owner is not None:
+        for descriptor in (theirs_in, theirs_out, theirs_err):
+            if descriptor >= 0:
+                os.fchown(descriptor, *owner)
     child = starter.start(process, stdin=theirs_in, stdout=theirs_out, stderr=theirs_err)
     descriptors.close(theirs_in, theirs_out, theirs_err)
     pid, complaint = await _started(starter, child)

@@ -16,7 +16,7 @@ from wherry.runtime.cgroups import Layout
 from wherry.runtime.hub import ContainerStream, Hub, Mark
 from wherry.runtime.monitor.client import Holding
 from wherry.runtime.record import Record
-from wherry.runtime.types import ExitStatus, LogSink
+from wherry.runtime.types import ExitStatus, LogSink, User
 from wherry.runtime.usage import oom_kills
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,18 @@ class Held:
         end = select.poll()
         end.register(self._pidfd, select.POLLIN)
         return not end.poll(0)
+
+    def outside(self, user: User) -> tuple[int, int]:
+        """The ids on the host of a user and group in its user namespace, -1 for none there."""
+
+        def mapped(name: str, number: int) -> int:
+            for line in Path(f"/proc/{self.pid}/{name}").read_text().splitlines():
+                inside, outside, size = map(int, line.split())
+                if inside <= number < inside + size:
+                    return outside + number - inside
+            return -1
+
+        return mapped("uid_map", user.uid), mapped("gid_map", user.gid)
 
     @property
     def handover(self) -> dict[str, int]:

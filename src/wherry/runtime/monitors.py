@@ -17,6 +17,10 @@ from wherry.runtime.workspace import Workspace, end
 log = logging.getLogger(__name__)
 
 
+# So often a monitor that is killed while it takes over is followed by another at once.
+_ATTEMPTS = 5
+
+
 class Monitors:
     """Connects to the monitor, or starts one; when it is killed, starts the next.
 
@@ -71,11 +75,20 @@ class Monitors:
         return self._starting
 
     def _started(self, task: asyncio.Task[MonitorClient]) -> None:
-        self._starting = None
+        if task is self._starting:
+            self._starting = None
         if not task.cancelled() and (error := task.exception()):
             log.error("the containers' monitor: %s", error)
 
     async def _start(self) -> MonitorClient:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._start_one()
+            except MonitorLost:
+                continue  # killed as well, before it had taken over
+        return await self._start_one()
+
+    async def _start_one(self) -> MonitorClient:
         space = self._space
         await self._clear()
         client = await MonitorClient.start(
@@ -100,7 +113,7 @@ class Monitors:
         self._client = None
         if not served:  # nor would another
             log.error("no monitor: see %s", self._space.run_dir / "monitor.log")
-        elif self._starting is None:
+        elif self._starting is None or self._starting.done():
             log.error("the containers' monitor was killed; another takes over")
             self._begin()
 

@@ -19,6 +19,7 @@ class Record:
     cgroup: str
     stdin_once: bool
     shares_pids: bool  # its first process' end does not end the others
+    remapped: bool  # it has a user namespace of its own
     command: list[str]
     rootfs: str
 

@@ -337,6 +337,7 @@ class Runtime:
                 stdin=stdin,
                 directory=held.bundle,
                 rootfs=Path(held.record.rootfs),
+                owner=held.outside(process.user) if held.record.remapped else None,
             )
         except RuntimeFailure:
             if held.lives:
@@ -396,7 +397,10 @@ class Runtime:
             await space.remove(id, self._monitors.forget, keep_exit=left is not None)
             return left and ExitStatus(id, left[0], False, left[1])
         monitor = self._monitors.existing
-        holding = await monitor.take(id) if monitor is not None else None
+        try:
+            holding = await monitor.take(id) if monitor is not None else None
+        except MonitorLost:
+            holding = None
         if holding is None:
             return self._lost(id, record)
         if holding.ended is None:
@@ -466,6 +470,7 @@ def _record(spec: ContainerSpec, pid: int, cgroup: str) -> Record:
         cgroup=cgroup,
         stdin_once=spec.stdin_once,
         shares_pids=spec.pid_namespace is not None,
+        remapped=spec.user_namespace is not None,
         command=list(spec.process.args),
         rootfs=str(spec.rootfs),
     )
