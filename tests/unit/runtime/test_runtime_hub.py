@@ -177,3 +177,40 @@ async def test_a_terminal_is_given_its_size() -> None:
     await hub.finish()
     hub.resize(1, 1)
     os.close(slave)
+
+
+@pytest.mark.parametrize("kind", [Log, Broken])
+async def test_a_mark_parts_what_the_log_has_from_what_a_client_gets(kind: type[Log]) -> None:
+    log = kind()
+    log.gate.clear()
+    container = Container(log)
+    marked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def at() -> None:
+        marked.set_result(log.written)
+
+    early = container.attach()
+    os.write(container.out, b"before ")
+    assert await early.read() == (1, b"before ")
+    late = container.hub.attach(container.code, stdin=False, at=at)
+    os.write(container.out, b"after")
+    assert await late.read() == (1, b"after")
+    assert not marked.done()
+    log.gate.set()
+    assert await asyncio.wait_for(marked, 5) == (b"before " if kind is Log else b"")
+    await container.close()
+
+
+async def test_a_mark_is_passed_even_when_the_log_is_closed() -> None:
+    container = Container(Log())
+    await container.hub.finish()
+    passed = asyncio.Event()
+
+    async def at() -> None:
+        passed.set()
+
+    stream = container.hub.attach(container.code, stdin=False, at=at)
+    await asyncio.wait_for(passed.wait(), 5)
+    assert await stream.read() == (0, b"")
+    for descriptor in (container.stdin, container.out):
+        os.close(descriptor)
