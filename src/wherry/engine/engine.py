@@ -7,6 +7,7 @@ import functools
 import logging
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ class Engine:
         Raises:
             EngineError: something it cannot work without is missing.
         """
-        config = self.config
+        config, opened = self.config, time.time()
         raise_open_files()
         make_private(config.data_dir)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -154,6 +155,7 @@ class Engine:
         await asyncio.gather(self.images.open(), self.networks.open(), self.runtime.open())
         self._remap()
         await self.containers.open()
+        await self.containers.sweep_init_layers(opened)
         if leftovers.found(config.builds_dir):
             self.in_flight(leftovers.sweep(config.builds_dir, self.containers))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from wherry.engine.container import init_layer
 from wherry.engine.container.healthcheck import Health
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class Container:
     @property
     def init_layer(self) -> Path:
         """The layer under its own: what the runtime mounts things on (see ``init_layer``)."""
-        return self.home / "init"
+        return self.home.parent.parent / "init-layers" / init_layer.name_of(self.image_id)
 
     @property
     def rootfs(self) -> Path:

@@ -2,14 +2,18 @@
 
 Without it, /proc, /etc/hosts and their like would be made in the container's own layer by its first
 start, and `docker diff` and `docker commit` would take them for changes of the container. Docker
-has the same layer, with the same content.
+has the same layer, with the same content. It follows from the image, so all containers of an image
+share one.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import stat
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from wherry.engine.image.members import set_xattr
@@ -18,18 +22,48 @@ from wherry.engine.image.merged import find
 _DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
 _FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console")
 _LINKS = (("etc/mtab", "/proc/mounts"),)
-_LAST = ".dockerenv"  # its presence says that the layer is complete
+_MARK = ".dockerenv"
+_UNFINISHED = ".new-"
 
 
 def prepare(layer: Path, lower: Sequence[Path]) -> Path:
-    """Make ``layer`` with what ``lower``, the image's layers, do not have of it; returns it.
+    """Have ``layer`` with what ``lower``, the image's layers, do not have of it; returns it.
 
-    May be repeated: what is complete is left alone, what a kill has left half is completed.
+    It gets its name when it is complete, and is never changed afterwards.
     """
-    last = layer / _LAST
-    if last.exists():
+    if layer.exists():
         return layer
-    layer.mkdir(mode=0o755, parents=True, exist_ok=True)
+    layer.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=layer.parent))
+    _fill(new, lower)
+    new.chmod(0o755)
+    try:
+        new.rename(layer)
+    except OSError:
+        shutil.rmtree(new)
+        if not layer.exists():
+            raise
+    return layer
+
+
+def sweep(root: Path, images: Collection[str], opened: float) -> None:
+    """Remove the layers below ``root`` of all but ``images``, and what a kill has left half.
+
+    What is not finished and younger than ``opened`` is being made just now.
+    """
+    names = {name_of(image) for image in images}
+    for layer in root.iterdir() if root.exists() else ():
+        fresh = layer.name.startswith(_UNFINISHED) and _made(layer) >= opened
+        if layer.name not in names and not fresh:
+            shutil.rmtree(layer)
+
+
+def name_of(image: str) -> str:
+    """The name of the layer for an image, given by its id."""
+    return image.removeprefix("sha256:")
+
+
+def _fill(layer: Path, lower: Sequence[Path]) -> None:
     for path in _DIRECTORIES:
         if _status(lower, path) is None:
             _make_parent(layer, lower, path)
@@ -39,10 +73,8 @@ def prepare(layer: Path, lower: Sequence[Path]) -> Path:
             (layer / path).touch(mode=0o755)
     for path, target in _LINKS:
         if _status(lower, path) is None and _make_parent(layer, lower, path):
-            (layer / path).unlink(missing_ok=True)
             (layer / path).symlink_to(target)
-    last.touch(mode=0o755)
-    return layer
+    (layer / _MARK).touch(mode=0o755)
 
 
 def _status(lower: Sequence[Path], path: str) -> os.stat_result | None:
@@ -82,3 +114,10 @@ def _make_parent(layer: Path, lower: Sequence[Path], path: str) -> bool:
     finally:
         os.close(found)
     return True
+
+
+def _made(layer: Path) -> float:
+    try:
+        return layer.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf  # it has just got its name

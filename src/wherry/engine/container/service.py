@@ -15,6 +15,7 @@ from wherry.engine import logs
 from wherry.engine.container import filters as selection
 from wherry.engine.container import (
     identity,
+    init_layer,
     inspect,
     limits,
     links,
@@ -98,6 +99,13 @@ class Containers:
     async def open(self) -> None:
         """Read the containers and take up what runs."""
         await recovery.recover(self.lifecycle)
+
+    async def sweep_init_layers(self, opened: float) -> None:
+        """Remove those of images that no container is made from any more, and what was left half
+        before ``opened``, in seconds since the epoch."""
+        images = {container.image_id for container in self.store.all()}
+        root = self.store.root.parent / "init-layers"
+        await asyncio.to_thread(init_layer.sweep, root, images, opened)
 
     async def close(self, timeout: float) -> None:
         """Let what is under way end, within ``timeout`` seconds; the containers go on."""

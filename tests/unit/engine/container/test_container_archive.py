@@ -11,7 +11,7 @@ import pytest
 
 from wherry.engine.container import archive
 from wherry.engine.container.container import MountPoint
-from wherry.engine.container.init_layer import prepare
+from wherry.engine.container.init_layer import prepare, sweep
 from wherry.engine.errors import BadParameter, EngineError
 
 
@@ -106,3 +106,13 @@ def test_the_layer_below_a_container_has_what_the_image_lacks(tmp_path: Path) ->
     ]
     assert stat.S_IMODE((layer / "etc").stat().st_mode) == 0o711
     assert prepare(layer, [image]) == layer
+
+
+def test_layers_of_forgotten_images_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "image").mkdir()
+    for name in ("kept", "forgotten", ".new-half"):
+        prepare(tmp_path / "layers" / name, [tmp_path / "image"])
+    sweep(tmp_path / "layers", ["sha256:kept"], opened=0)
+    assert {path.name for path in (tmp_path / "layers").iterdir()} == {"kept", ".new-half"}
+    sweep(tmp_path / "layers", ["sha256:kept"], opened=2e10)
+    assert [path.name for path in (tmp_path / "layers").iterdir()] == ["kept"]
