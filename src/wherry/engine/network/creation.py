@@ -106,9 +106,9 @@ def draft(request: Mapping[str, Any], find: Callable[[str], Network | None]) -> 
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if not network.ipv4 and not network.ipv6:
         raise BadParameter("IPv4 or IPv6 must be enabled")
-    wanted = {4} if network.ipv4 else set()
-    wanted |= {6} if network.ipv6 else set()
-    network.subnets = [subnet for subnet in network.subnets if subnet.version in wanted]
+    versions = {4: network.ipv4, 6: network.ipv6}
+    network.unused = [subnet for subnet in network.subnets if not versions[subnet.version]]
+    network.subnets = [subnet for subnet in network.subnets if versions[subnet.version]]
     return network
 
 
@@ -201,9 +201,8 @@ def _subnets(entries: list[Any], *, ipv6: bool) -> list[Subnet]:
         subnet = Subnet(
             given["Subnet"], given["Gateway"], given["IPRange"], given["AuxiliaryAddresses"]
         )
-        if network.version == 6 and not ipv6:
-            continue
-        problems += _problems(subnet, network)
+        if network.version == 4 or ipv6:
+            problems += _problems(subnet, network)
         found.append(subnet)
     if problems:
         raise BadParameter(f"invalid network config:\n{joined(problems)}")

@@ -174,7 +174,8 @@ def _is_address(text: str, version: int) -> bool:
 
 
 def _out_of_range(address: str, version: int, network: Network) -> list[str]:
-    own = [s for s in network.subnets if s.version == version and not s.chosen]
+    given = [*network.subnets, *network.unused]
+    own = [s for s in given if s.version == version and not s.chosen]
     if not own:
         return [
             "user specified IP address is supported only when connecting to networks with user "

@@ -53,7 +53,8 @@ class Subnet:
 @dataclass(slots=True)
 class Network:
     """A network. ``link`` is the bridge, or whatever else its containers hang on: empty for host
-    and none; ``made_link`` tells that it goes when the network does.
+    and none; ``made_link`` tells that it goes when the network does. ``unused`` are ranges asked
+    for in a version of IP that the network does not have: they are shown, no more.
 
     ``phase`` is ``creating`` or ``removing`` as long as that is not done: a daemon that finds a
     network so, takes it away.
@@ -64,6 +65,7 @@ class Network:
     id: str = field(default_factory=lambda: secrets.token_hex(32))
     created_at: int = field(default_factory=time.time_ns)  # nanoseconds since the epoch
     subnets: list[Subnet] = field(default_factory=list)
+    unused: list[Subnet] = field(default_factory=list)
     link: str = ""
     made_link: bool = True
     internal: bool = False
@@ -100,7 +102,8 @@ class Network:
     def from_document(cls, document: dict[str, Any]) -> Network:
         """The network that ``to_document`` described."""
         values = dict(document)
-        values["subnets"] = [Subnet(**subnet) for subnet in values["subnets"]]
+        for ranges in ("subnets", "unused"):
+            values[ranges] = [Subnet(**subnet) for subnet in values.get(ranges, ())]
         return cls(**values)
 
 
@@ -131,7 +134,7 @@ def default_networks(bridge: str, subnet: str) -> list[Network]:
 
 def _ipam(network: Network) -> dict[str, Any]:
     shown = []
-    for subnet in sorted(network.subnets, key=lambda s: s.version):
+    for subnet in sorted([*network.subnets, *network.unused], key=lambda s: s.version):
         entry: dict[str, Any] = {"Subnet": subnet.cidr}
         if subnet.ip_range:
             entry["IPRange"] = subnet.ip_range

@@ -469,6 +469,16 @@ async def test_a_port_is_on_ipv6_as_well_where_the_machine_speaks_it(networks, k
     ]
 
 
+async def test_ranges_of_a_version_that_a_network_has_not_are_shown_and_not_used(networks, kernel):
+    net = await create(networks, **ipam({"Subnet": "2001:db8:1::/64", "Gateway": "2001:db8:1::9"}))
+    assert net.ranges == ["172.31.0.0/16"] and "2001:db8:1::/64" not in kernel.routes
+    assert inspect(net, None)["IPAM"]["Config"][1]["Subnet"] == "2001:db8:1::/64"
+    container = on("net", wanted_address6="2001:db8:1::f00d")
+    await connect(networks, container)
+    endpoint = container.endpoints["net"]
+    assert (endpoint.address, endpoint.address6) == ("172.31.0.2", "")
+
+
 async def test_ports_of_both_versions(networks, kernel):
     kernel.ipv6 = True
     await create(networks, EnableIPv6=True, **ipam({"Subnet": "fd00:1::/64"}))
