@@ -130,6 +130,27 @@ def test_the_outside_sees_the_host_s_address_and_reaches_published_ports_alone(e
                     direct.connect((own, 80))
 
 
+def test_a_routed_network_is_reached_by_its_own_addresses_where_ports_are_published(
+    engine, tmp_path
+):
+    option = "com.docker.network.bridge.gateway_mode_ipv4=routed"
+    engine.docker("network", "create", "-o", option, "--subnet", f"{V4}.0/24", "one")
+    serve(engine, "web", "--network", "one", "-p", "80")
+    serve(engine, "shut", "--network", "one")
+    outer4 = "10.247.9"
+    with outsider(tmp_path, outer4, "fd5e:aaaa:9") as path:
+        with namespaces.enter(path), links.Connection() as connection:
+            index = socket.if_nametoindex("eth0")
+            connection.change_all([cables.default_route(index, f"{outer4}.1")])
+            clients = [socket.socket() for _ in range(2)]
+        with clients[0] as allowed, clients[1] as refused:
+            allowed.settimeout(5)
+            allowed.connect((place(engine, "web", "one")["IPAddress"], 80))
+            refused.settimeout(0.5)
+            with pytest.raises(OSError):
+                refused.connect((place(engine, "shut", "one")["IPAddress"], 80))
+
+
 def test_a_bridge_of_one_s_own_name_and_mtu(engine):
     name = f"wn{secrets.token_hex(3)}"
     engine.docker(

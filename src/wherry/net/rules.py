@@ -265,9 +265,6 @@ table {family} {table} {{
   set opened {{
     type {address} . {port}; {filled("opened")}
   }}
-  set linked {{
-    type {address} . {address} . {port};
-  }}
   set hairpin {{
     type {address} . {address}; {filled("hairpin")}
   }}
@@ -323,7 +320,6 @@ table {family} {table} {{
     ct state established,related accept
     ct status dnat accept
     {transport} {family} daddr . meta l4proto . th dport @opened accept
-    {transport} {family} saddr . {family} daddr . meta l4proto . th dport @linked accept
     iifname @bridges oifname @bridges drop
     oifname @guarded drop
   }}
