@@ -15,6 +15,34 @@ from wherry.kube.api import resources
 from wherry.kube.api.kinds.autoscaler import HorizontalPodAutoscaler
 from wherry.kube.api.kinds.base import Column, Kind
 from wherry.kube.api.kinds.config_map import ConfigMap
+from wherry.kube.api.kinds.device import ResourceSlice
+from wherry.kube.api.kinds.device import ResourceClaimTemplate
+from wherry.kube.api.kinds.device import ResourceClaim
+from wherry.kube.api.kinds.device import Specified
+from wherry.kube.api.kinds.flow_control import PriorityLevelConfiguration
+from wherry.kube.api.kinds.flow_control import FlowSchema
+from wherry.kube.api.kinds.admission_policies import MutatingAdmissionPolicyBinding
+from wherry.kube.api.kinds.admission_policies import MutatingAdmissionPolicy
+from wherry.kube.api.kinds.admission_policies import ValidatingAdmissionPolicyBinding
+from wherry.kube.api.kinds.admission_policies import ValidatingAdmissionPolicy
+from wherry.kube.api.kinds.webhooks import ValidatingWebhookConfiguration
+from wherry.kube.api.kinds.webhooks import MutatingWebhookConfiguration
+from wherry.kube.api.kinds.certificates import CertificateSigningRequest
+from wherry.kube.api.kinds.runtime_class import RuntimeClass
+from wherry.kube.api.kinds.priority_class import PriorityClass
+from wherry.kube.api.kinds.csi import VolumeAttachment
+from wherry.kube.api.kinds.csi import CSIStorageCapacity
+from wherry.kube.api.kinds.csi import CSINode
+from wherry.kube.api.kinds.csi import CSIDriver
+from wherry.kube.api.kinds.storage_classes import VolumeAttributesClass
+from wherry.kube.api.kinds.storage_classes import StorageClass
+from wherry.kube.api.kinds.roles import RoleBinding
+from wherry.kube.api.kinds.roles import Role
+from wherry.kube.api.kinds.service_ranges import IPAddress
+from wherry.kube.api.kinds.service_ranges import ServiceCIDR
+from wherry.kube.api.kinds.network_policy import NetworkPolicy
+from wherry.kube.api.kinds.ingress import IngressClass
+from wherry.kube.api.kinds.ingress import Ingress
 from wherry.kube.api.kinds.controller_revision import ControllerRevision
 from wherry.kube.api.kinds.cron_job import CronJob
 from wherry.kube.api.kinds.daemon_set import DaemonSet
@@ -71,39 +99,39 @@ _ALL: tuple[Kind, ...] = (
     CronJob(resources.CRON_JOBS),
     HorizontalPodAutoscaler(resources.HORIZONTAL_POD_AUTOSCALERS),
     PodDisruptionBudget(resources.POD_DISRUPTION_BUDGETS),
-    Kind(resources.INGRESSES),
-    Kind(resources.INGRESS_CLASSES),
-    Kind(resources.NETWORK_POLICIES),
-    Kind(resources.SERVICE_CIDRS),
-    Kind(resources.IP_ADDRESSES),
-    Kind(resources.ROLES),
-    Kind(resources.CLUSTER_ROLES),
-    Kind(resources.ROLE_BINDINGS),
-    Kind(resources.CLUSTER_ROLE_BINDINGS),
-    Kind(resources.STORAGE_CLASSES),
-    Kind(resources.CSI_DRIVERS),
-    Kind(resources.CSI_NODES),
-    Kind(resources.CSI_STORAGE_CAPACITIES),
-    Kind(resources.VOLUME_ATTACHMENTS),
-    Kind(resources.VOLUME_ATTRIBUTES_CLASSES),
-    Kind(resources.PRIORITY_CLASSES),
-    Kind(resources.RUNTIME_CLASSES),
-    Kind(resources.CERTIFICATE_SIGNING_REQUESTS),
+    Ingress(resources.INGRESSES),
+    IngressClass(resources.INGRESS_CLASSES),
+    NetworkPolicy(resources.NETWORK_POLICIES),
+    ServiceCIDR(resources.SERVICE_CIDRS),
+    IPAddress(resources.IP_ADDRESSES),
+    Role(resources.ROLES),
+    Role(resources.CLUSTER_ROLES),
+    RoleBinding(resources.ROLE_BINDINGS),
+    RoleBinding(resources.CLUSTER_ROLE_BINDINGS),
+    StorageClass(resources.STORAGE_CLASSES),
+    CSIDriver(resources.CSI_DRIVERS),
+    CSINode(resources.CSI_NODES),
+    CSIStorageCapacity(resources.CSI_STORAGE_CAPACITIES),
+    VolumeAttachment(resources.VOLUME_ATTACHMENTS),
+    VolumeAttributesClass(resources.VOLUME_ATTRIBUTES_CLASSES),
+    PriorityClass(resources.PRIORITY_CLASSES),
+    RuntimeClass(resources.RUNTIME_CLASSES),
+    CertificateSigningRequest(resources.CERTIFICATE_SIGNING_REQUESTS),
     Kind(resources.CLUSTER_TRUST_BUNDLES),
     Kind(resources.POD_CERTIFICATE_REQUESTS),
-    Kind(resources.MUTATING_WEBHOOK_CONFIGURATIONS),
-    Kind(resources.VALIDATING_WEBHOOK_CONFIGURATIONS),
-    Kind(resources.VALIDATING_ADMISSION_POLICIES),
-    Kind(resources.VALIDATING_ADMISSION_POLICY_BINDINGS),
-    Kind(resources.MUTATING_ADMISSION_POLICIES),
-    Kind(resources.MUTATING_ADMISSION_POLICY_BINDINGS),
-    Kind(resources.FLOW_SCHEMAS),
-    Kind(resources.PRIORITY_LEVEL_CONFIGURATIONS),
-    Kind(resources.DEVICE_CLASSES),
-    Kind(resources.DEVICE_TAINT_RULES),
-    Kind(resources.RESOURCE_CLAIMS),
-    Kind(resources.RESOURCE_CLAIM_TEMPLATES),
-    Kind(resources.RESOURCE_SLICES),
+    MutatingWebhookConfiguration(resources.MUTATING_WEBHOOK_CONFIGURATIONS),
+    ValidatingWebhookConfiguration(resources.VALIDATING_WEBHOOK_CONFIGURATIONS),
+    ValidatingAdmissionPolicy(resources.VALIDATING_ADMISSION_POLICIES),
+    ValidatingAdmissionPolicyBinding(resources.VALIDATING_ADMISSION_POLICY_BINDINGS),
+    MutatingAdmissionPolicy(resources.MUTATING_ADMISSION_POLICIES),
+    MutatingAdmissionPolicyBinding(resources.MUTATING_ADMISSION_POLICY_BINDINGS),
+    FlowSchema(resources.FLOW_SCHEMAS),
+    PriorityLevelConfiguration(resources.PRIORITY_LEVEL_CONFIGURATIONS),
+    Specified(resources.DEVICE_CLASSES),
+    Specified(resources.DEVICE_TAINT_RULES),
+    ResourceClaim(resources.RESOURCE_CLAIMS),
+    ResourceClaimTemplate(resources.RESOURCE_CLAIM_TEMPLATES),
+    ResourceSlice(resources.RESOURCE_SLICES),
 )
 
 KINDS: dict[tuple[str, str, str], Kind] = {

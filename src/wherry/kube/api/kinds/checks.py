@@ -5,6 +5,7 @@ field errors. They add what they find to ``faults``, so that the ordinary case b
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ Faults = list[FieldError]
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 
+_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 _BAD_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _BAD_CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
@@ -52,6 +54,21 @@ def label_value(value: str, path: str, faults: Faults, *, shown: str = "") -> No
     """One label value; all complaints in one fault."""
     if messages := names.is_label_value(value):
         faults.append(fields.invalid(path, shown or value, ";".join(messages)))
+
+
+def domain_path(value: str, path: str, faults: Faults) -> None:
+    """A domain, a slash and a path: the name of a controller."""
+    domain, slash, rest = value.partition("/")
+    if not value:
+        faults.append(fields.required(path))
+    elif not slash or not domain or not rest:
+        why = 'must be a domain-prefixed path (such as "acme.io/foo")'
+        faults.append(fields.invalid(path, value, why))
+    else:
+        check(names.is_dns1123_subdomain, domain, path, faults)
+        if not re.fullmatch(_PATH, rest):
+            why = names.regex_error("Invalid path", _PATH)
+            faults.append(fields.invalid(path, rest, why))
 
 
 def port_number(value: int, path: str, faults: Faults) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from wherry.kube.api import names
 from wherry.kube.api.kinds import checks, fields
 from wherry.kube.api.kinds.checks import Faults
 
@@ -34,18 +33,7 @@ def default_failure_policy(policy: Object) -> None:
 
 def check_manager(manager: str, path: str, faults: Faults) -> None:
     """Faults of ``managedBy``: a domain, a slash, and a path."""
-    domain, slash, rest = manager.partition("/")
-    if not manager:
-        faults.append(fields.required(path))
-    elif not slash or not domain or not rest:
-        why = 'must be a domain-prefixed path (such as "acme.io/foo")'
-        faults.append(fields.invalid(path, manager, why))
-    else:
-        for message in names.is_dns1123_subdomain(domain):
-            faults.append(fields.invalid(path, domain, message))
-        if not re.fullmatch(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", rest):
-            rule = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+"
-            faults.append(fields.invalid(path, rest, names.regex_error("Invalid path", rule)))
+    checks.domain_path(manager, path, faults)
     if len(manager) > _MANAGER_LIMIT:
         faults.append(fields.too_long(path, _MANAGER_LIMIT))
 
