@@ -12,61 +12,59 @@ The table :data:`KINDS` lists them; adding a kind is one line here and one in
 from __future__ import annotations
 
 from wherry.kube.api import resources
+from wherry.kube.api.kinds.admission_policies import (
+    MutatingAdmissionPolicy,
+    MutatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
+)
 from wherry.kube.api.kinds.autoscaler import HorizontalPodAutoscaler
 from wherry.kube.api.kinds.base import Column, Kind
-from wherry.kube.api.kinds.config_map import ConfigMap
-from wherry.kube.api.kinds.device import ResourceSlice
-from wherry.kube.api.kinds.device import ResourceClaimTemplate
-from wherry.kube.api.kinds.device import ResourceClaim
-from wherry.kube.api.kinds.device import Specified
-from wherry.kube.api.kinds.flow_control import PriorityLevelConfiguration
-from wherry.kube.api.kinds.flow_control import FlowSchema
-from wherry.kube.api.kinds.admission_policies import MutatingAdmissionPolicyBinding
-from wherry.kube.api.kinds.admission_policies import MutatingAdmissionPolicy
-from wherry.kube.api.kinds.admission_policies import ValidatingAdmissionPolicyBinding
-from wherry.kube.api.kinds.admission_policies import ValidatingAdmissionPolicy
-from wherry.kube.api.kinds.webhooks import ValidatingWebhookConfiguration
-from wherry.kube.api.kinds.webhooks import MutatingWebhookConfiguration
 from wherry.kube.api.kinds.certificates import CertificateSigningRequest
-from wherry.kube.api.kinds.runtime_class import RuntimeClass
-from wherry.kube.api.kinds.priority_class import PriorityClass
-from wherry.kube.api.kinds.csi import VolumeAttachment
-from wherry.kube.api.kinds.csi import CSIStorageCapacity
-from wherry.kube.api.kinds.csi import CSINode
-from wherry.kube.api.kinds.csi import CSIDriver
-from wherry.kube.api.kinds.storage_classes import VolumeAttributesClass
-from wherry.kube.api.kinds.storage_classes import StorageClass
-from wherry.kube.api.kinds.roles import RoleBinding
-from wherry.kube.api.kinds.roles import Role
-from wherry.kube.api.kinds.service_ranges import IPAddress
-from wherry.kube.api.kinds.service_ranges import ServiceCIDR
-from wherry.kube.api.kinds.network_policy import NetworkPolicy
-from wherry.kube.api.kinds.ingress import IngressClass
-from wherry.kube.api.kinds.ingress import Ingress
+from wherry.kube.api.kinds.config_map import ConfigMap
 from wherry.kube.api.kinds.controller_revision import ControllerRevision
 from wherry.kube.api.kinds.cron_job import CronJob
+from wherry.kube.api.kinds.csi import CSIDriver, CSINode, CSIStorageCapacity, VolumeAttachment
 from wherry.kube.api.kinds.daemon_set import DaemonSet
 from wherry.kube.api.kinds.deployment import Deployment
+from wherry.kube.api.kinds.device import (
+    ResourceClaim,
+    ResourceClaimTemplate,
+    ResourceSlice,
+    Specified,
+)
 from wherry.kube.api.kinds.disruption_budget import PodDisruptionBudget
 from wherry.kube.api.kinds.endpoint_slice import EndpointSlice
 from wherry.kube.api.kinds.endpoints import Endpoints
 from wherry.kube.api.kinds.event import Event
+from wherry.kube.api.kinds.flow_control import FlowSchema, PriorityLevelConfiguration
+from wherry.kube.api.kinds.ingress import Ingress, IngressClass
 from wherry.kube.api.kinds.job import Job
 from wherry.kube.api.kinds.lease import Lease
 from wherry.kube.api.kinds.limit_range import LimitRange
 from wherry.kube.api.kinds.namespace import Namespace
+from wherry.kube.api.kinds.network_policy import NetworkPolicy
 from wherry.kube.api.kinds.node import Node
 from wherry.kube.api.kinds.persistent_volume import PersistentVolume
 from wherry.kube.api.kinds.persistent_volume_claim import PersistentVolumeClaim
 from wherry.kube.api.kinds.pod import Pod
 from wherry.kube.api.kinds.pod_template import PodTemplate
+from wherry.kube.api.kinds.priority_class import PriorityClass
 from wherry.kube.api.kinds.replica_set import ReplicaSet
 from wherry.kube.api.kinds.replication_controller import ReplicationController
 from wherry.kube.api.kinds.resource_quota import ResourceQuota
+from wherry.kube.api.kinds.roles import Role, RoleBinding
+from wherry.kube.api.kinds.runtime_class import RuntimeClass
 from wherry.kube.api.kinds.secret import Secret
 from wherry.kube.api.kinds.service import Service
 from wherry.kube.api.kinds.service_account import ServiceAccount
+from wherry.kube.api.kinds.service_ranges import IPAddress, ServiceCIDR
 from wherry.kube.api.kinds.stateful_set import StatefulSet
+from wherry.kube.api.kinds.storage_classes import StorageClass, VolumeAttributesClass
+from wherry.kube.api.kinds.webhooks import (
+    MutatingWebhookConfiguration,
+    ValidatingWebhookConfiguration,
+)
 
 __all__ = ["KINDS", "Column", "Kind"]
 

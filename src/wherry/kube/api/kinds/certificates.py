@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -47,13 +47,11 @@ class CertificateSigningRequest(Kind):
     )
     field_names = frozenset({"spec.signerName"})
 
-    def note_requester(
-        self, o: Object, name: str, uid: str, groups: Sequence[str], extra: Mapping[str, Any]
-    ) -> None:
+    def note_requester(self, o: Object, name: str, uid: str, groups: Sequence[str]) -> None:
         """Who asks is what the request says; what the object says of it does not count."""
         spec = o.setdefault("spec", {})
-        given = {"username": name, "uid": uid, "groups": list(groups), "extra": dict(extra)}
-        for key, value in given.items():
+        spec.pop("extra", None)
+        for key, value in (("username", name), ("uid", uid), ("groups", list(groups))):
             spec.pop(key, None)
             if value:
                 spec[key] = value

@@ -29,7 +29,6 @@ _LIFECYCLES = ("Ephemeral", "Persistent")
 _FIXED = ("attachRequired", "volumeLifecycleModes")
 
 
-
 class CSIDriver(Kind):
     """A storage driver, and what it wants of Kubernetes."""
 

@@ -203,7 +203,11 @@ def _check_client(client: Object, path: str, faults: Faults) -> None:
         return
     if url is not None:
         _check_url(url, f"{path}.url", faults)
-        return
+    else:
+        _check_service(service or {}, path, faults)
+
+
+def _check_service(service: Object, path: str, faults: Faults) -> None:
     for name in ("name", "namespace"):
         if not service.get(name):
             why = f"service {name} is required"
@@ -214,7 +218,7 @@ def _check_client(client: Object, path: str, faults: Faults) -> None:
 
 
 def _check_url(url: str, path: str, faults: Faults) -> None:
-    form = '; desired format: https://host[/path]'
+    form = "; desired format: https://host[/path]"
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -64,6 +64,8 @@ async def insert(
     base = "" if metadata.get("name") else metadata.get("generateName", "")
     if base:
         metadata["name"] = generate_name(base)
+    user = request.user
+    kind.note_requester(o, user.name, user.uid, user.groups)
     await admit(
         Attributes(
             "CREATE",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import Resource
+from wherry.kube.api.resources import BINDINGS, Resource
 from wherry.kube.api.subresources import subresource
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.registry import (
@@ -52,6 +52,9 @@ SUBRESOURCES: dict[tuple[str, str], Handler] = {
     ("status", "update"): updating.update,
     ("status", "patch"): patching.patch,
     ("finalize", "update"): updating.update,
+    ("approval", "get"): _get,
+    ("approval", "update"): updating.update,
+    ("approval", "patch"): patching.patch,
     ("scale", "get"): subresources.get_scale,
     ("scale", "update"): subresources.put_scale,
     ("scale", "patch"): subresources.patch_scale,
@@ -85,6 +88,8 @@ def handler(request: APIRequest) -> Handler:
         return found
     if info.verb not in resource.verbs or not _has_place(resource, request):
         raise not_allowed()
+    if resource is BINDINGS:
+        return subresources.bind_named
     return VERBS[info.verb]
 
 

@@ -6,12 +6,14 @@ exec, attach, portforward) are `wherry.kube.apiserver.streams`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from wherry.kube.api import errors
 from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, now
+from wherry.kube.api.resources import PODS
 from wherry.kube.apiserver.answers import Single, success
 from wherry.kube.apiserver.content import read_kind
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -99,6 +101,22 @@ def _check_scale(records: Records, kind: Kind, scale: Object, old: Stored, name:
 
 
 # --- pods: binding ------------------------------------------------------------------------------
+
+
+async def bind_named(backend: Backend, request: APIRequest) -> Single:
+    """The old way to bind: a POST to the collection of Bindings, which says which pod it is of."""
+    name = read_kind(request, *_BINDING, "Ignore")["metadata"].get("name", "")
+    if not name:
+        missing = FieldError(
+            "metadata.name",
+            "FieldValueRequired",
+            "Required value: name or generateName is required",
+        )
+        raise invalid("Binding", "", [missing])
+    info = replace(
+        request.info, resource=PODS, plural=PODS.plural, name=name, subresource="binding"
+    )
+    return await bind(backend, replace(request, info=info))
 
 
 async def bind(backend: Backend, request: APIRequest) -> Single:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
+from wherry.kube.api.kinds.certificates import CertificateSigningRequest
 from wherry.kube.api.kinds.namespace import Namespace
 from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import NAMESPACES
@@ -56,6 +57,16 @@ def _validate_finalize(kind: Kind, new: Object, old: Object) -> list[FieldError]
     return kind.validate_finalize_update(new, old)
 
 
+def _prepare_approval(kind: Kind, new: Object, old: Object) -> None:
+    assert isinstance(kind, CertificateSigningRequest)
+    kind.prepare_approval_update(new, old)
+
+
+def _validate_approval(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+    assert isinstance(kind, CertificateSigningRequest)
+    return kind.validate_approval_update(new, old)
+
+
 # Lambdas, so that it is the kind's own method that is called and not the base class's.
 MAIN = Aspect(
     "",
@@ -68,7 +79,8 @@ STATUS = Aspect(
     lambda kind, new, old: kind.validate_status_update(new, old),
 )
 FINALIZE = Aspect("finalize", _prepare_finalize, _validate_finalize)
-ASPECTS = {aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE)}
+APPROVAL = Aspect("approval", _prepare_approval, _validate_approval)
+ASPECTS = {aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE, APPROVAL)}
 
 
 def internal(subresource: str) -> Aspect:

@@ -1,0 +1,216 @@
+"""Every kind there is: created, read, listed, shown, patched, applied, deleted."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from apiserver_harness import API
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from wherry.kube.api.resources import RESOURCES, Resource
+from wherry.kube.apiserver.server import SELF, APIServer
+
+Object = dict[str, Any]
+
+LABELS = {"app": "web"}
+CONTAINERS = [{"name": "c", "image": "busybox"}]
+TEMPLATE = {"metadata": {"labels": LABELS}, "spec": {"containers": CONTAINERS}}
+ONCE = {"spec": {"containers": CONTAINERS, "restartPolicy": "Never"}}
+SELECTOR = {"matchLabels": LABELS}
+REPLICATED = {"selector": SELECTOR, "template": TEMPLATE}
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+VOLUME = {
+    "accessModes": ["ReadWriteOnce"],
+    "capacity": {"storage": "1Gi"},
+    "hostPath": {"path": "/tmp"},
+}
+RULES = {
+    "apiGroups": [""],
+    "apiVersions": ["v1"],
+    "operations": ["CREATE"],
+    "resources": ["configmaps"],
+}
+MATCH = {"resourceRules": [RULES]}
+PATCH = {"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}
+
+
+def request() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    signed = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def webhook() -> Object:
+    return {
+        "name": "a.b.example",
+        "clientConfig": {"service": {"name": "s", "namespace": "default"}},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore",
+        "rules": [{**RULES, "resources": ["nothings"]}],
+    }
+
+
+BODIES: dict[str, Object] = {
+    "CertificateSigningRequest": {
+        "spec": {
+            "request": request(),
+            "signerName": "example.com/test",
+            "usages": ["client auth"],
+        }
+    },
+    "ClusterRoleBinding": {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}
+    },
+    "ControllerRevision": {"data": {"a": 1}, "revision": 1},
+    "CronJob": {"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": ONCE}}}},
+    "CSIStorageCapacity": {"storageClassName": "fast"},
+    "DaemonSet": {"spec": REPLICATED},
+    "Deployment": {"spec": REPLICATED},
+    "EndpointSlice": {"addressType": "IPv4", "endpoints": []},
+    "Event": {"involvedObject": {"namespace": "default"}},
+    "FlowSchema": {"spec": {"priorityLevelConfiguration": {"name": "p"}}},
+    "HorizontalPodAutoscaler": {
+        "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}
+    },
+    "Ingress": {"spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}},
+    "IngressClass": {"spec": {"controller": "example.com/it"}},
+    "IPAddress": {
+        "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "s"}}
+    },
+    "Job": {"spec": {"template": ONCE}},
+    "LimitRange": {"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}},
+    "MutatingAdmissionPolicy": {
+        "spec": {"matchConstraints": MATCH, "mutations": [PATCH], "failurePolicy": "Ignore"}
+    },
+    "MutatingAdmissionPolicyBinding": {"spec": {"policyName": "nothing"}},
+    "MutatingWebhookConfiguration": {"webhooks": [webhook()]},
+    "PersistentVolume": {"spec": VOLUME},
+    "PersistentVolumeClaim": {"spec": CLAIM},
+    "Pod": {"spec": {"containers": CONTAINERS}},
+    "PodDisruptionBudget": {"spec": {"minAvailable": 1, "selector": SELECTOR}},
+    "PodTemplate": {"template": TEMPLATE},
+    "PriorityClass": {"value": 5},
+    "PriorityLevelConfiguration": {
+        "spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}
+    },
+    "ReplicaSet": {"spec": REPLICATED},
+    "ReplicationController": {"spec": {"template": TEMPLATE}},
+    "ResourceQuota": {"spec": {"hard": {"pods": "10"}}},
+    "RoleBinding": {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}
+    },
+    "RuntimeClass": {"handler": "crun"},
+    "Service": {"spec": {"ports": [{"port": 80}]}},
+    "ServiceCIDR": {"spec": {"cidrs": ["10.99.0.0/24"]}},
+    "StatefulSet": {"spec": REPLICATED},
+    "StorageClass": {"provisioner": "example.com/it"},
+    "ValidatingAdmissionPolicy": {
+        "spec": {"matchConstraints": MATCH, "validations": [{"expression": "true"}]}
+    },
+    "ValidatingAdmissionPolicyBinding": {
+        "spec": {"policyName": "nothing", "validationActions": ["Audit"]}
+    },
+    "ValidatingWebhookConfiguration": {"webhooks": [webhook()]},
+    "VolumeAttachment": {
+        "spec": {
+            "attacher": "example.com",
+            "nodeName": "n",
+            "source": {"persistentVolumeName": "v"},
+        }
+    },
+    "VolumeAttributesClass": {"driverName": "example.com", "parameters": {"a": "b"}},
+}
+NAMES = {"IPAddress": "10.96.0.77", "CSIDriver": "example.com"}
+WRITABLE = [r for r in RESOURCES if {"create", "delete", "patch"} <= set(r.verbs)]
+
+
+def minimal(resource: Resource) -> Object:
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": NAMES.get(resource.kind, "it")},
+        **BODIES.get(resource.kind, {}),
+    }
+
+
+@pytest.mark.parametrize("resource", WRITABLE, ids=lambda r: f"{r.group}/{r.version}/{r.plural}")
+async def test_every_kind_goes_through_its_life(
+    api: API, server: APIServer, resource: Resource
+) -> None:
+    o = minimal(resource)
+    name = o["metadata"]["name"]
+    namespace = "default" if resource.namespaced else None
+    collection, path = resource.path(namespace), resource.path(namespace, name)
+
+    created = await api("POST", collection, o)
+    assert (created["apiVersion"], created["kind"]) == (resource.api_version, resource.kind)
+    assert await api("GET", path) == created
+
+    listed = await api("GET", collection)
+    assert listed["kind"] == f"{resource.kind}List"
+    assert name in [item["metadata"]["name"] for item in listed["items"]]
+
+    patched = await api.merge(path, {"metadata": {"labels": {"a": "b"}}})
+    assert patched["metadata"]["labels"]["a"] == "b"
+    assert await api("PUT", path, patched) == patched
+
+    applied = await api(
+        "PATCH",
+        path,
+        {**o, "metadata": {"name": name, "annotations": {"c": "d"}}},
+        content_type="application/apply-patch+yaml",
+        fieldManager="t",
+        force="true",
+    )
+    assert applied["metadata"]["annotations"]["c"] == "d"
+    assert "t" in [entry["manager"] for entry in applied["metadata"]["managedFields"]]
+
+    table = await api_table(server, resource, path)
+    assert len(table["rows"][0]["cells"]) == len(table["columnDefinitions"])
+
+    await api("DELETE", path, gracePeriodSeconds="0")
+
+
+async def api_table(server: APIServer, resource: Resource, path: str) -> Object:
+    from datetime import UTC, datetime
+
+    from wherry.kube.api.kinds import KINDS
+    from wherry.kube.api.tables import table
+
+    kind = KINDS[resource.group, resource.version, resource.plural]
+    o = await server.transport(SELF).request("GET", path)
+    shown = table(kind, [o], now=datetime.now(UTC))
+    return dict(json.loads(json.dumps(shown)))
+
+
+async def test_the_old_way_to_bind_a_pod(api: API) -> None:
+    await api("POST", "pods", {"metadata": {"name": "p"}, "spec": {"containers": CONTAINERS}})
+    await api("POST", "bindings", {"metadata": {"name": "p"}, "target": {"name": "n"}})
+    assert (await api("GET", "pods/p"))["spec"]["nodeName"] == "n"
+
+
+async def test_a_certificate_request_tells_who_asked_and_is_decided_by_its_own_door(
+    api: API,
+) -> None:
+    path = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+    o = {"metadata": {"name": "it"}, **BODIES["CertificateSigningRequest"]}
+    o["spec"] = {**o["spec"], "username": "forged", "groups": ["system:masters"]}
+    made = await api("POST", path, o)
+    assert made["spec"]["username"] == SELF.name
+    decision = [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]
+    wanted = {**made, "status": {"conditions": decision}}
+    ignored = await api("PUT", f"{path}/it/status", wanted)
+    assert "conditions" not in ignored["status"]
+    approved = await api(
+        "PUT", f"{path}/it/approval", {**ignored, "status": {"conditions": decision}}
+    )
+    (condition,) = approved["status"]["conditions"]
+    assert condition["type"] == "Approved" and condition["lastTransitionTime"]
