@@ -168,11 +168,20 @@ class LogFile:
         return 0
 
     def _replace(self) -> None:
-        descriptor = self._open()
+        """Go on in a new file: writer and followers, or none of them.
+
+        Raises:
+            OSError: there is none, as where too many files are open.
+        """
+        with contextlib.ExitStack() as stack:
+            descriptor = self._open()
+            stack.callback(os.close, descriptor)
+            files = [stack.enter_context(self.path.open("rb")) for _ in self._followers]
+            stack.pop_all()
         os.close(self._descriptor)
         self._descriptor = descriptor
-        for follower in self._followers:
-            follower.next_file(self.path.open("rb"))
+        for follower, file in zip(self._followers, files, strict=True):
+            follower.next_file(file)
 
     def _start_compression(self) -> None:
         source = _name(self.path, 1)

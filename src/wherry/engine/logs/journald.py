@@ -133,6 +133,10 @@ class Writer:
 
     async def close(self) -> None:
         """Close the socket."""
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -77,3 +77,9 @@ class Ring:
         """Hand over what waits."""
         await self.settle()
         await self._inner.close()
+
+    def abandon(self) -> None:
+        """Drop what waits."""
+        if self._task is not None:
+            self._task.cancel()
+        self._inner.abandon()

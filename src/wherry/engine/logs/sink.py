@@ -89,8 +89,8 @@ class Sink:
             self._end()
 
     def _end(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        for writer in self._writers:
+            writer.abandon()
         self._on_close()
 
     async def reopen(self) -> None:

@@ -168,6 +168,8 @@ class _Connection(Protocol):
 
     def close(self) -> None: ...
 
+    def abort(self) -> None: ...
+
 
 class _Datagrams:
     """One datagram a message."""
@@ -191,6 +193,9 @@ class _Datagrams:
     def close(self) -> None:
         self._socket.close()
 
+    def abort(self) -> None:
+        self._socket.close()
+
 
 class _Stream:
     """Messages one behind the other."""
@@ -207,6 +212,9 @@ class _Stream:
 
     def close(self) -> None:
         self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
 
 
 async def _datagram(family: int, address: str | tuple[str, int]) -> _Connection:
@@ -377,4 +385,10 @@ class Writer:
         """Close the connection, once all is sent."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
+
+    def abandon(self) -> None:
+        """Close the connection, sent or not."""
+        if self._connection is not None:
+            self._connection.abort()
             self._connection = None

@@ -71,6 +71,9 @@ class Writer(Protocol):
     async def close(self) -> None:
         """Nothing more will come."""
 
+    def abandon(self) -> None:
+        """Let go of everything at once, whatever still waits; may be repeated."""
+
 
 class FileWriter:
     """A writer into a file, but for the encoding of the pieces."""
@@ -95,6 +98,10 @@ class FileWriter:
         """Nothing ever waits."""
 
     async def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def abandon(self) -> None:
         """Close the file."""
         self._file.close()
 

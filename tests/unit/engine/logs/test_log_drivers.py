@@ -256,7 +256,7 @@ class Slow:
         self.file = None
         self.taken = []
         self.open = asyncio.Event()
-        self.closed = False
+        self.closed = self.abandoned = False
         self.fail = False
 
     async def connect(self):
@@ -273,6 +273,9 @@ class Slow:
 
     async def close(self):
         self.closed = True
+
+    def abandon(self):
+        self.abandoned = True
 
 
 async def test_messages_without_room_are_dropped():
@@ -308,3 +311,35 @@ async def test_a_log_that_fails_is_told_once_and_holds_nobody_up(caplog):
     await sink.close()
     assert slow.taken == [b"three"] and closed == [1]
     assert caplog.text.count("No space left") == 1
+
+
+async def test_a_log_that_nobody_takes_is_let_go_of(caplog, monkeypatch):
+    monkeypatch.setattr("wherry.engine.logs.sink.CLOSE_TIMEOUT", 0)
+    slow, closed = Slow(), []
+    ring = Ring(slow, 100)
+    sink = Sink("f" * 64, [ring], lambda: closed.append(1))
+    await sink.write(1, b"one\n")
+    draining = ring._task
+    await sink.close()
+    assert slow.abandoned and closed == [1]
+    await asyncio.wait([draining])
+    assert draining.cancelled()
+
+
+async def test_a_connection_that_takes_nothing_is_cut():
+    gone = asyncio.Event()
+
+    async def serve(reader, writer):
+        await gone.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    writer = syslog.Writer(info({"syslog-address": f"tcp://127.0.0.1:{port}"}))
+    await writer.connect()
+    transport = writer._connection._writer.transport
+    transport.write(b"x" * (16 << 20))
+    writer.abandon()
+    assert transport.is_closing() and not transport.get_write_buffer_size()
+    gone.set()
+    server.close()

@@ -230,3 +230,20 @@ async def test_a_log_that_was_moved_away_goes_on_under_its_name(path):
     log.close()
     assert path.read_bytes() == entries(3, 4)
     assert await following == lines(1, 4)
+
+
+async def test_a_rotation_with_too_many_files_open_loses_nothing(path, monkeypatch):
+    log = LogFile(path, JSONLines(), capacity=SIZE, max_files=2)
+    await log.append(entries(1, 2))
+    follower = log.follow()
+    usual = type(path).open
+
+    def refuse(self, *args, **options):
+        if self == path and args == ("rb",):
+            raise OSError(24, "Too many open files")
+        return usual(self, *args, **options)
+
+    monkeypatch.setattr(type(path), "open", refuse)
+    await log.append(entries(2, 4))
+    assert path.read_bytes() == entries(1, 4)
+    follower.close()
