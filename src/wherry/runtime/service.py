@@ -146,12 +146,16 @@ class Runtime:
                     config["annotations"] |= self._filters.annotations(spec.seccomp)
                 (directory / "config.json").write_bytes(orjson.dumps(config))
                 holding = await self._make(spec, directory)
-                record = _record(spec, holding.pid, cgroup)
-                if spec.streams_owner is not None and not spec.process.terminal:
-                    for descriptor in holding.ends.values():
-                        os.fchown(descriptor, *spec.streams_owner)
-                # Only now: what a crash leaves without it was not made to the end.
-                record.save(directory)
+                try:
+                    record = _record(spec, holding.pid, cgroup)
+                    if spec.streams_owner is not None and not spec.process.terminal:
+                        for descriptor in holding.ends.values():
+                            os.fchown(descriptor, *spec.streams_owner)
+                    # Only now: what a crash leaves without it was not made to the end.
+                    record.save(directory)
+                except BaseException:
+                    holding.close()
+                    raise
             except BaseException:
                 await asyncio.shield(self._space.remove(spec.id, self._monitors.forget))
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -303,3 +304,41 @@ def test_a_zombie_tells_its_code_to_others() -> None:
 
 def test_a_message_keeps_its_fields() -> None:
     assert protocol.pack("create", 7, "", "a b\n") == b"create\x007\x00\x00a b\n"
+
+
+def test_an_exit_file_that_a_crash_has_left_empty_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"")
+    assert exits.read(tmp_path / "x") is None
+
+
+def _end_of_a_monitor() -> tuple[MonitorClient, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return MonitorClient(ours, lambda *_: None, lambda _: None), theirs
+
+
+async def test_what_came_for_one_who_has_just_been_cancelled_is_closed() -> None:
+    client, theirs = _end_of_a_monitor()
+    asking = asyncio.create_task(client.take("x"))
+    await asyncio.sleep(0)
+    reading, writing = os.pipe()
+    # Answer and cancellation come in the same turn of the loop.
+    client._answered("done", "1", ["7", "pidfd"], [reading])
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(reading)
+    os.close(writing)
+    client.close()
+    theirs.close()
+
+
+async def test_one_who_waits_to_ask_learns_that_the_monitor_is_lost() -> None:
+    client, theirs = _end_of_a_monitor()
+    asking = [asyncio.create_task(client.take("x" * 10_000)) for _ in range(100)]
+    await asyncio.sleep(0)
+    theirs.close()
+    for one in asking:
+        with pytest.raises(MonitorLost):
+            await asyncio.wait_for(one, 5)

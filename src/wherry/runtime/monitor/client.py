@@ -11,12 +11,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.host.process import Child
-from wherry.host.readiness import readable, writable
+from wherry.host.readiness import readable
 from wherry.runtime.monitor import protocol
 from wherry.runtime.types import RuntimeFailure
 
@@ -45,6 +45,10 @@ class Holding:
     ends: Mapping[str, int]
     ended: tuple[int, int] | None = None
 
+    def close(self) -> None:
+        """Let go of all descriptors, where nobody has taken them."""
+        _close((self.pidfd, *self.ends.values()))
+
 
 class MonitorClient:
     """A connection to the monitor of one instance.
@@ -70,6 +74,7 @@ class MonitorClient:
         self._superseded = False
         self._child: Child | None = None
         self._sending = asyncio.Lock()
+        self._blocked: asyncio.Future[None] | None = None
         asyncio.get_running_loop().add_reader(connection.fileno(), self._receive)
 
     @classmethod
@@ -169,6 +174,10 @@ class MonitorClient:
         try:
             await self._send(protocol.pack(verb, serial, *fields), descriptors)
             return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                _close(answer.result()[1])  # it came just before
+            raise
         finally:
             self._waiting.pop(serial, None)
 
@@ -179,10 +188,26 @@ class MonitorClient:
                     socket.send_fds(self._connection, [data], descriptors)
                     return
                 except BlockingIOError:
-                    await writable(self._connection.fileno())
+                    await self._room()
                 except (BrokenPipeError, ConnectionResetError):
                     break
         raise MonitorLost
+
+    async def _room(self) -> None:
+        """Wait until the monitor takes more, or is lost."""
+        loop = asyncio.get_running_loop()
+        self._blocked = loop.create_future()
+        loop.add_writer(self._connection.fileno(), self._unblock)
+        try:
+            await self._blocked
+        finally:
+            self._blocked = None
+            if self._connection.fileno() >= 0:
+                loop.remove_writer(self._connection.fileno())
+
+    def _unblock(self) -> None:
+        if self._blocked is not None and not self._blocked.done():
+            self._blocked.set_result(None)
 
     # ---- what it says
 
@@ -212,8 +237,7 @@ class MonitorClient:
     ) -> None:
         waiting = self._waiting.get(serial)
         if waiting is None or waiting.done():  # whoever asked has been cancelled
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
         elif verdict == "done":
             waiting.set_result((fields, descriptors))
         else:
@@ -252,11 +276,19 @@ class MonitorClient:
 
     def _disconnect(self) -> None:
         if self._connection.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._connection.fileno())
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._connection.fileno())
+            loop.remove_writer(self._connection.fileno())
             self._connection.close()
+            self._unblock()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _holding(fields: Sequence[str], descriptors: Sequence[int]) -> Holding:

@@ -33,12 +33,15 @@ def write(directory: str, id: str, code: int, finished_at: int) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Exit code, and the end in nanoseconds since the epoch; None without a file."""
+    """Exit code, and the end in nanoseconds since the epoch; None without a file.
+
+    None, too, for one that a crash of the machine has left empty: it is not synced to the disk.
+    """
     try:
         with open(path) as file:  # noqa: PTH123
             code, finished_at = map(int, file.read().split())
             return code, finished_at
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
 
 
