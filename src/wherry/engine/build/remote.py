@@ -82,10 +82,16 @@ async def fetch_file(url: str, step: Copy, destination: str, scratch: Path) -> C
         actual = await in_thread(_checksum, path, step.checksum)
         if actual != step.checksum:
             raise DockerfileError(f"digest mismatch {actual}: {step.checksum}")
-    modified = answer.get("Last-Modified", "")
-    parsed = email.utils.parsedate_to_datetime(modified) if modified else None
-    mtime = int(parsed.timestamp()) * 1_000_000_000 if parsed is not None else 0
+    mtime = _modified(answer.get("Last-Modified", "")) * 1_000_000_000
     return Chosen(Single(name, path, 0o600, mtime), name, name)
+
+
+def _modified(text: str) -> int:
+    """``Last-Modified`` in seconds since the epoch; 0 where the server says nothing sensible."""
+    try:
+        return int(email.utils.parsedate_to_datetime(text).timestamp())
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _checksum(path: Path, wanted: str) -> str:

@@ -177,7 +177,12 @@ class Context:
         member = self._members.get(place) if place is not None else None
         if member is None or member.entry.type != tar.REGULAR:
             return None
-        return b"".join(self._pieces(member))[:limit]
+        found = bytearray()
+        for piece in self._pieces(member):
+            found += piece
+            if len(found) >= limit:
+                break
+        return bytes(found[:limit])
 
     def lookup(self, path: str) -> Entry | None:
         place = self._resolve(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.engine.build import copying
+from wherry.engine.build import copying, remote
 from wherry.engine.build.copying import Chosen, Copying
 from wherry.engine.build.dockerfile import DockerfileError
 from wherry.engine.build.dockerfile.instructions import Copy, instruction
@@ -149,3 +149,22 @@ def test_a_single_file_needs_no_directory(tmp_path: Path) -> None:
     assert isinstance(step, Copy)
     (chosen,) = copying.choose(step, step.sources, None)
     assert isinstance(chosen, Chosen) and chosen.name == "f"
+
+
+def test_of_a_huge_file_no_more_is_read_than_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = context(tmp_path, ("Dockerfile", b"x" * (3 << 20)))
+    asked: list[int] = []
+    usual = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: asked.append(n) or usual(fd, n, at))
+    assert source.read("Dockerfile", 10) == b"x" * 10
+    assert sum(asked) <= 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("Thu, 01 Jan 1970 00:01:00 GMT", 60), ("", 0), ("yesterday", 0), ("Thu, 99 Foo 1", 0)],
+)
+def test_a_date_that_makes_no_sense_is_none(text: str, seconds: int) -> None:
+    assert remote._modified(text) == seconds
