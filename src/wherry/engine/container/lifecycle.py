@@ -170,7 +170,7 @@ class Lifecycle:
             pid = await self._take(container)
             started_at = time.time_ns()
             await self.runtime.start(container.id)
-        except (RuntimeFailure, EngineError, OSError) as error:
+        except Exception as error:
             raise await self._start_failed(container, run, error) from error
         state.running, state.restarting, state.oom_killed = True, False, False
         state.pid, state.exit_code = pid, 0
@@ -197,8 +197,11 @@ class Lifecycle:
                 answer, code = start_error(error), error.exit_code
             case EngineError():
                 answer, code = error, EXIT_UNKNOWN
-            case _:
+            case OSError():
                 answer, code = EngineError(str(error)), EXIT_UNKNOWN
+            case _:  # a fault of ours, which must not leave it half started either
+                log.error("starting %s: %r", container.id[:12], error, exc_info=error)
+                answer, code = EngineError(f"internal error: {error!r}"), EXIT_UNKNOWN
         state = container.state
         was_running = state.running  # it is the policy that starts it again
         state.running = state.restarting = False

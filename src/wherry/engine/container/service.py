@@ -355,6 +355,9 @@ class Containers:
                 await self.lifecycle.remove(container)
             except (Conflict, NotFound):
                 continue  # someone has just started or removed it
+            except EngineError as error:
+                log.warning("not pruned: container %s: %s", container.id[:12], error.message)
+                continue
             removed.append(container.id)
             freed += size
         return removed, freed

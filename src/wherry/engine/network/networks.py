@@ -328,6 +328,9 @@ class Networks:
                 await self.remove(network.id)
             except (NotFound, Forbidden):
                 continue  # someone has just removed it, or begun to use it
+            except EngineError as error:
+                log.warning("not pruned: network %s: %s", network.name, error.message)
+                continue
             removed.append(network.name)
         self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return removed

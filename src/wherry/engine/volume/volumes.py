@@ -250,6 +250,9 @@ class Volumes:
                     await self.remove(volume.name)
                 except (Conflict, NotFound):
                     continue  # someone has just taken or removed it
+                except EngineError as error:
+                    log.warning("not pruned: volume %s: %s", volume.name, error.message)
+                    continue
                 removed.append(volume.name)
                 freed += size
         finally:

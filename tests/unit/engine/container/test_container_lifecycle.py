@@ -11,7 +11,7 @@ from containers_helper import make
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.recovery import recover
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import BadParameter, Conflict, NotModified
+from wherry.engine.errors import BadParameter, Conflict, EngineError, NotModified
 from wherry.engine.events import EventBus
 from wherry.engine.volume.volumes import Volumes
 from wherry.runtime.types import ExitStatus, RuntimeFailure
@@ -144,6 +144,18 @@ async def test_a_failed_start_is_told_kept_and_undone(world):
     world.runtime.refusal = None
     await world.lifecycle.start(container)
     assert state.error == ""
+
+
+async def test_a_fault_of_ours_leaves_nothing_half_started(world, caplog):
+    world.runtime.refusal = KeyError("x")
+    container = world.create()
+    with pytest.raises(EngineError, match="internal error"):
+        await world.lifecycle.start(container)
+    assert container.state.status == "created" and not container.holding
+    assert "KeyError" in caplog.text
+    world.runtime.refusal = None
+    await world.lifecycle.start(container)
+    assert container.state.running
 
 
 async def test_clients_that_attached_before_get_their_streams_or_learn_of_the_failure(world):
