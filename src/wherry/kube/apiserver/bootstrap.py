@@ -1,5 +1,5 @@
-"""What is in every cluster from the start: the system namespaces, and the ``kubernetes`` Service
-by which pods find the API server.
+"""What is in every cluster from the start: the system namespaces, the ``kubernetes`` Service by
+which pods find the API server, the system's priority classes, flow schemas and service range.
 
 Reconciled at each start, through the same chain as everything else; what is right is left alone.
 Upstream: pkg/controlplane/controller/{systemnamespaces,kubernetesservice}.
@@ -13,26 +13,54 @@ from ipaddress import ip_address
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, Resource
+from wherry.kube.api.kinds.priority_class import SYSTEM_CLASSES
+from wherry.kube.api.resources import (
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    NAMESPACES,
+    PRIORITY_CLASSES,
+    SERVICE_CIDRS,
+    SERVICES,
+    Resource,
+)
+from wherry.kube.apiserver.flow_defaults import flow_defaults
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.client.transport import Transport
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _NAME = "kubernetes"
+_IMPORTANT = {
+    "system-node-critical": (
+        "Used for system critical pods that must not be moved from their current node."
+    ),
+    "system-cluster-critical": (
+        "Used for system critical pods that must run in the cluster, but can be moved to another "
+        "node if necessary."
+    ),
+}
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
 
 async def reconcile(
-    transport: Transport, service_address: str, advertise_address: str, port: int
+    transport: Transport,
+    service_address: str,
+    service_cidr: str,
+    advertise_address: str,
+    port: int,
 ) -> None:
     """Make what is missing and mend what is wrong.
 
     Args:
-        service_address: the first address of the service range.
+        service_address: the first address of the service range, ``service_cidr``.
         advertise_address: where pods reach this server, with ``port``.
     """
     await asyncio.gather(*(_namespace(transport, name) for name in SYSTEM_NAMESPACES))
-    await _service(transport, service_address, port)
+    await asyncio.gather(
+        _service(transport, service_address, port),
+        _ensure(transport, SERVICE_CIDRS, _range(service_cidr), lambda found: None),
+        *(_priority_class(transport, name) for name in SYSTEM_CLASSES),
+        *(_ensure(transport, r, o, lambda found: None) for r, o in flow_defaults()),
+    )
     if ip_address(advertise_address).is_loopback:
         return  # nobody but this machine reaches it, so it is nobody's endpoint
     await asyncio.gather(
@@ -44,6 +72,26 @@ async def reconcile(
 async def _namespace(transport: Transport, name: str) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     await _ensure(transport, NAMESPACES, namespace, lambda found: None)
+
+
+async def _priority_class(transport: Transport, name: str) -> None:
+    made = {
+        "apiVersion": PRIORITY_CLASSES.api_version,
+        "kind": PRIORITY_CLASSES.kind,
+        "metadata": {"name": name},
+        "value": SYSTEM_CLASSES[name],
+        "description": _IMPORTANT[name],
+    }
+    await _ensure(transport, PRIORITY_CLASSES, made, lambda found: None)
+
+
+def _range(cidr: str) -> Object:
+    return {
+        "apiVersion": SERVICE_CIDRS.api_version,
+        "kind": SERVICE_CIDRS.kind,
+        "metadata": {"name": _NAME},
+        "spec": {"cidrs": [cidr]},
+    }
 
 
 async def _service(transport: Transport, address: str, port: int) -> None:

@@ -94,6 +94,7 @@ class APIServer:
         await bootstrap.reconcile(
             self.transport(SELF),
             self._allocations.addresses.first,
+            self._config.service_cidr,
             self._config.advertise_address,
             self._config.port,
         )
