@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
-TEST_PACKAGES := iproute2 procps curl skopeo docker-compose
+TEST_PACKAGES := mmdebstrap iproute2 procps curl skopeo docker-compose
 
 .PHONY: up test test-unit test-integration lint format bench down clean
 

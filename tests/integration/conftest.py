@@ -58,8 +58,8 @@ class Instance:
         return environment
 
     def wherry(self, command: str, *arguments: str, ok: bool = True) -> Finished:
-        argv = [sys.executable, "-m", "wherry", command, "--data-dir", str(self.data_dir)]
-        return _run([*argv, *arguments], dict(os.environ), ok=ok)
+        argv = [sys.executable, "-m", "wherry", command, *arguments]
+        return _run([*argv, "--data-dir", str(self.data_dir)], dict(os.environ), ok=ok)
 
     def docker(self, *arguments: str, ok: bool = True, stdin: str | None = None) -> Finished:
         return _run(["docker", *arguments], self.environment, ok=ok, stdin=stdin)
