@@ -1,4 +1,4 @@
-"""Base images made on this machine; what is built on them is there for containers and pods at once."""
+"""Base images made on this machine, and what is built on them: there for pods at once."""
 
 from __future__ import annotations
 
