@@ -1,4 +1,5 @@
 """The revisioned key-value store beneath the API server, with etcd's semantics.
 
-``types`` is what every store offers; ``sqlite`` is the embedded one. One suite of tests holds all.
+``types`` is what every store offers; ``sqlite`` is the embedded one, ``etcd`` one that several API
+servers share. ``opening`` makes either from what ``--store`` says. One suite of tests holds both.
 """

@@ -156,8 +156,13 @@ class SQLiteStore:
             cls, path, keep_seconds=keep_seconds, keep_changes=keep_changes
         )
 
+    shared = False
+
     @property
     def revision(self) -> int:
+        return self._revision
+
+    async def latest(self) -> int:
         return self._revision
 
     # --- writing ----------------------------------------------------------------------------

@@ -94,8 +94,15 @@ class Store(Protocol):
         """Forget the history before ``revision``."""
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes write to it too."""
+
+    @property
     def revision(self) -> int:
-        """The revision of the last change."""
+        """The revision of the last change (of a shared store: the last one this process saw)."""
+
+    async def latest(self) -> int:
+        """A revision that covers every change acknowledged before the call, whoever made it."""
 
     async def close(self) -> None:
         """Finish what is under way, then let go of the files."""

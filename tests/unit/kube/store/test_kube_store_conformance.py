@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from wherry.kube.store.sqlite import SQLiteStore
+from etcd_process import BINARY, Etcd
+from wherry.kube.store.opening import open_store
 from wherry.kube.store.types import (
     Change,
     Compacted,
@@ -19,14 +20,35 @@ from wherry.kube.store.types import (
     Store,
 )
 
-STORES: dict[str, Callable[[Path], Store]] = {
-    "sqlite": lambda directory: SQLiteStore(directory / "store.db"),
+Opening = Callable[[pytest.FixtureRequest, Path], Awaitable[Store]]
+
+
+async def on_etcd(request: pytest.FixtureRequest, directory: Path) -> Store:
+    """All tests share one etcd: what earlier ones left is removed."""
+    store = await open_store(request.getfixturevalue("etcd").word, directory)
+    for kv in (await store.range(""))[0]:
+        await store.delete(kv.key)
+    return store
+
+
+STORES: dict[str, Opening] = {
+    "sqlite": lambda request, directory: open_store("sqlite", directory),
+    "etcd": on_etcd,
 }
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    if not BINARY.exists():
+        pytest.skip("no etcd: make clients")
+    process = Etcd(tmp_path_factory.mktemp("etcd"))
+    yield process
+    process.stop()
 
 
 @pytest.fixture(params=list(STORES))
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened = STORES[request.param](tmp_path)
+    opened = await STORES[request.param](request, tmp_path)
     yield opened
     await opened.close()
 
@@ -46,6 +68,11 @@ async def changes(store: Store, after: int, count: int, prefix: str = "") -> Seq
 async def test_an_empty_store_is_at_a_revision_above_zero(store: Store) -> None:
     assert store.revision > 0
     assert await store.range("/") == ([], store.revision)
+
+
+async def test_latest_covers_what_was_written(store: Store) -> None:
+    made = await store.create("/a", b"1")
+    assert await store.latest() == made
 
 
 async def test_every_change_takes_the_next_revision(store: Store) -> None:

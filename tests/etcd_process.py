@@ -1,0 +1,74 @@
+"""Members of a real etcd on the loopback, to be killed and started again at will."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+BINARY = Path(__file__).parents[1] / ".venv/clients/etcd"
+QUICK = ("--heartbeat-interval=50", "--election-timeout=500")
+
+
+class Etcd:
+    """``members`` of a cluster, their data in ``directory``; ``tls`` are further options."""
+
+    def __init__(self, directory: Path, members: int = 1, tls: Sequence[str] = ()) -> None:
+        self._directory = directory
+        self._tls = tls
+        ports = _free_ports(2 * members)
+        self._clients, self._peers = ports[:members], ports[members:]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._logs: list[IO[bytes]] = []
+        self.endpoints = [f"127.0.0.1:{port}" for port in self._clients]
+        for member in range(members):
+            self.start(member)
+
+    @property
+    def word(self) -> str:
+        """For ``--store``."""
+        return "etcd://" + ",".join(self.endpoints)
+
+    def start(self, member: int) -> None:
+        client = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._clients[member]}"
+        peer = f"http://127.0.0.1:{self._peers[member]}"
+        cluster = ",".join(f"m{i}=http://127.0.0.1:{p}" for i, p in enumerate(self._peers))
+        log = (self._directory / f"m{member}.log").open("ab")
+        self._logs.append(log)
+        self._processes[member] = subprocess.Popen(
+            [
+                str(BINARY),
+                f"--name=m{member}",
+                f"--data-dir={self._directory / f'm{member}'}",
+                f"--listen-client-urls={client}",
+                f"--advertise-client-urls={client}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster={cluster}",
+                *QUICK,
+                *self._tls,
+            ],
+            stdout=log,
+            stderr=log,
+        )
+
+    def kill(self, member: int) -> None:
+        process = self._processes.pop(member)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for member in list(self._processes):
+            self.kill(member)
+        for log in self._logs:
+            log.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
