@@ -101,6 +101,11 @@ class Users:
         self._hashes, self._read_at = hashes, changed
         self._verified.clear()
 
+    def known(self, user: str) -> bool:
+        """Whether there is such a user (still)."""
+        self.load()
+        return user in self._hashes
+
     async def verify(self, user: str, password: str) -> bool:
         """Whether this is the user's password."""
         import bcrypt

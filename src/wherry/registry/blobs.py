@@ -124,8 +124,8 @@ async def _receive(request: web.Request, upload: Upload) -> None:
             parts.append(part)
             size += len(part)
             if size >= _PIECE:
-                await asyncio.to_thread(upload.append, b"".join(parts))
-                parts, size = [], 0
+                piece, parts, size = b"".join(parts), [], 0
+                await asyncio.to_thread(upload.append, piece)
     finally:
         if parts:
             upload.append(b"".join(parts))

@@ -145,7 +145,7 @@ class Server:
                     raise RegistryError("UNAUTHORIZED")
             case "refresh_token":
                 user = self._issuer.refreshed(given.get("refresh_token", ""))
-                if not user:
+                if not user or not self._issuer.users.known(user):
                     raise RegistryError("UNAUTHORIZED")
             case _:
                 raise RegistryError("UNSUPPORTED", "grant_type is password or refresh_token")
@@ -290,7 +290,7 @@ def _number(request: web.Request, name: str, default: int) -> int:
     text = request.query.get(name, "")
     if not text:
         return default
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise RegistryError("PAGINATION_NUMBER_INVALID", {name: text})
     return int(text)
 

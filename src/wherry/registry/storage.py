@@ -42,23 +42,34 @@ class Manifest:
 
 
 class Upload:
-    """A blob on its way; the bytes so far are in a file, and digested as they come."""
+    """A blob on its way; the bytes so far are in a file, and digested as they come.
+
+    The file is open only while it is written to: who begins an upload may never go on.
+    """
 
     def __init__(self, id: str, directory: Path) -> None:
         self.id = id
         self.directory = directory
         self._data = directory / "data"
-        self._file = self._data.open("ab")
-        self.size = self._file.tell()
+        self._data.touch()
+        self.size = self._data.stat().st_size
         # What nearly every client will ask for; another algorithm reads the file again at the end.
-        self._sha256 = hashlib.sha256()
-        if self.size:
-            with self._data.open("rb") as file:
-                self._sha256 = hashlib.file_digest(file, hashlib.sha256)
+        self._sha256 = self._digested("sha256") if self.size else hashlib.sha256()
 
     def append(self, data: bytes) -> None:
-        """Add bytes."""
-        self._file.write(data)
+        """Add bytes, all or none.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
+        with self._data.open("ab", buffering=0) as file:
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(self.size)
+                raise
         self._sha256.update(data)
         self.size += len(data)
 
@@ -68,22 +79,17 @@ class Upload:
         Raises:
             RegistryError: DIGEST_INVALID, it has another digest.
         """
-        self._file.flush()
-        os.fsync(self._file.fileno())
         algorithm, _, wanted = digest.partition(":")
-        if algorithm == "sha256":
-            found = self._sha256.hexdigest()
-        else:
-            with self._data.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
-        if found != wanted:
+        found = self._sha256 if algorithm == "sha256" else self._digested(algorithm)
+        if found.hexdigest() != wanted:
             raise RegistryError("DIGEST_INVALID", {"digest": digest})
-        self._file.close()
+        with self._data.open("rb") as file:
+            os.fsync(file.fileno())
         return self._data
 
-    def close(self) -> None:
-        """Let go of the file; it may be taken up again."""
-        self._file.close()
+    def _digested(self, algorithm: str) -> hashlib._Hash:
+        with self._data.open("rb") as file:
+            return hashlib.file_digest(file, algorithm)
 
 
 class Storage:
@@ -223,7 +229,6 @@ class Storage:
 
     def cancel(self, upload: Upload) -> None:
         """Give an upload up."""
-        upload.close()
         self._open.pop(upload.id, None)
         shutil.rmtree(upload.directory, ignore_errors=True)
 

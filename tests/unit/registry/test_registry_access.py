@@ -135,6 +135,15 @@ async def test_a_refresh_token_stands_for_the_password(by_token: Client) -> None
     assert (await by_token.post("/auth/token", data=again)).status == 401
 
 
+async def test_a_refresh_token_ends_with_its_user(by_token: Client, htpasswd: Path) -> None:
+    form = {"grant_type": "password", "username": "ann", "password": "secret"}
+    form["access_type"] = "offline"
+    first = await (await by_token.post("/auth/token", data=form)).json()
+    htpasswd.write_text("# nobody\n")
+    again = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+    assert (await by_token.post("/auth/token", data=again)).status == 401
+
+
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "eyJhbGciOiJub25lIn0.e30."])
 async def test_a_forged_token_opens_nothing(by_token: Client, token: str) -> None:
     answer = await by_token.get("/v2/a/tags/list", headers={"Authorization": f"Bearer {token}"})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import resource
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wherry.registry import manifests
 from wherry.registry.server import Server
-from wherry.registry.storage import Storage
+from wherry.registry.storage import Storage, Upload
 
 NAME = "team/app"
 
@@ -184,12 +187,63 @@ async def test_an_upload_goes_on_after_the_registry_was_started_again(
     await registry.client.patch(location, data=b"first ")
     again = Storage(tmp_path)
     again.open()
-    for upload in registry.storage._open.values():
-        upload.close()
     async with TestClient(TestServer(Server(again).application())) as client:
         digest = digest_of(b"first second")
         done = await client.put(f"{location}?digest={digest}", data=b"second")
         assert done.status == 201
+
+
+async def test_uploads_that_are_only_begun_hold_no_files_open(registry: Registry) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        begun = await registry.client.post(f"/v2/{NAME}/blobs/uploads/")
+        await registry.client.patch(begun.headers["Location"], data=b"part")
+    assert len(os.listdir("/proc/self/fd")) <= before + 2  # (the client's connection)
+
+
+async def test_what_a_full_disk_refuses_can_be_sent_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await registry.client.post(f"/v2/{NAME}/blobs/uploads/")
+    location = begun.headers["Location"]
+    usual = Upload.append
+    refusals = [1]
+
+    def full(upload: Upload, data: bytes) -> None:
+        if refusals and refusals.pop():
+            raise OSError(28, "No space left on device")
+        usual(upload, data)
+
+    monkeypatch.setattr(Upload, "append", full)
+    data = bytes(3 << 20)
+    refused = await registry.client.patch(location, data=data)
+    assert refused.status == 500
+    monkeypatch.setattr(Upload, "append", usual)
+    there = (await registry.client.get(location)).headers["Range"]
+    assert there == "0-0"
+    done = await registry.client.put(f"{location}?digest={digest_of(data)}", data=data)
+    assert done.status == 201
+
+
+def test_a_write_that_is_cut_short_leaves_the_upload_as_it_was(tmp_path: Path) -> None:
+    upload = Upload("x", tmp_path)
+    upload.append(b"one ")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            upload.append(bytes(200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    upload.append(b"two")
+    assert upload.finish(digest_of(b"one two")).read_bytes() == b"one two"
+
+
+async def test_a_page_of_a_size_that_is_none_is_refused(registry: Registry) -> None:
+    for wrong in ("x", "-1", "²", "9" * 5000):
+        answer = await registry.client.get("/v2/_catalog", params={"n": wrong})
+        assert (answer.status, await error_of(answer)) == (400, "PAGINATION_NUMBER_INVALID")
 
 
 async def test_a_wrong_digest_is_refused_and_nothing_is_kept(registry: Registry) -> None:
