@@ -260,6 +260,9 @@ def test_commit_makes_an_image_of_the_changes(made: Daemon) -> None:
     history = made.docker("history", "--no-trunc", "made:1").out
     assert "a comment" in history and "sleep 600" in history
     assert made.inspect("box", "{{.State.Status}}") == "running"
+    old = made.request("GET", "/v1.44/images/made:1/json").body
+    assert old["ContainerConfig"]["Image"] == "busybox"
+    assert old["Container"] == made.inspect("box", "{{.Id}}")
     made.docker("rmi", "-f", "made:1")
 
 

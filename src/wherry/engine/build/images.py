@@ -37,11 +37,12 @@ def document(
     comment: str = "",
     empty: bool = False,
     container: str = "",
-    command: Sequence[str] = (),
+    container_config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The OCI image config of ``base`` and one step; ``empty`` where it has changed no file.
 
-    ``command`` is what the step's container ran, as the API showed it until 1.44.
+    ``container_config`` are the settings of the step's container, as the API showed them until
+    1.44.
     """
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     step: dict[str, Any] = {
@@ -60,7 +61,7 @@ def document(
         "author": author,
         "comment": comment,
         "container": container,
-        "container_config": {**settings, "Cmd": list(command)} if command else None,
+        "container_config": container_config,
         "history": [*history, {name: value for name, value in step.items() if value}],
     }
     return {name: value for name, value in made.items() if value} | {"config": dict(settings)}

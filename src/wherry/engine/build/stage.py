@@ -205,14 +205,15 @@ class StageBuilder:
         self, created_by: str, command: Sequence[str] = (), container: str = ""
     ) -> dict[str, Any]:
         platform = self.image.platform if self.image is not None else self.platform
+        settings = inherited(self.settings.values)
         return document(
             self.image,
             platform,
-            inherited(self.settings.values),
+            settings,
             created_by=created_by,
             author=self.settings.author,
             container=container,
-            command=command,
+            container_config={**settings, "Cmd": list(command)} if command else None,
         )
 
     async def _make(

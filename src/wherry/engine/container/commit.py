@@ -51,6 +51,7 @@ async def commit(containers: Containers, container: Container, request: CommitRe
             author=request.author,
             comment=request.comment,
             container=container.id,
+            container_config=container.config,
         )
         layer = layer_archive(upper) if upper.exists() else None
         image = await add(containers.images, base, config, layer, request.reference)
