@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from wherry.engine.container.execs import Execs
 from wherry.engine.container.health import HealthMonitors
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.networking import Networking
+from wherry.engine.container.pausing import Pausing, restarting
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import (
     BadParameter,
@@ -51,9 +51,6 @@ from wherry.engine.volume.volumes import Volumes
 from wherry.host.files import directory_size
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import RuntimeFailure
-
-CONDITIONS = ("not-running", "next-exit", "removed")
-
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +85,7 @@ class Containers:
             self.store, images, events, self.lifecycle.claims, self._machine, networks.find
         )
         self._networking = Networking(self.store, networks)
+        self._pausing = Pausing(self.lifecycle, self.health)
 
     def _machine(self) -> rules.Machine:
         return rules.Machine(
@@ -166,77 +164,16 @@ class Containers:
         await self.lifecycle.remove(self.get(reference), force=force, volumes=volumes)
 
     async def pause(self, reference: str) -> None:
-        """Freeze its processes.
-
-        Raises:
-            Conflict: it does not run, or is frozen already.
-        """
-        container = self.get(reference)
-        async with container.lock:
-            await self._pause(container)
-
-    async def _pause(self, container: Container) -> None:
-        state = container.state
-        if not state.running:
-            raise Conflict(f"container {container.id} is not running")
-        if state.paused:
-            raise Conflict(f"Container {container.id} is already paused")
-        if state.restarting:
-            raise _restarting(container)
-        await self._runtime(self.runtime.pause(container.id), "pause", container)
-        state.paused = True
-        self.health.end(container)
-        self.store.save(container, durable=False)
-        self.lifecycle.publish(container, "pause")
+        """See ``Pausing.pause``."""
+        await self._pausing.pause(self.get(reference))
 
     async def unpause(self, reference: str) -> None:
-        """Let its processes go on.
+        """See ``Pausing.unpause``."""
+        await self._pausing.unpause(self.get(reference))
 
-        Raises:
-            Conflict: it is not frozen.
-        """
-        container = self.get(reference)
-        async with container.lock:
-            await self._unpause(container)
-
-    async def _unpause(self, container: Container) -> None:
-        if not container.state.paused:
-            raise Conflict(f"Container {container.id} is not paused")
-        await self._runtime(self.runtime.resume(container.id), "unpause", container)
-        container.state.paused = False
-        self.health.go_on(container)
-        self.store.save(container, durable=False)
-        self.lifecycle.publish(container, "unpause")
-
-    @asynccontextmanager
-    async def held_still(self, container: Container, *, pause: bool) -> AsyncIterator[None]:
-        """Nobody starts, removes or changes it meanwhile; with ``pause`` its processes stand still.
-
-        One that has ended just now stands still by itself.
-        """
-        async with container.lock:
-            state = container.state
-            paused = pause and state.running and not (state.paused or state.restarting)
-            if paused:
-                try:
-                    await self._pause(container)
-                except EngineError as error:
-                    log.info("not paused: %s", error.message)
-                    paused = False
-            try:
-                yield
-            finally:
-                if paused and state.paused:
-                    await self._unpause(container)
-
-    @staticmethod
-    async def _runtime(call: Any, verb: str, container: Container) -> None:
-        try:
-            await call
-        except RuntimeFailure as failure:
-            raise EngineError(
-                f"cannot {verb} container {container.id}: {failure.message}"
-            ) from failure
+    def held_still(self, container: Container, *, pause: bool) -> AbstractAsyncContextManager[None]:
+        """See ``Pausing.held_still``."""
+        return self._pausing.held_still(container, pause=pause)
 
     async def rename(self, reference: str, name: str) -> None:
         """Call it ``name``.
@@ -448,7 +385,7 @@ class Containers:
         if not container.state.running:
             raise Conflict(f"container {container.id} is not running")
         if container.state.restarting:
-            raise _restarting(container)
+            raise restarting(container)
         try:
             pids = await self.runtime.processes(container.id)
         except RuntimeFailure as failure:
@@ -517,10 +454,6 @@ class Containers:
 
 def _forwards() -> bool:
     return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
-
-
-def _restarting(container: Container) -> Conflict:
-    return Conflict(f"Container {container.id} is restarting, wait until the container is running")
 
 
 def _discard(entries: list[Any], entry: Any) -> None:
