@@ -332,10 +332,6 @@ class Storage:
 
     # ---- for the collector
 
-    def blob_links(self, repository: str) -> list[str]:
-        """The digests of all blobs of the repository."""
-        return _listing(self._place(repository, "blobs"))
-
     def unlink_blob(self, repository: str, digest: str) -> None:
         """Take a blob from the repository, if it has it."""
         (self._place(repository, "blobs") / digest).unlink(missing_ok=True)

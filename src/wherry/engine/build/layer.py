@@ -14,12 +14,10 @@ from pathlib import Path
 
 from wherry.engine.build.dockerfile import DockerfileError
 from wherry.engine.build.sources import Item
-from wherry.engine.image import tar
+from wherry.engine.image import linkwalk, tar
 from wherry.engine.image.merged import find
 from wherry.engine.image.tar import NSEC, Entry
 from wherry.engine.image.tar_writer import END, header, padding
-
-_LINKS_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +48,16 @@ class LayerWriter:
         Raises:
             DockerfileError: the links go round in circles.
         """
-        waiting = [part for part in path.split("/") if part][::-1]
-        done: list[str] = []
-        links = 0
-        while waiting:
-            part = waiting.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                del done[-1:]
-                continue
-            _, target = self._look([*done, part])
-            if target is None:
-                done.append(part)
-                continue
-            links += 1
-            if links > _LINKS_LIMIT:
-                raise DockerfileError(f"too many links in {path}")
-            if target.startswith("/"):
-                done.clear()
-            waiting += [one for one in target.split("/") if one][::-1]
-        return "/".join(done)
+        try:
+            return linkwalk.resolve(path, lambda parts: self._look(parts)[1])
+        except linkwalk.TooManyLinks:
+            raise DockerfileError(f"too many links in {path}") from None
 
     def kind(self, path: str) -> str | None:
         """What is at ``path``, which ``resolve`` returned: a tar type; None for nothing."""
         return self._look(path.split("/"))[0] if path else tar.DIRECTORY
 
-    def _look(self, parts: list[str]) -> tuple[str | None, str | None]:
+    def _look(self, parts: Sequence[str]) -> tuple[str | None, str | None]:
         """The type of what is there and where it leads, if it is a link."""
         path = "/".join(parts)
         if (added := self._added.get(path)) is not None:

@@ -12,14 +12,14 @@ import io
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol, cast
 
 from wherry.engine.build.dockerfile.patterns import IgnoreFile, matcher
 from wherry.engine.errors import BadParameter
-from wherry.engine.image import tar
+from wherry.engine.image import linkwalk, tar
 from wherry.engine.image.beneath import open_beneath, open_without_links
 from wherry.engine.image.compression import BUFFER, Bounds, CompressionError, expand
 from wherry.engine.image.layers import spool
@@ -29,7 +29,6 @@ from wherry.engine.image.tree import describe, file_pieces, walk
 from wherry.engine.image.unpack import clean
 
 _PIECE = 1 << 20
-_LINKS_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,28 +232,17 @@ class Context:
 
     def _resolve(self, path: str) -> str | None:
         """Where ``path`` leads, links followed within the context; None in circles."""
-        waiting = [part for part in path.split("/") if part][::-1]
-        done: list[str] = []
-        links = 0
-        while waiting:
-            part = waiting.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                del done[-1:]
-                continue
-            member = self._members.get("/".join([*done, part]))
+
+        def target_of(parts: Sequence[str]) -> str | None:
+            member = self._members.get("/".join(parts))
             if member is None or member.entry.type != tar.SYMLINK:
-                done.append(part)
-                continue
-            links += 1
-            if links > _LINKS_LIMIT:
                 return None
-            target = member.entry.link
-            if target.startswith("/"):
-                done.clear()
-            waiting += [one for one in target.split("/") if one][::-1]
-        return "/".join(done)
+            return member.entry.link
+
+        try:
+            return linkwalk.resolve(path, target_of)
+        except linkwalk.TooManyLinks:
+            return None
 
 
 def _within(name: str) -> str:

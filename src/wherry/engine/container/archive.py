@@ -25,6 +25,7 @@ from wherry.engine.container.units import timestamp
 from wherry.engine.container.view import Plan, View
 from wherry.engine.container.view import plan as make_plan
 from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound
+from wherry.engine.image import linkwalk
 from wherry.engine.image.beneath import open_beneath
 from wherry.engine.image.changeset import Change, changes
 from wherry.engine.image.compression import BUFFER, Bounds, CompressionError, expand
@@ -33,7 +34,6 @@ from wherry.engine.image.tar import TarError, TarReader
 from wherry.engine.image.threads import ThreadReader, in_thread, stream_from
 from wherry.engine.image.tree import archive_directory, archive_member, in_pieces
 
-_LINKS_LIMIT = 255
 _Result = TypeVar("_Result")
 
 # Go's os.FileMode: where its bits differ from the kernel's.
@@ -271,27 +271,10 @@ def follow(root: int, path: str) -> str:
     Raises:
         EngineError: the links go round in circles.
     """
-    waiting = [part for part in path.split("/") if part][::-1]
-    done: list[str] = []
-    links = 0
-    while waiting:
-        part = waiting.pop()
-        if part == ".":
-            continue
-        if part == "..":
-            del done[-1:]
-            continue
-        target = _read_link(root, "/".join([*done, part]))
-        if target is None:
-            done.append(part)
-            continue
-        links += 1
-        if links > _LINKS_LIMIT:
-            raise EngineError(f"too many links in {path}")
-        if target.startswith("/"):
-            done.clear()
-        waiting.extend([one for one in target.split("/") if one][::-1])
-    return "/" + "/".join(done)
+    try:
+        return "/" + linkwalk.resolve(path, lambda parts: _read_link(root, "/".join(parts)))
+    except linkwalk.TooManyLinks:
+        raise EngineError(f"too many links in {path}") from None
 
 
 def _read_link(root: int, path: str) -> str | None:

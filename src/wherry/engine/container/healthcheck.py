@@ -18,7 +18,6 @@ from wherry.engine.errors import BadParameter
 log = logging.getLogger(__name__)
 
 STARTING, HEALTHY, UNHEALTHY, NONE = "starting", "healthy", "unhealthy", "none"
-STATUSES = (STARTING, HEALTHY, UNHEALTHY, NONE)
 KEPT_RESULTS = 5
 OUTPUT_LIMIT = 4096
 """Bytes of a probe's output that are kept."""

@@ -17,7 +17,6 @@ from wherry.engine.errors import BadParameter
 STRING = "string"
 BOOL = "bool"
 INT = "int64"
-FLOAT = "float64"
 STRINGS = "[]string"
 STRING_LISTS = "[][]string"
 COMMAND = "strslice.StrSlice"  # a list of strings; old clients may send one string

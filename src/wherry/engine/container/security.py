@@ -88,11 +88,6 @@ def writable_cgroups(host: Mapping[str, Any]) -> bool:
     return bool(host["Privileged"]) or options(host).get("writable-cgroups") in _TRUE
 
 
-def apparmor_profile(host: Mapping[str, Any]) -> str:
-    """The AppArmor profile that was asked for, ``""`` for none in particular."""
-    return options(host).get("apparmor", "")
-
-
 def chosen_capabilities(host: Mapping[str, Any], *, privileged: bool = False) -> tuple[str, ...]:
     """The set after ``--privileged``, ``--cap-add`` and ``--cap-drop``, in the kernel's order."""
     if privileged or host["Privileged"]:

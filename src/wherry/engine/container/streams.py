@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from enum import Enum
 from typing import Any, Protocol
 
@@ -126,12 +126,3 @@ async def _copy_input(
         await process.close_stdin()
     await client.gone()
     return Outcome.GONE
-
-
-async def output_of(process: ProcessStream) -> AsyncIterator[tuple[int, bytes]]:
-    """Everything that ``process`` writes, as (stream, data)."""
-    while True:
-        stream, data = await process.read()
-        if not stream:
-            return
-        yield stream, data

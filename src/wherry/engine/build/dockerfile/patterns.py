@@ -52,11 +52,6 @@ class IgnoreFile:
             pattern = _cleaned(text[1:] if exception else text)
             self._rules.append(_Rule(_compile(pattern, deep=True), exception))
 
-    @property
-    def has_exceptions(self) -> bool:
-        """Whether something below an excluded directory may be wanted all the same."""
-        return any(rule.exception for rule in self._rules)
-
     def excludes(self, path: str) -> bool:
         """Whether ``path``, relative and clean, is left out of the context."""
         parts = path.split("/")
