@@ -30,7 +30,7 @@ from wherry.kube.api.field_sets import (
     paths,
     union,
 )
-from wherry.kube.api.merge_types import merge_type
+from wherry.kube.api.merge_types import MergeType, merge_type
 from wherry.kube.api.merging import compare, duplicates, field_set, merge, named_as_members, without
 from wherry.kube.api.resources import Resource
 
@@ -96,6 +96,7 @@ def apply(
     subresource: str = "",
     force: bool = False,
     now: str,
+    shape: MergeType | None = None,
 ) -> Object:
     """The object that applying a configuration makes, with its new managedFields.
 
@@ -105,6 +106,7 @@ def apply(
         manager: the name of who applies.
         force: take fields from other managers instead of failing.
         now: the time to note, as meta/v1 Time.
+        shape: how the resource merges, where the schema data does not say it.
 
     Returns:
         A new object, or ``live`` itself where applying changes nothing. Inputs are not changed,
@@ -114,31 +116,38 @@ def apply(
         StatusError: 409, others hold fields with other values, each told in ``details.causes``;
             400, the configuration has an item twice.
     """
-    if twice := duplicates(applied, merge_type(resource.schema)):
+    shape = shape or merge_type(resource.schema)
+    if twice := duplicates(applied, shape):
         raise bad_request(
             f"failed to create typed patch object ({meta.key(applied)}; {resource.api_version}, "
             f"Kind={resource.kind}): errors:\n  " + "\n  ".join(twice)
         )
     me = _Manager(manager, "Apply", "", subresource)
     if live is None:
-        fields = _managed(field_set(applied, merge_type(resource.schema)), resource, subresource)
+        fields = _managed(field_set(applied, shape), resource, subresource)
         return _with_managers(applied, {me: _Entry(fields, resource.api_version, now)})
     try:
-        result = _apply(resource, live, applied, me, force=force, now=now)
+        result = _apply(resource, shape, live, applied, me, force=force, now=now)
     except _Conflicts as conflicts:
-        if manager != "kubectl" or conflicts.beyond(_last_applied(resource, live)):
+        if manager != "kubectl" or conflicts.beyond(_last_applied(shape, live)):
             raise conflicts.error() from None
         # Its fields came by client-side apply: the same hand, so there is nothing to resolve.
-        result = _apply(resource, live, applied, me, force=True, now=now)
+        result = _apply(resource, shape, live, applied, me, force=True, now=now)
     if manager == "kubectl" and result is not live:
         return _with_last_applied(result, applied)
     return result
 
 
 def _apply(
-    resource: Resource, live: Object, applied: Object, me: _Manager, *, force: bool, now: str
+    resource: Resource,
+    shape: MergeType,
+    live: Object,
+    applied: Object,
+    me: _Manager,
+    *,
+    force: bool,
+    now: str,
 ) -> Object:
-    shape = merge_type(resource.schema)
     managers = _read(meta.metadata(live).get("managedFields"))
     former = dict(managers)
     if not managers:
@@ -180,6 +189,7 @@ def track_update(
     *,
     subresource: str = "",
     now: str,
+    shape: MergeType | None = None,
 ) -> None:
     """Notes in ``new``, in place, that ``manager`` set what differs from ``live``.
 
@@ -201,7 +211,7 @@ def track_update(
         metadata.pop("managedFields", None)
         return
     metadata["managedFields"] = entries
-    changed, removed = compare(live or {}, new, merge_type(resource.schema))
+    changed, removed = compare(live or {}, new, shape or merge_type(resource.schema))
     changed = _without_structs(_managed(changed, resource, subresource))
     if not changed and not removed:
         if not entries:
@@ -356,13 +366,13 @@ class _Conflicts(Exception):
         return StatusError(409, "Conflict", message, details={"causes": causes})
 
 
-def _last_applied(resource: Resource, live: Object) -> Fields:
+def _last_applied(shape: MergeType, live: Object) -> Fields:
     """The fields that client-side apply set last, by the note it leaves in an annotation."""
     try:
         applied = orjson.loads(meta.annotations(live).get(LAST_APPLIED, ""))
     except orjson.JSONDecodeError:
         return {}
-    return field_set(applied, merge_type(resource.schema)) if isinstance(applied, dict) else {}
+    return field_set(applied, shape) if isinstance(applied, dict) else {}
 
 
 def _with_last_applied(merged: Object, applied: Object) -> Object:

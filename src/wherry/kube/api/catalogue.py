@@ -42,11 +42,12 @@ class Served:
 
     def kind(self, group: str, version: str, plural: str) -> Kind | None:
         """The kind behind a path, or None."""
-        return self._by_plural.get((group, version, plural))
+        kind = self._by_plural.get((group, version, plural))
+        return None if kind is None or kind.resource.hidden else kind
 
     def resource(self, group: str, version: str, plural: str) -> Resource | None:
         """The resource behind a path, or None."""
-        kind = self._by_plural.get((group, version, plural))
+        kind = self.kind(group, version, plural)
         return None if kind is None else kind.resource
 
     def by_kind(self, group: str, version: str, kind: str) -> Kind | None:
@@ -55,7 +56,7 @@ class Served:
 
     @cached_property
     def discovery(self) -> Discovery:
-        return Discovery(self.resources)
+        return Discovery(r for r in self.resources if not r.hidden)
 
     @cached_property
     def openapi(self) -> OpenAPI:

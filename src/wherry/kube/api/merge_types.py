@@ -106,6 +106,61 @@ def merge_type(name: str) -> MergeType:
     return Struct(name)
 
 
+class _Known(Struct):
+    """A struct whose fields are given; ``rest`` is how fields merge that are not declared."""
+
+    def __init__(self, fields: dict[str, MergeType], rest: MergeType) -> None:
+        super().__init__("")
+        self.fields = fields
+        self._rest = rest
+
+    def field(self, key: str) -> MergeType:
+        return self.fields.get(key, self._rest)
+
+
+class _Deduced(Map):
+    """What no schema describes: maps merge by their keys, all else is a leaf."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+
+
+_DEDUCED = _Deduced()
+
+
+def merge_type_of(schema: dict[str, Any], *, root: bool = False) -> MergeType:
+    """How values of a custom resource's schema merge. ``root``: it describes an object with
+    metadata.
+
+    Raises nothing: the schema is structural and was checked.
+    """
+    relation = schema.get("x-kubernetes-map-type") or schema.get("x-kubernetes-list-type")
+    properties, more = schema.get("properties"), schema.get("additionalProperties")
+    if root or schema.get("x-kubernetes-embedded-resource"):
+        fields = {name: merge_type_of(part) for name, part in (properties or {}).items()}
+        fields |= {"apiVersion": LEAF, "kind": LEAF, "metadata": merge_type(_META + "ObjectMeta")}
+        rest = _DEDUCED if schema.get("x-kubernetes-preserve-unknown-fields") else LEAF
+        return _Known(fields, rest)
+    if relation == "atomic":
+        return LEAF
+    if isinstance(more, dict):
+        return Map(merge_type_of(more))
+    if properties:
+        rest = _DEDUCED if schema.get("x-kubernetes-preserve-unknown-fields") else LEAF
+        return _Known({name: merge_type_of(part) for name, part in properties.items()}, rest)
+    if relation == "set":
+        return Set()
+    if relation == "map":
+        items = schema["items"]
+        parts = items.get("properties") or {}
+        keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
+        defaults = {k: parts[k]["default"] for k in keys if "default" in parts.get(k, {})}
+        return KeyedList(keys, defaults, merge_type_of(items))
+    if more is True or schema.get("x-kubernetes-preserve-unknown-fields"):
+        return _DEDUCED
+    return LEAF
+
+
 def _merge_type(schema: dict[str, Any]) -> MergeType:
     relation = schema.get("x-kubernetes-map-type") or schema.get("x-kubernetes-list-type")
     if relation == "atomic":

@@ -21,7 +21,7 @@ import wherry
 from wherry.kube.api.definitions import data_path, newest_version
 from wherry.kube.api.discovery import Discovery
 from wherry.kube.api.kinds import Kind
-from wherry.kube.api.openapi_paths import META, PARAMETERS, PATCH_TYPES, Operation, operations
+from wherry.kube.api.openapi_paths import META, PARAMETERS, Operation, operations
 from wherry.kube.api.resources import Resource
 
 Document = dict[str, Any]
@@ -227,9 +227,8 @@ def _v3_operation(operation: Operation) -> Document:
         "responses": {**responses, "401": {"description": _REASONS[401]}},
     }
     if operation.body:
-        media = PATCH_TYPES if operation.is_patch else ("*/*",)
         schema = _reference(operation.body, 3)
-        body: Document = {"content": {each: {"schema": schema} for each in media}}
+        body: Document = {"content": {each: {"schema": schema} for each in operation.takes}}
         if operation.method != "delete":
             body["required"] = True
         out["requestBody"] = body
@@ -254,7 +253,7 @@ def _v2_operation(operation: Operation) -> Document:
     produces = [*_MEDIA_TYPES, _STREAM_TYPE] if operation.action == "list" else [*_MEDIA_TYPES]
     return {
         **_common(operation),
-        "consumes": list(PATCH_TYPES) if operation.is_patch else ["*/*"],
+        "consumes": list(operation.takes),
         "produces": produces if operation.answer else ["*/*"],
         "schemes": ["https"],
         "parameters": parameters,

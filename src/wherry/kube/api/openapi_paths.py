@@ -120,10 +120,7 @@ class Operation:
     body: str
     answer: str
     codes: tuple[int, ...] = (200,)
-
-    @property
-    def is_patch(self) -> bool:
-        return self.body == META + "Patch"
+    takes: tuple[str, ...] = ("*/*",)
 
 
 def operations(resources: Iterable[Resource]) -> Iterator[Operation]:
@@ -179,7 +176,14 @@ def _operation(
         body=_body(resource, sub, verb),
         answer=_answer(resource, sub, verb),
         codes=_codes(verb, connects=connects),
+        takes=_takes(resource, verb),
     )
+
+
+def _takes(resource: Resource, verb: str) -> tuple[str, ...]:
+    if verb != "patch":
+        return ("*/*",)
+    return PATCH_TYPES[:-1] if resource.custom else PATCH_TYPES  # the last needs merge keys
 
 
 def _namespaced(resource: Resource) -> str:

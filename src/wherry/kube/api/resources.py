@@ -37,6 +37,18 @@ class Resource:
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ALL_VERBS
     storage_prefix: str = ""
+    list_name: str = ""
+    stored_as: Resource | None = None
+    """The resource whose objects these are, in another version; None for that one itself."""
+    custom: bool = False
+    """It comes from a definition of a user's."""
+    hidden: bool = False
+    """It is only stored, not served."""
+
+    @property
+    def list_kind(self) -> str:
+        """The kind of lists of it."""
+        return self.list_name or f"{self.kind}List"
 
     @property
     def api_version(self) -> str:
@@ -145,6 +157,8 @@ DEVICE_TAINT_RULES = Resource("resource.k8s.io", "v1", "DeviceTaintRule", "devic
 RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", "resourceclaim", True, _RESOURCE + "ResourceClaim", subresources=("status",))
 RESOURCE_CLAIM_TEMPLATES = Resource("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate", True, _RESOURCE + "ResourceClaimTemplate")
 RESOURCE_SLICES = Resource("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", "resourceslice", False, _RESOURCE + "ResourceSlice")
+CUSTOM_RESOURCE_DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "customresourcedefinition", False, "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", ("crd", "crds"), ("api-extensions",), ("status",), storage_prefix="apiextensions.k8s.io/customresourcedefinitions")
+API_SERVICES = Resource("apiregistration.k8s.io", "v1", "APIService", "apiservices", "apiservice", False, "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", (), ("api-extensions",), ("status",), storage_prefix="apiregistration.k8s.io/apiservices")
 # fmt: on
 
 RESOURCES: tuple[Resource, ...] = (
@@ -209,6 +223,8 @@ RESOURCES: tuple[Resource, ...] = (
     RESOURCE_CLAIMS,
     RESOURCE_CLAIM_TEMPLATES,
     RESOURCE_SLICES,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    API_SERVICES,
 )
 
 BY_PLURAL: dict[tuple[str, str, str], Resource] = {

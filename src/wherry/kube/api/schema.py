@@ -7,12 +7,12 @@ and quantities in canonical form. What a kind demands beyond types is for ``kind
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kube.api.bodies import parse_json, parse_yaml, unrecognized
-from wherry.kube.api.decoding import Mistyped, decoder
+from wherry.kube.api.decoding import Mistyped, Step, decoder
 from wherry.kube.api.definitions import data_path, definition, definitions, newest_version
 from wherry.kube.api.errors import StatusError, bad_request, invalid
 from wherry.kube.api.names import invalid_value
@@ -23,6 +23,7 @@ __all__ = [
     "Decoded",
     "data_path",
     "decode",
+    "decode_custom",
     "decode_kind",
     "definition",
     "definitions",
@@ -31,6 +32,9 @@ __all__ = [
     "parse_yaml",
     "strict_failure",
 ]
+
+_OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+_METADATA = Step(None, "metadata", "ObjectMeta")
 
 
 @dataclass(slots=True)
@@ -55,6 +59,38 @@ def decode(resource: Resource, value: Any, *, patch: str | None = None) -> Decod
             latter where it came by a patch.
     """
     return decode_kind(resource.schema, resource.api_version, resource.kind, value, patch=patch)
+
+
+def decode_custom(
+    resource: Resource,
+    value: Any,
+    prune: Callable[[dict[str, Any], list[str]], dict[str, Any]],
+    *,
+    patch: str | None = None,
+) -> Decoded:
+    """As ``decode``, for a custom resource: its metadata is decoded as every object's, the rest by
+    ``prune``, which returns a private copy and puts complaints into the list.
+
+    Raises:
+        StatusError: as ``decode``.
+    """
+    api_version, kind = resource.api_version, resource.kind
+    if type(value) is not dict:
+        raise unrecognized(kind, value)
+    given_version = value.get("apiVersion") or api_version
+    given_kind = value.get("kind") or kind
+    if given_version != api_version or given_kind != kind:
+        raise _other_kind(given_version, given_kind, api_version, kind)
+    unknown: list[str] = []
+    try:
+        body = {"apiVersion": api_version, "kind": kind, **prune(value, unknown)}
+        metadata = decoder(_OBJECT_META)(value.get("metadata") or {}, _METADATA, unknown)
+    except Mistyped as error:
+        raise _undecodable(api_version, kind, str(error), patch) from error
+    except RecursionError as error:
+        raise _undecodable(api_version, kind, "exceeded max depth", patch) from error
+    body["metadata"] = metadata
+    return Decoded(body, unknown)
 
 
 def decode_kind(

@@ -47,7 +47,7 @@ class Collection:
     def object(self) -> Object:
         resource = self.kind.resource
         return {
-            "kind": f"{resource.kind}List",
+            "kind": resource.list_kind,
             "apiVersion": resource.api_version,
             "metadata": self.metadata,
             "items": [stored.object for stored in self.items],

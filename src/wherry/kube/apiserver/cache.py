@@ -360,7 +360,8 @@ class Cache:
     def hold(self, before: Iterable[Resource], now: Iterable[Resource]) -> None:
         """Hold ``now`` instead of ``before``. What the store has of a new one is there at once;
         who watches one that goes comes to an orderly end."""
-        given, kept = set(before), set(now)
+        given = {each for each in before if each.stored_as is None}
+        kept = {each for each in now if each.stored_as is None}
         gone: dict[str, ResourceCache] = {}
         for resource in given - kept:
             cache = self._by_resource.pop(resource)

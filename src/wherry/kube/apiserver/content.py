@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.kube.api.errors import StatusError, bad_request
-from wherry.kube.api.resources import Resource
-from wherry.kube.api.schema import Decoded, decode, decode_kind, parse_json, parse_yaml
+from wherry.kube.api.kinds import Kind
+from wherry.kube.api.schema import Decoded, decode_kind, parse_json, parse_yaml
 from wherry.kube.apiserver.negotiate import JSON, YAML
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.request import APIRequest, Body
@@ -53,14 +53,15 @@ def read_value(body: Body, kind: str, schema: str) -> tuple[Any, list[str]]:
     raise unsupported_media_type((JSON, YAML, "application/vnd.kubernetes.protobuf"))
 
 
-def read_object(request: APIRequest, resource: Resource, validation: str) -> Object:
+def read_object(request: APIRequest, kind: Kind, validation: str) -> Object:
     """The object in the body: a private copy, of known fields only, with metadata.
 
     Raises:
         StatusError: 400 or 415; also where ``validation`` is Strict and a field is unknown.
     """
+    resource = kind.resource
     value, complaints = read_value(request.body, resource.kind, resource.schema)
-    decoded = decode(resource, value)
+    decoded = kind.decode(value)
     return _judged(request, resource.kind, resource.api_version, validation, decoded, complaints)
 
 

@@ -48,7 +48,7 @@ def render_collection(answer: Collection, form: Form, include: str) -> bytes:
     resource = answer.kind.resource
     head = orjson.dumps(
         {
-            "kind": f"{resource.kind}List",
+            "kind": resource.list_kind,
             "apiVersion": resource.api_version,
             "metadata": answer.metadata,
         }

@@ -15,6 +15,7 @@ from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.expiry import Expiry
+from wherry.kube.apiserver.extensions.definitions import Definitions
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
 from wherry.kube.apiserver.policy import GRANTS
@@ -75,6 +76,7 @@ class APIServer:
             ),
         )
         self._chain = Chain(Authorizer(GRANTS), backend, documents)
+        self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
         self._front = Front(
             self._chain,
             Authenticator(config.tokens, anonymous=config.anonymous),
@@ -89,6 +91,8 @@ class APIServer:
     async def open(self) -> None:
         """Read the store and make what every cluster has."""
         await self._cache.open()
+        self._definitions.follow()
+        self._definitions.start()
         self._allocations.follow(self._cache.of(SERVICES))
         self._expiry.follow(self._cache.of(EVENTS))
         await bootstrap.reconcile(
@@ -113,6 +117,7 @@ class APIServer:
         """End what is under way; the store stays open."""
         self._cache.end_watches()
         await self._front.close()
+        await self._definitions.close()
         await self._expiry.close()
         await self._cache.close()
 

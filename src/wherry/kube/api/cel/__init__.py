@@ -12,7 +12,7 @@ give a function as the value of a variable to have it computed when it is first 
 """
 
 from wherry.kube.api.cel import kubernetes  # noqa: F401 - adds its functions
-from wherry.kube.api.cel.program import BUDGET, Program, compile
+from wherry.kube.api.cel.program import BUDGET, Program, compile, unescape
 from wherry.kube.api.cel.syntax import CompileError, UInt
 from wherry.kube.api.cel.values import CELError, CostExceeded, Opaque, Optional
 
@@ -26,4 +26,5 @@ __all__ = [
     "Program",
     "UInt",
     "compile",
+    "unescape",
 ]

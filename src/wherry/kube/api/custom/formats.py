@@ -31,9 +31,7 @@ def _tried(parse: Callable[[str], object]) -> Callable[[str], bool]:
     return test
 
 
-_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def _date_time(text: str) -> object:
@@ -56,8 +54,13 @@ def _uri(text: str) -> bool:
     return bool(parts.scheme) or text.startswith("/")
 
 
-_HEX = "[0-9a-fA-F]"
-_UUID = f"{_HEX}{{8}}-?{_HEX}{{4}}-?{{}}{_HEX}{{3}}-?{{}}{_HEX}{{3}}-?{_HEX}{{12}}"
+def _uuid(third: str = "", fourth: str = "") -> Callable[[str], bool]:
+    """UUIDs whose third and fourth groups begin so."""
+    h = "[0-9a-fA-F]"
+    third, fourth = third or h, fourth or h
+    return _like(f"{h}{{8}}-?{h}{{4}}-?{third}{h}{{3}}-?{fourth}{h}{{3}}-?{h}{{12}}")
+
+
 _LABEL = r"(?:[a-zA-Z0-9_](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)"
 _COLOR = r"(25[0-5]|2[0-4]\d|1?\d?\d)"
 
@@ -70,13 +73,11 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     ),
     "date-time": _tried(_date_time),
     "datetime": _tried(_date_time),
-    "duration": _like(
-        r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)\s*(?:ns|us|µs|ms|s|m|h|d|w)\s*)+)"
-    ),
+    "duration": _like(r"[-+]?(?:0|(?:(?:\d+\.?\d*|\.\d+)\s*(?:ns|us|µs|ms|s|m|h|d|w)\s*)+)"),
     "email": _like(r"[^@\s<>]+@[^@\s<>]+"),
     "hexcolor": _like(r"#?(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})"),
-    "hostname": lambda text: len(text) <= 255 and bool(
-        re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*\.?", text)
+    "hostname": lambda text: (
+        len(text) <= 255 and bool(re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*\.?", text))
     ),
     "ipv4": _tried(ipaddress.IPv4Address),
     "ipv6": _tried(ipaddress.IPv6Address),
@@ -87,8 +88,8 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "rgbcolor": _like(rf"rgb\(\s*{_COLOR}\s*,\s*{_COLOR}\s*,\s*{_COLOR}\s*\)"),
     "ssn": _like(r"\d{3}[- ]?\d{2}[- ]?\d{4}"),
     "uri": _uri,
-    "uuid": _like(_UUID.format(_HEX, _HEX)),
-    "uuid3": _like(_UUID.format("3", _HEX)),
-    "uuid4": _like(_UUID.format("4", "[89abAB]")),
-    "uuid5": _like(_UUID.format("5", "[89abAB]")),
+    "uuid": _uuid(),
+    "uuid3": _uuid("3"),
+    "uuid4": _uuid("4", "[89abAB]"),
+    "uuid5": _uuid("5", "[89abAB]"),
 }

@@ -23,14 +23,10 @@ from wherry.kube.api.merge_types import MergeType, merge_type_of
 from wherry.kube.api.meta import clone, parse_time
 from wherry.kube.api.resources import Resource
 from wherry.kube.api.schema import Decoded, decode_custom
-from wherry.kube.api.selectors import parse_labels
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _EMPTY: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_V2_KEPT = frozenset(
-    ("type", "description", "format", "required", "enum", "default", "properties", "items",
-     "additionalProperties", "title")
-)  # fmt: skip
+_V2_KEPT = frozenset(("type", "description", "format", "required"))
 
 
 class CustomKind(Kind):
@@ -46,6 +42,7 @@ class CustomKind(Kind):
     has_generation = True
     unconditional_update = False
     strategic = False
+    kube_finalizers = False
 
     def __init__(
         self,
@@ -145,9 +142,7 @@ class CustomKind(Kind):
         faults += self._scale_faults(new)
         return faults
 
-    def _ratcheted(
-        self, new: Object, old: Object, faults: list[FieldError]
-    ) -> list[FieldError]:
+    def _ratcheted(self, new: Object, old: Object, faults: list[FieldError]) -> list[FieldError]:
         """Without faults that were there before, in values that did not change."""
         before: list[FieldError] = []
         self._schema.validate(old, "", before)
@@ -163,7 +158,9 @@ class CustomKind(Kind):
             count = _at(o, path)
             if isinstance(count, int) and not isinstance(count, bool) and count < 0:
                 faults.append(
-                    fields.invalid(path.removeprefix("."), count, "should be a non-negative integer")
+                    fields.invalid(
+                        path.removeprefix("."), count, "should be a non-negative integer"
+                    )
                 )
         return faults
 
@@ -238,7 +235,9 @@ class CustomKind(Kind):
             "properties": {
                 "apiVersion": {"type": "string", "description": _API_VERSION},
                 "kind": {"type": "string", "description": _KIND},
-                "metadata": _reference(prefix + _META + "ListMeta", "Standard list metadata.", form),
+                "metadata": _reference(
+                    prefix + _META + "ListMeta", "Standard list metadata.", form
+                ),
                 "items": items,
             },
             "x-kubernetes-group-version-kind": [{**identity[0], "kind": r.list_kind}],
@@ -271,9 +270,7 @@ def _published(raw: Object, form: int) -> Object:
             out[key] = {name: _published(part, form) for name, part in value.items()}
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             out[key] = _published(value, form)
-        elif form == 3 or key.startswith("x-"):
-            out[key] = value
-        elif key in ("type", "description", "format", "required"):
+        elif form == 3 or key.startswith("x-") or key in _V2_KEPT:
             out[key] = value
     if form == 2 and (raw.get("x-kubernetes-preserve-unknown-fields") or raw.get("nullable")):
         # Clients of version 2 validate by it: better nothing than what is not so.
@@ -292,8 +289,8 @@ def _column(each: Object) -> Column:
         each["name"],
         each["type"],
         each.get("format", ""),
-        each.get("description") or f"Custom resource definition column (in JSONPath format): "
-        f"{each['jsonPath']}",
+        each.get("description")
+        or f"Custom resource definition column (in JSONPath format): {each['jsonPath']}",
         each.get("priority", 0),
     )
 
@@ -343,12 +340,3 @@ def _cell(o: Object, type: str, path: str, now: datetime) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else orjson.dumps(value).decode()
-
-
-def selector_is_valid(text: str) -> bool:
-    """Whether the text of a scale's selector can be read."""
-    try:
-        parse_labels(text)
-    except StatusError:
-        return False
-    return True

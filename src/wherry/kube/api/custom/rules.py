@@ -83,8 +83,8 @@ def _walk(
         if schema.list_type == "map" and type(old) is list:
             keyed = {schema.key_of(each): each for each in old}
         for i, each in enumerate(value):
-            before = keyed.get(schema.key_of(each), _ABSENT) if keyed else _ABSENT
-            _walk(schema.items, each, before, f"{path}[{i}]", faults, left)
+            former = keyed.get(schema.key_of(each), _ABSENT) if keyed else _ABSENT
+            _walk(schema.items, each, former, f"{path}[{i}]", faults, left)
 
 
 def _judge(
@@ -124,8 +124,7 @@ def _judge(
                 _fault(
                     path,
                     value,
-                    f"'{_short(rule['rule'])}': call cost exceeds limit for rule: "
-                    f"{rule['rule']}",
+                    f"'{_short(rule['rule'])}': call cost exceeds limit for rule: {rule['rule']}",
                     "",
                 )
             )
@@ -194,7 +193,7 @@ class _Keyed(list[Any]):
             [mine[key] for key in sorted(mine)], [theirs[key] for key in sorted(theirs)]
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def cel_joined(self, other: list[Any]) -> list[Any]:
         joined = {self.schema.key_of(each): each for each in self}
@@ -216,8 +215,10 @@ def typed(schema: Structural, value: Any, *, root: bool = False) -> Any:
             part = schema.properties.get(name) or schema.additional
             if part is not None:
                 out[name] = typed(part, each)
-            elif schema.preserve or schema.additional_any or (
-                (root or schema.embedded) and name in ("apiVersion", "kind")
+            elif (
+                schema.preserve
+                or schema.additional_any
+                or ((root or schema.embedded) and name in ("apiVersion", "kind"))
             ):
                 out[name] = each
         return out

@@ -6,7 +6,6 @@ faults are go-openapi's, as its ``ValidateCustomResource`` words them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -75,10 +74,10 @@ class Structural:
         self.rules = tuple(raw.get("x-kubernetes-validations") or ())
         below = [*self.properties.values()]
         below += [each for each in (self.items, self.additional) if each is not None]
-        self.values = any(each.values or each.has_default for each in below)
+        self.values: bool = any(each.values or each.has_default for each in below)
         """Whether a default stands somewhere below."""
-        self.has_rules = bool(self.rules) or any(each.has_rules for each in below)
-        self.formats = raw.get("format") in ("date-time", "date", "duration", "byte") or any(
+        self.has_rules: bool = bool(self.rules) or any(each.has_rules for each in below)
+        self.formats: bool = raw.get("format") in ("date-time", "date", "duration", "byte") or any(
             each.formats for each in below
         )
         self.checks = _checks(raw)
@@ -261,9 +260,7 @@ def _checks(raw: Mapping[str, Any]) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _measure(
-    types: tuple[type, ...], holds: Callable[[Any], bool], says: str
-) -> Check:
+def _measure(types: tuple[type, ...], holds: Callable[[Any], bool], says: str) -> Check:
     def check(value: Any, path: str, faults: Faults) -> None:
         if type(value) in types and not holds(value):
             faults.append(fields.invalid(path, value, f"{path} in body {says}"))
@@ -273,24 +270,28 @@ def _measure(
 
 def _minimum(limit: Any, raw: Mapping[str, Any]) -> Check:
     if raw.get("exclusiveMinimum"):
-        return _measure((int, float), lambda v: v > limit,
-                        f"should be greater than {_number(limit)}")
-    return _measure((int, float), lambda v: v >= limit,
-                    f"should be greater than or equal to {_number(limit)}")
+        return _measure(
+            (int, float), lambda v: v > limit, f"should be greater than {_number(limit)}"
+        )
+    return _measure(
+        (int, float), lambda v: v >= limit, f"should be greater than or equal to {_number(limit)}"
+    )
 
 
 def _maximum(limit: Any, raw: Mapping[str, Any]) -> Check:
     if raw.get("exclusiveMaximum"):
         return _measure((int, float), lambda v: v < limit, f"should be less than {_number(limit)}")
-    return _measure((int, float), lambda v: v <= limit,
-                    f"should be less than or equal to {_number(limit)}")
+    return _measure(
+        (int, float), lambda v: v <= limit, f"should be less than or equal to {_number(limit)}"
+    )
 
 
 def _multiple(step: Any, raw: Mapping[str, Any]) -> Check | None:
     if not step:
         return None
-    return _measure((int, float), lambda v: (v / step).is_integer(),
-                    f"should be a multiple of {_number(step)}")
+    return _measure(
+        (int, float), lambda v: (v / step).is_integer(), f"should be a multiple of {_number(step)}"
+    )
 
 
 def _max_length(limit: int, raw: Mapping[str, Any]) -> Check:
@@ -301,7 +302,7 @@ def _max_length(limit: int, raw: Mapping[str, Any]) -> Check:
     return check
 
 
-def _most(kind: type, limit: int) -> Check:
+def _most(kind: type[list[Any]] | type[dict[Any, Any]], limit: int) -> Check:
     def check(value: Any, path: str, faults: Faults) -> None:
         if type(value) is kind and len(value) > limit:
             faults.append(fields.too_many(path, len(value), limit))
@@ -365,28 +366,22 @@ def _all_of(parts: list[Any], raw: Mapping[str, Any]) -> Check:
         if found:
             faults += found
             why = f"{_quoted(path)} must validate all the schemas (allOf)"
-            faults.append(fields.invalid(path, _shown(value), why))
+            faults.append(fields.invalid(path, value, why))
 
     return check
 
 
-def _shown(value: Any) -> Any:
-    return value
-
-
 def _any_of(parts: list[Any], raw: Mapping[str, Any]) -> Check | None:
-    if raw.get("x-kubernetes-int-or-string") and all(
-        set(part) == {"type"} for part in parts
-    ):
+    if raw.get("x-kubernetes-int-or-string") and all(set(part) == {"type"} for part in parts):
         return None
     schemas = [_Valid(part) for part in parts]
 
     def check(value: Any, path: str, faults: Faults) -> None:
         outcomes = [_faults(schema, value, path) for schema in schemas]
         if all(outcomes):
-            faults += min(outcomes, key=len)
+            faults += sorted(outcomes, key=len)[0]
             why = f"{_quoted(path)} must validate at least one schema (anyOf)"
-            faults.append(fields.invalid(path, _shown(value), why))
+            faults.append(fields.invalid(path, value, why))
 
     return check
 
@@ -401,9 +396,9 @@ def _one_of(parts: list[Any], raw: Mapping[str, Any]) -> Check:
             return
         found = f"Found {valid} valid alternatives" if valid else "Found none valid"
         if not valid:
-            faults += min(outcomes, key=len)
+            faults += sorted(outcomes, key=len)[0]
         why = f"{_quoted(path)} must validate one and only one schema (oneOf). {found}"
-        faults.append(fields.invalid(path, _shown(value), why))
+        faults.append(fields.invalid(path, value, why))
 
     return check
 
@@ -414,7 +409,7 @@ def _not(part: Any, raw: Mapping[str, Any]) -> Check:
     def check(value: Any, path: str, faults: Faults) -> None:
         if not _faults(schema, value, path):
             why = f"{_quoted(path)} must not validate the schema (not)"
-            faults.append(fields.invalid(path, _shown(value), why))
+            faults.append(fields.invalid(path, value, why))
 
     return check
 
@@ -429,21 +424,15 @@ _RULES: dict[str, Callable[[Any, Mapping[str, Any]], Check | None]] = {
     "minimum": _minimum,
     "maximum": _maximum,
     "multipleOf": _multiple,
-    "minLength": _plain(
-        str, lambda v, n: len(v) >= n, "should be at least {} chars long"
-    ),
+    "minLength": _plain(str, lambda v, n: len(v) >= n, "should be at least {} chars long"),
     "maxLength": _max_length,
     "pattern": _pattern,
     "minItems": _plain(list, lambda v, n: len(v) >= n, "should have at least {} items"),
     "maxItems": lambda limit, raw: _most(list, limit),
-    "minProperties": _plain(
-        dict, lambda v, n: len(v) >= n, "should have at least {} properties"
-    ),
+    "minProperties": _plain(dict, lambda v, n: len(v) >= n, "should have at least {} properties"),
     "maxProperties": lambda limit, raw: _most(dict, limit),
     "allOf": _all_of,
     "anyOf": _any_of,
     "oneOf": _one_of,
     "not": _not,
 }
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -18,6 +18,7 @@ from wherry.kube.api.kinds.admission_policies import (
     ValidatingAdmissionPolicy,
     ValidatingAdmissionPolicyBinding,
 )
+from wherry.kube.api.kinds.api_service import APIService
 from wherry.kube.api.kinds.autoscaler import HorizontalPodAutoscaler
 from wherry.kube.api.kinds.base import Column, Kind
 from wherry.kube.api.kinds.certificates import CertificateSigningRequest
@@ -25,6 +26,7 @@ from wherry.kube.api.kinds.config_map import ConfigMap
 from wherry.kube.api.kinds.controller_revision import ControllerRevision
 from wherry.kube.api.kinds.cron_job import CronJob
 from wherry.kube.api.kinds.csi import CSIDriver, CSINode, CSIStorageCapacity, VolumeAttachment
+from wherry.kube.api.kinds.custom_resource_definition import CustomResourceDefinition
 from wherry.kube.api.kinds.daemon_set import DaemonSet
 from wherry.kube.api.kinds.deployment import Deployment
 from wherry.kube.api.kinds.device import (
@@ -130,6 +132,8 @@ _ALL: tuple[Kind, ...] = (
     ResourceClaim(resources.RESOURCE_CLAIMS),
     ResourceClaimTemplate(resources.RESOURCE_CLAIM_TEMPLATES),
     ResourceSlice(resources.RESOURCE_SLICES),
+    CustomResourceDefinition(resources.CUSTOM_RESOURCE_DEFINITIONS),
+    APIService(resources.API_SERVICES),
 )
 
 KINDS: dict[tuple[str, str, str], Kind] = {

@@ -25,7 +25,9 @@ from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import metadata
 from wherry.kube.api.kinds.durations import age
 from wherry.kube.api.kinds.equality import equal
+from wherry.kube.api.merge_types import MergeType, merge_type
 from wherry.kube.api.resources import Resource
+from wherry.kube.api.schema import Decoded, decode
 
 Object = dict[str, Any]
 
@@ -67,6 +69,15 @@ class Kind:
     unconditional_update: ClassVar[bool] = True
     """An update without a resourceVersion is taken (the last writer wins)."""
 
+    strategic: ClassVar[bool] = True
+    """Strategic merge patches are taken: its lists have merge keys."""
+
+    kube_finalizers: ClassVar[bool] = True
+    """Finalizers without a domain must be Kubernetes' own."""
+
+    cleanup_finalizers: ClassVar[tuple[str, ...]] = ()
+    """What holds an object from the moment its deletion is asked for."""
+
     field_names: ClassVar[frozenset[str]] = frozenset()
     """Selectable fields besides metadata.name and metadata.namespace."""
 
@@ -86,6 +97,16 @@ class Kind:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.resource.api_version} {self.resource.kind}>"
+
+    # Reading ------------------------------------------------------------------------------------
+
+    def decode(self, value: Any, *, patch: str | None = None) -> Decoded:
+        """An object of this kind from a JSON value, see `schema.decode`. Raises StatusError."""
+        return decode(self.resource, value, patch=patch)
+
+    def merge_type(self) -> MergeType:
+        """How server-side apply merges it."""
+        return merge_type(self.resource.schema)
 
     # Writing ------------------------------------------------------------------------------------
 
@@ -145,19 +166,24 @@ class Kind:
             o.get("metadata") or {},
             namespaced=self.resource.namespaced,
             name_rule=self.name_messages,
+            kube_finalizers=self.kube_finalizers,
         )
         errors += self.validate_body(o)
         return errors
 
     def validate_update(self, new: Object, old: Object) -> list[FieldError]:
         """Every fault of a changed object, and of the change itself."""
-        errors = metadata.validate_update(new.get("metadata") or {}, old["metadata"])
+        errors = metadata.validate_update(
+            new.get("metadata") or {}, old["metadata"], kube_finalizers=self.kube_finalizers
+        )
         errors += self.validate_change(new, old)
         return errors
 
     def validate_status_update(self, new: Object, old: Object) -> list[FieldError]:
         """Every fault of a changed status."""
-        errors = metadata.validate_update(new.get("metadata") or {}, old["metadata"])
+        errors = metadata.validate_update(
+            new.get("metadata") or {}, old["metadata"], kube_finalizers=self.kube_finalizers
+        )
         errors += self.validate_status(new, old)
         return errors
 

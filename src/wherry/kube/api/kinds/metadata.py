@@ -43,8 +43,11 @@ def dns1035_label(name: str, prefix: bool = False) -> list[str]:
     return names.is_dns1035_label(_without_dash(name, prefix))
 
 
-def validate(meta: Mapping[str, Any], *, namespaced: bool, name_rule: NameRule) -> list[FieldError]:
-    """Every fault in a new object's metadata."""
+def validate(
+    meta: Mapping[str, Any], *, namespaced: bool, name_rule: NameRule, kube_finalizers: bool = True
+) -> list[FieldError]:
+    """Every fault in a new object's metadata. ``kube_finalizers``: one without a domain must be
+    Kubernetes' own, as for all kinds but custom resources and their definitions."""
     errors: list[FieldError] = []
     generate = meta.get("generateName")
     if generate:
@@ -64,10 +67,12 @@ def validate(meta: Mapping[str, Any], *, namespaced: bool, name_rule: NameRule) 
         errors.append(fields.forbidden("metadata.namespace", "not allowed on this type"))
     if (generation := meta.get("generation", 0)) < 0:
         errors += fields.non_negative("metadata.generation", generation)
-    return errors + _validate_parts(meta)
+    return errors + _validate_parts(meta, kube_finalizers)
 
 
-def validate_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[FieldError]:
+def validate_update(
+    new: Mapping[str, Any], old: Mapping[str, Any], *, kube_finalizers: bool = True
+) -> list[FieldError]:
     """Every fault in changed metadata.
 
     A missing resourceVersion is not looked for here: whether it may be missing is the registry's
@@ -96,14 +101,14 @@ def validate_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Fiel
         errors += fields.immutable(f"metadata.{key}", new.get(key, ""), old.get(key, ""))
     for key in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
         errors += fields.immutable(f"metadata.{key}", new.get(key), old.get(key))
-    return errors + _validate_parts(new)
+    return errors + _validate_parts(new, kube_finalizers)
 
 
 def _each(messages: Sequence[str], path: str, value: str) -> list[FieldError]:
     return [fields.invalid(path, value, message) for message in messages]
 
 
-def _validate_parts(meta: Mapping[str, Any]) -> list[FieldError]:
+def _validate_parts(meta: Mapping[str, Any], kube_finalizers: bool) -> list[FieldError]:
     errors: list[FieldError] = []
     if labels := meta.get("labels"):
         errors += validate_labels(labels, "metadata.labels")
@@ -112,7 +117,7 @@ def _validate_parts(meta: Mapping[str, Any]) -> list[FieldError]:
     if owners := meta.get("ownerReferences"):
         errors += _validate_owners(owners, "metadata.ownerReferences")
     if finalizers := meta.get("finalizers"):
-        errors += _validate_finalizers(finalizers, "metadata.finalizers")
+        errors += _validate_finalizers(finalizers, "metadata.finalizers", kube_finalizers)
     return errors
 
 
@@ -167,7 +172,7 @@ def _validate_owners(owners: Sequence[Mapping[str, Any]], path: str) -> list[Fie
     return errors
 
 
-def _validate_finalizers(finalizers: Sequence[str], path: str) -> list[FieldError]:
+def _validate_finalizers(finalizers: Sequence[str], path: str, kube: bool) -> list[FieldError]:
     errors: list[FieldError] = []
     for finalizer in finalizers:
         errors += [fields.invalid(path, finalizer, m) for m in names.is_qualified_name(finalizer)]
@@ -179,7 +184,7 @@ def _validate_finalizers(finalizers: Sequence[str], path: str) -> list[FieldErro
                 f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set",
             )
         )
-    for index, finalizer in enumerate(finalizers):
+    for index, finalizer in enumerate(finalizers if kube else ()):
         errors += kube_finalizer(finalizer, f"{path}[{index}]")
     return errors
 

@@ -45,7 +45,9 @@ class Backend:
         self._allocations = allocations
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
         self._records = {
-            kind.resource: Records(kind, store, cache) for kind in catalogue.served.kinds
+            kind.resource: Records(kind, store, cache)
+            for kind in catalogue.served.kinds
+            if kind.resource.stored_as is None
         }
         catalogue.listen(self._changed)
 
@@ -62,6 +64,7 @@ class Backend:
             if (found := self._records.get(kind.resource)) is not None and found.kind is kind
             else Records(kind, self._store, self.cache)
             for kind in now.kinds
+            if kind.resource.stored_as is None
         }
 
     @contextlib.asynccontextmanager

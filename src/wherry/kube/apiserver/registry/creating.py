@@ -25,7 +25,7 @@ async def create(backend: Backend, request: APIRequest) -> Single:
     resource = request.info.served
     kind = backend.records(resource).kind
     options = parse_write_options(request.query, "CreateOptions", request.user_agent)
-    o = read_object(request, resource, options.field_validation)
+    o = read_object(request, kind, options.field_validation)
     take_namespace(request, o)
     kind.default(o)
     stored = await insert(backend, request, o, options)
@@ -81,7 +81,7 @@ async def insert(
     )
     kind.prepare_create(o)
     if manage:
-        ownership.created(resource, o, options.field_manager)
+        ownership.created(kind, o, options.field_manager)
     check(kind, o, kind.validate(o))
     for attempt in range(_NAME_ATTEMPTS):
         undo = backend.take(o, None, resource)

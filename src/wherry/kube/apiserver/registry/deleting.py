@@ -165,7 +165,7 @@ def plan(kind: Kind, old: Object, options: DeleteOptions) -> Object | None:
             return old  # only a shorter grace counts
         else:
             grace = options.grace
-    finalizers = _finalizers(kind, metadata.get("finalizers") or [], options)
+    finalizers = _finalizers(kind, metadata.get("finalizers") or [], options, alive=not deleting)
     new: Object = clone(old)
     if finalizers:
         new["metadata"]["finalizers"] = finalizers
@@ -183,7 +183,9 @@ def plan(kind: Kind, old: Object, options: DeleteOptions) -> Object | None:
     return new if new != old else old
 
 
-def _finalizers(kind: Kind, present: list[str], options: DeleteOptions) -> list[str]:
+def _finalizers(
+    kind: Kind, present: list[str], options: DeleteOptions, *, alive: bool
+) -> list[str]:
     """The finalizers as the propagation policy wants them: asked for, or what the object has, or
     the kind's habit."""
     policy = options.policy
@@ -195,6 +197,8 @@ def _finalizers(kind: Kind, present: list[str], options: DeleteOptions) -> list[
         elif kind.resource is REPLICATION_CONTROLLERS:
             policy = "Orphan"
     wanted = [f for f in present if f not in (_ORPHAN, _FOREGROUND)]
+    if alive:
+        wanted += [f for f in kind.cleanup_finalizers if f not in wanted]
     if policy == "Orphan":
         wanted.append(_ORPHAN)
     elif policy == "Foreground":

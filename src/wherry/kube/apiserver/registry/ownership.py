@@ -7,23 +7,31 @@ Ordinary writes take the fields they change; server-side apply may conflict. The
 from __future__ import annotations
 
 from wherry.kube.api.apply import apply, track_update
+from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, now
-from wherry.kube.api.resources import Resource
 from wherry.kube.apiserver.objects import Object
 
 
-def created(resource: Resource, o: Object, manager: str) -> None:
+def created(kind: Kind, o: Object, manager: str) -> None:
     """``manager`` set all that is in the new object ``o``."""
-    track_update(resource, None, o, manager, now=now())
+    track_update(kind.resource, None, o, manager, now=now(), shape=kind.merge_type())
 
 
-def updated(resource: Resource, new: Object, old: Object, manager: str, subresource: str) -> None:
+def updated(kind: Kind, new: Object, old: Object, manager: str, subresource: str) -> None:
     """``manager`` set what differs between ``old`` and ``new``."""
-    track_update(resource, old, new, manager, subresource=subresource, now=now())
+    track_update(
+        kind.resource,
+        old,
+        new,
+        manager,
+        subresource=subresource,
+        now=now(),
+        shape=kind.merge_type(),
+    )
 
 
 def applied(
-    resource: Resource,
+    kind: Kind,
     live: Object | None,
     configuration: Object,
     manager: str,
@@ -38,7 +46,14 @@ def applied(
     """
     made: Object = clone(
         apply(
-            resource, live, configuration, manager, subresource=subresource, force=force, now=now()
+            kind.resource,
+            live,
+            configuration,
+            manager,
+            subresource=subresource,
+            force=force,
+            now=now(),
+            shape=kind.merge_type(),
         )
     )
     return made

@@ -14,7 +14,7 @@ from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.kinds.fields import quote
 from wherry.kube.api.meta import clone
-from wherry.kube.api.schema import decode, parse_json, parse_yaml
+from wherry.kube.api.schema import parse_json, parse_yaml
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.content import media_type, unsupported_media_type, warn
 from wherry.kube.apiserver.objects import Object, Stored
@@ -68,8 +68,11 @@ def read_patch(kind: Kind, body: Body) -> tuple[Patcher, list[str]]:
         StatusError: 400, 415.
     """
     medium = media_type(body)
-    if medium not in MEDIA_TYPES:
-        raise unsupported_media_type(MEDIA_TYPES)
+    if medium not in MEDIA_TYPES or (
+        medium == patches.STRATEGIC_MERGE_PATCH and not kind.strategic
+    ):
+        accepted = MEDIA_TYPES if kind.strategic else MEDIA_TYPES[:-1]
+        raise unsupported_media_type(accepted)
     value, complaints = _value(body)
     if medium == patches.JSON_PATCH:
         return lambda o: patches.json_patch(o, value), complaints
@@ -99,7 +102,7 @@ def _decoded(
     old: Stored,
 ) -> Object:
     """The patched value as a whole, defaulted object, if it still is the one it was."""
-    decoded = decode(kind.resource, patched)
+    decoded = kind.decode(patched)
     faults = complaints + decoded.unknown
     if faults and options.field_validation == "Strict":
         text = request.body.data.decode(errors="replace")
@@ -152,7 +155,7 @@ async def _apply(
 
     def make(live: Object | None) -> Object:
         made = ownership.applied(
-            resource,
+            kind,
             live,
             applied,
             options.field_manager,
@@ -191,7 +194,7 @@ def _applied(
     request: APIRequest, kind: Kind, options: WriteOptions, value: Any, complaints: list[str]
 ) -> Object:
     """The applied configuration: of known fields, without defaults. Raises StatusError 400."""
-    decoded = decode(kind.resource, value)
+    decoded = kind.decode(value)
     faults = complaints + decoded.unknown
     if faults and options.field_validation == "Strict":
         raise bad_request(f"error decoding YAML: strict decoding error: {', '.join(faults)}")

@@ -95,7 +95,7 @@ async def update(backend: Backend, request: APIRequest) -> Single:
     kind = records.kind
     aspect = ASPECTS[request.info.subresource]
     options = parse_write_options(request.query, "UpdateOptions", request.user_agent)
-    given = read_object(request, resource, options.field_validation)
+    given = read_object(request, kind, options.field_validation)
     check_name(request, given)
     take_namespace(request, given)
     kind.default(given)
@@ -213,7 +213,7 @@ async def _attempt(
     aspect.prepare(kind, new, old.object)
     check(kind, new, aspect.validate(kind, new, old.object))
     if manage:
-        ownership.updated(resource, new, old.object, options.field_manager, aspect.subresource)
+        ownership.updated(kind, new, old.object, options.field_manager, aspect.subresource)
     if unchanged(new, old):
         return old
     return await _store(backend, records, new, old, dry_run=options.dry_run)
