@@ -72,6 +72,29 @@ BODIES: dict[str, Object] = {
     "ControllerRevision": {"data": {"a": 1}, "revision": 1},
     "CronJob": {"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": ONCE}}}},
     "CSIStorageCapacity": {"storageClassName": "fast"},
+    "APIService": {
+        "spec": {
+            "group": "example.com",
+            "version": "v1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 10,
+        }
+    },
+    "CustomResourceDefinition": {
+        "spec": {
+            "group": "example.com",
+            "scope": "Cluster",
+            "names": {"plural": "its", "kind": "It"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object"}},
+                }
+            ],
+        }
+    },
     "DaemonSet": {"spec": REPLICATED},
     "Deployment": {"spec": REPLICATED},
     "EndpointSlice": {"addressType": "IPv4", "endpoints": []},
@@ -128,7 +151,12 @@ BODIES: dict[str, Object] = {
     },
     "VolumeAttributesClass": {"driverName": "example.com", "parameters": {"a": "b"}},
 }
-NAMES = {"IPAddress": "10.96.0.77", "CSIDriver": "example.com"}
+NAMES = {
+    "APIService": "v1.example.com",
+    "CustomResourceDefinition": "its.example.com",
+    "IPAddress": "10.96.0.77",
+    "CSIDriver": "example.com",
+}
 WRITABLE = [r for r in RESOURCES if {"create", "delete", "patch"} <= set(r.verbs)]
 
 

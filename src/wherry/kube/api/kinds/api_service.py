@@ -86,11 +86,11 @@ class APIService(Kind):
 
     def row(self, o: Object, now: datetime) -> list[Any]:
         service = (o.get("spec") or {}).get("service")
-        where = f"{service['namespace']}/{service['name']}" if service else "Local"
+        where = f"{service.get('namespace', '')}/{service.get('name', '')}" if service else "Local"
         available = "Unknown"
         for condition in (o.get("status") or {}).get("conditions") or ():
-            if condition["type"] == "Available":
-                available = condition["status"]
+            if condition.get("type") == "Available":
+                available = condition.get("status", "Unknown")
                 if available == "False":
                     available = f"False ({condition.get('reason', '')})"
         metadata = o["metadata"]

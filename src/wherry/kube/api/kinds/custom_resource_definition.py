@@ -44,7 +44,11 @@ class CustomResourceDefinition(Kind):
                 column.setdefault("jsonPath", "")
 
     def initial_status(self, o: Object) -> Object:
-        stored = [v["name"] for v in o["spec"].get("versions") or () if v.get("storage")]
+        stored = [
+            v.get("name", "")
+            for v in (o.get("spec") or {}).get("versions") or ()
+            if v.get("storage")
+        ]
         return {
             "conditions": [],
             "acceptedNames": {"plural": "", "kind": ""},
@@ -55,10 +59,10 @@ class CustomResourceDefinition(Kind):
         super().prepare_update(new, old)
         stored = list((old.get("status") or {}).get("storedVersions") or ())
         for version in new.get("spec", {}).get("versions") or ():
-            if version.get("storage") and version["name"] not in stored:
+            if version.get("storage") and version.get("name", "") not in stored:
                 new["status"] = {
                     **(old.get("status") or {}),
-                    "storedVersions": [*stored, version["name"]],
+                    "storedVersions": [*stored, version.get("name", "")],
                 }
 
     def name_messages(self, name: str, prefix: bool) -> list[str]:
@@ -73,18 +77,22 @@ class CustomResourceDefinition(Kind):
         from wherry.kube.api.custom.checks import check_definition
 
         faults = check_definition(new, old)
-        before, spec = old["spec"], new.get("spec") or {}
+        before, spec = old.get("spec") or {}, new.get("spec") or {}
         established = any(
-            c["type"] == "Established" and c["status"] == "True"
+            c.get("type") == "Established" and c.get("status") == "True"
             for c in (old.get("status") or {}).get("conditions") or ()
         )
-        faults += fields.immutable("spec.group", spec.get("group"), before["group"])
+        faults += fields.immutable("spec.group", spec.get("group"), before.get("group"))
         plural = (spec.get("names") or {}).get("plural")
-        faults += fields.immutable("spec.names.plural", plural, before["names"]["plural"])
+        faults += fields.immutable(
+            "spec.names.plural", plural, (before.get("names") or {}).get("plural")
+        )
         if established:
-            faults += fields.immutable("spec.scope", spec.get("scope"), before["scope"])
+            faults += fields.immutable("spec.scope", spec.get("scope"), before.get("scope"))
             kind = (spec.get("names") or {}).get("kind")
-            faults += fields.immutable("spec.names.kind", kind, before["names"]["kind"])
+            faults += fields.immutable(
+                "spec.names.kind", kind, (before.get("names") or {}).get("kind")
+            )
         present = {v.get("name") for v in spec.get("versions") or ()}
         for i, name in enumerate((old.get("status") or {}).get("storedVersions") or ()):
             if name not in present:

@@ -43,6 +43,8 @@ class Author:
             kind = name.rpartition(".")[2]
             if kind in SCALARS:
                 return choose(SCALARS[kind])
+            if kind.startswith("JSONSchemaPropsOr"):
+                return self.struct(definition(name.partition("Or")[0]), depth + 1)
             return self.struct(definition(name), depth + 1)
         kind = schema["type"][0] if isinstance(schema["type"], list) else schema["type"]
         match kind:
@@ -50,6 +52,8 @@ class Author:
                 return choose(("", "aGk=") if schema.get("format") == "byte" else WORDS)
             case "integer":
                 return choose((-1, 0, 1, 2, 80, 65536, 2**31 - 1))
+            case "number":
+                return choose((-1.5, 0, 1, 2.5))
             case "boolean":
                 return choose((True, False))
             case "array":
