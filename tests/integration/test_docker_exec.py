@@ -90,6 +90,7 @@ def test_exec_can_be_inspected_after_its_end(web):
     time.sleep(0.5)
     shown = web.request("GET", f"/exec/{made}/json").body
     assert (shown["ExitCode"], shown["Running"]) == (4, False)
+    assert shown["Pid"] > 1
     assert shown["ProcessConfig"]["entrypoint"] == "sh"
     again = web.request("POST", f"/exec/{made}/start", {"Detach": True})
     assert again.status == 409

@@ -243,6 +243,16 @@ def test_export_and_import_keep_everything(made: Daemon) -> None:
     assert "run is not a valid change command" in refused.err
 
 
+def test_the_working_directory_is_there_before_the_first_start(engine: Daemon, tmp_path) -> None:
+    engine.docker("create", "--name", "box", "-w", "/deep/down", "busybox", "cat", "note")
+    (tmp_path / "note").write_text("copied\n")
+    engine.docker("cp", str(tmp_path / "note"), "box:/deep/down")
+    assert engine.docker("start", "-a", "box").out == "copied\n"
+    refused = engine.docker("create", "-w", "/etc/passwd", "busybox", ok=False)
+    assert "failed to create working directory /etc/passwd: not a directory" in refused.err
+    assert engine.docker("ps", "-aq").out.count("\n") == 1
+
+
 def test_commit_makes_an_image_of_the_changes(made: Daemon) -> None:
     identity = made.docker(
         *("commit", "-a", "Jane <jane@x>", "-m", "a comment", "-c", "CMD cat /d/one"),
@@ -255,6 +265,8 @@ def test_commit_makes_an_image_of_the_changes(made: Daemon) -> None:
     assert image["Config"]["Labels"] == {"by": "test"}
     assert image["Config"]["Cmd"] == ["/bin/sh", "-c", "cat /d/one"]
     assert "X=1" in image["Config"]["Env"]
+    old = made.request("GET", "/v1.44/images/made:1/json").body
+    assert old["ContainerConfig"]["Image"] == "busybox"
     base = json.loads(made.docker("image", "inspect", "busybox").out)[0]
     assert image["RootFS"]["Layers"][:-1] == base["RootFS"]["Layers"]
     history = made.docker("history", "--no-trunc", "made:1").out

@@ -53,6 +53,7 @@ async def commit(containers: Containers, container: Container, request: CommitRe
             container=container.id,
             container_config=container.config,
         )
+        config["container_config"] = container.config  # shown until API 1.44
         layer = layer_archive(upper) if upper.exists() else None
         image = await add(containers.images, base, config, layer, request.reference)
     attributes = {"comment": request.comment, "imageID": image.id, "imageRef": request.reference}

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.container import links, merge, mounts, names, options, rules, security
+from wherry.engine.container import (
+    links,
+    merge,
+    mounts,
+    names,
+    options,
+    rules,
+    security,
+    working_directory,
+)
 from wherry.engine.container.container import Container, Link
 from wherry.engine.container.mount_options import decode_mounts
 from wherry.engine.container.mounts import NEWEST
@@ -21,6 +30,7 @@ from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.manifest import Platform, parse_platform
 from wherry.engine.image.store import ImageStore, check_platform
+from wherry.engine.image.threads import in_thread
 from wherry.engine.logs import DEFAULT
 from wherry.engine.network import endpoints
 from wherry.engine.network.network import Network
@@ -188,6 +198,9 @@ class Creator:
         try:
             home.mkdir(mode=0o710)
             await self._claims.claim(container, wanted, image)
+            if config["WorkingDir"]:
+                layers = self._images.layers(image)
+                await in_thread(lambda: working_directory.make_at_creation(container, layers))
             self._store.save(container)
             sync_directory(self._store.root)
             self._claims.settle(container, wanted)

@@ -182,7 +182,7 @@ class Execs:
     async def finish(self, exec_: Exec, process_: ProcessStream) -> None:
         """Wait for its end, keep its exit code and tell of it."""
         exec_.exit_code = await process_.wait()
-        exec_.running, exec_.pid, exec_.process = False, 0, None
+        exec_.running, exec_.process = False, None  # (its pid stays to be seen)
         exec_.finished_at = time.monotonic()
         await process_.close()
         self._tell(exec_, "exec_die", {"exitCode": str(exec_.exit_code)})

@@ -242,6 +242,7 @@ class Lifecycle:
         state.paused, state.pid = False, 0
         state.exit_code, state.oom_killed = status.exit_code, status.oom_killed
         state.finished_at = status.finished_at
+        container.restart_count += again
         self.on_ended(container)
         # On disk before the runtime forgets how it ended.
         self.note(container)
@@ -249,18 +250,18 @@ class Lifecycle:
         self.spawn(self._settle(container, run, again=again, remove=remove))
 
     async def _settle(self, container: Container, run: Run, *, again: bool, remove: bool) -> None:
-        """After the end: give everything back, tell everyone, and see what comes next."""
+        """After the end: tell everyone, give everything back, and see what comes next."""
         state = container.state
+        lasted = max(0, state.finished_at - state.started_at)
+        async with run.signalling:  # the signal it died of is told first
+            if state.oom_killed:
+                self.publish(container, "oom")
+            seconds = str(lasted // 1_000_000_000)
+            self.publish(
+                container, "die", {"exitCode": str(state.exit_code), "execDuration": seconds}
+            )
         await self.give_back(container)
         run.settled.set()
-        if state.oom_killed:
-            self.publish(container, "oom")
-        lasted = max(0, state.finished_at - state.started_at)
-        self.publish(
-            container,
-            "die",
-            {"exitCode": str(state.exit_code), "execDuration": str(lasted // 1_000_000_000)},
-        )
         self.on_settled(container)
         wake(container.exit_waiters, state.exit_code)
         if again and state.restarting:
@@ -288,7 +289,6 @@ class Lifecycle:
             container.restart_timer = None
             if not container.state.restarting or container.state.removing or self._closing:
                 return
-            container.restart_count += 1
             try:
                 await self.start_locked(container)
             except EngineError as error:
@@ -364,15 +364,17 @@ class Lifecycle:
             await self._signal(container, signal, wake_up=ends)
 
     async def _signal(self, container: Container, signal: int, *, wake_up: bool = True) -> None:
-        if container.run is None or container.run.status is not None:
+        run = container.run
+        if run is None or run.status is not None:
             return  # it has just ended
-        try:
-            await self.runtime.kill(container.id, signal)
-        except RuntimeFailure as failure:
-            if container.state.running and container.run.status is None:
-                raise EngineError(failure.message) from failure
-            return
-        self.publish(container, "kill", {"signal": str(signal)})
+        async with run.signalling:
+            try:
+                await self.runtime.kill(container.id, signal)
+            except RuntimeFailure as failure:
+                if container.state.running and run.status is None:
+                    raise EngineError(failure.message) from failure
+                return
+            self.publish(container, "kill", {"signal": str(signal)})
         if container.state.paused and wake_up:
             # A frozen process receives nothing. (After SIGKILL the runtime has seen to it.)
             container.state.paused = False

@@ -13,7 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from wherry.engine.container import confined, devices, identity, links, namespaces, sysctls, users
+from wherry.engine.container import (
+    devices,
+    identity,
+    links,
+    namespaces,
+    sysctls,
+    users,
+    working_directory,
+)
 from wherry.engine.container import remapping as remap
 from wherry.engine.container.container import Container
 from wherry.engine.container.init_layer import prepare
@@ -22,11 +30,9 @@ from wherry.engine.container.naming import Naming
 from wherry.engine.container.remapping import Remapping
 from wherry.engine.container.spec import container_spec
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.image.store import ImageStore
 from wherry.engine.logs import open_sink
 from wherry.engine.network.networks import Networks
-from wherry.host.syscalls import file_system_identity
 from wherry.runtime.rootfs import mount_overlay, unmount
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import MountSpec
@@ -99,7 +105,7 @@ class Resources:
             container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
         )
         if directory := container.config["WorkingDir"]:
-            _make_working_directory(container.rootfs, directory, remapping)
+            working_directory.make(container.rootfs, directory, remapping)
         if owner is container:
             identity.write(
                 container,
@@ -163,19 +169,3 @@ def _unmount(container: Container) -> None:
     unmount(container.rootfs)
     remap.give_back(container)
     namespaces.unmount_shared_memory(container)
-
-
-def _make_working_directory(rootfs: Path, directory: str, remapping: Remapping | None) -> None:
-    try:
-        if remapping is None:
-            confined.make_directories(rootfs, directory)
-        else:
-            # The host's root is nobody there.
-            with file_system_identity(*remapping.root):
-                confined.make_directories(rootfs, directory, *remapping.root)
-    except NotADirectoryError:
-        raise BadParameter(
-            f"failed to create working directory {directory}: not a directory"
-        ) from None
-    except OSError as error:
-        raise EngineError(f"failed to create working directory {directory}: {error}") from None

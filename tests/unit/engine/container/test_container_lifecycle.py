@@ -123,6 +123,35 @@ async def test_a_run_from_start_to_end(world):
     assert world.actions() == ["start", "die"]
 
 
+async def test_its_end_is_told_before_what_it_held_is_given_back(world):
+    container = world.create()
+    seen = []
+
+    async def give_back(_):
+        seen.extend(world.actions())
+        return True
+
+    await world.lifecycle.start(container)
+    world.resources.give_back = give_back
+    world.runtime.end(container.id, 137, oom=True)
+    await container.run.settled.wait()
+    assert seen == ["start", "oom", "die"]
+
+
+async def test_a_signal_is_told_before_the_end_it_brings(world):
+    container = world.create()
+    await world.lifecycle.start(container)
+
+    async def kill(id, number):
+        world.runtime.end(id, 128 + number)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    world.runtime.kill = kill
+    await world.lifecycle.kill(container, signal.SIGKILL)
+    assert world.actions() == ["start", "kill", "die"]
+
+
 async def test_what_ends_before_its_start_is_acknowledged_has_started_first(world):
     world.runtime.ends_at_once = True
     container = world.create()
@@ -225,7 +254,7 @@ async def test_a_policy_starts_it_again_with_growing_pauses(world):
     world.runtime.ends_at_once = False
     await world.lifecycle.start(container)
     world.runtime.end(container.id, 1)
-    assert container.state.status == "restarting"
+    assert (container.state.status, container.restart_count) == ("restarting", 1)
     await until(lambda: container.state.status == "running")
     assert container.restart_count == 1
     world.runtime.end(container.id, 1)
