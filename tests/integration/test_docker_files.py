@@ -243,7 +243,9 @@ def test_export_and_import_keep_everything(made: Daemon) -> None:
     assert "run is not a valid change command" in refused.err
 
 
-def test_the_working_directory_is_there_before_the_first_start(engine: Daemon, tmp_path) -> None:
+def test_the_working_directory_is_there_before_the_first_start(
+    engine: Daemon, tmp_path: Path
+) -> None:
     engine.docker("create", "--name", "box", "-w", "/deep/down", "busybox", "cat", "note")
     (tmp_path / "note").write_text("copied\n")
     engine.docker("cp", str(tmp_path / "note"), "box:/deep/down")
