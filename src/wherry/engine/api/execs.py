@@ -57,7 +57,8 @@ async def create_exec(engine: Engine, request: web.Request) -> web.Response:
             privileged=body["Privileged"],
             detach_keys=detach.parse(keys, "escape") if keys else b"",
             size=_size(body["ConsoleSize"]),
-        )
+        ),
+        request.match_info["id"],
     )
     return json_response({"Id": exec_.id}, 201)
 

@@ -63,14 +63,14 @@ class Execs:
         self._execs: dict[str, Exec] = {}
         lifecycle.on_settled = self.forget
 
-    def add(self, exec_: Exec) -> Exec:
-        """Remember it, to be started later.
+    def add(self, exec_: Exec, reference: str = "") -> Exec:
+        """Remember it, to be started later; ``reference`` is what its container was called.
 
         Raises:
             Conflict: its container does not run, or is paused.
             BadParameter: there is no command.
         """
-        self.check_container(exec_.container)
+        self.check_container(exec_.container, reference)
         if not exec_.command:
             raise BadParameter("No exec command specified")
         self._expire()
@@ -79,8 +79,8 @@ class Execs:
         return exec_
 
     @staticmethod
-    def check_container(container: Container) -> None:
-        """Whether something can be executed in it.
+    def check_container(container: Container, reference: str = "") -> None:
+        """Whether something can be executed in it; ``reference`` is how a client has called it.
 
         Raises:
             Conflict: it does not run, or not now.
@@ -89,7 +89,8 @@ class Execs:
         if not state.running:
             raise Conflict(f"container {container.id} is not running")
         if state.paused:
-            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+            shown = reference or container.id
+            raise Conflict(f"Container {shown} is paused, unpause the container before exec")
         if state.restarting:
             raise Conflict(
                 f"Container {container.id} is restarting, wait until the container is running"
