@@ -648,13 +648,3 @@ async def test_the_first_format_is_understood(networks, tmp_path, kernel):
     document.write_text('{"format": 99, "networks": []}')
     with pytest.raises(EngineError, match="does not know"):
         await build(tmp_path)
-
-
-async def test_a_range_of_a_version_that_is_off_is_shown_and_may_be_asked_for(networks):
-    network = await create(networks, **ipam({"Subnet": "fd00:1::/64"}))
-    assert [s.version for s in network.subnets] == [4]
-    shown = [entry["Subnet"] for entry in inspect(network, None)["IPAM"]["Config"]]
-    assert shown[1:] == ["fd00:1::/64"]
-    container = on(network.name, wanted_address6="fd00:1::d")
-    await networks.connect(container, lambda: None)
-    assert container.endpoints[network.name].address6 == ""
