@@ -5,6 +5,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -168,6 +169,8 @@ def test_a_child_that_is_killed_for_memory_is_told_while_the_container_goes_on(e
     script = f"sh -c '{EAT}'; echo survived; sleep 100"
     run(engine, "web", "--memory", "16m", "--memory-swap", "16m", command=("sh", "-c", script))
     until(lambda: "survived" in engine.docker("logs", "web").out)
+    period = f"since={time.time() - 60}&until={time.time()}"
+    assert '"oom"' in str(engine.request("GET", f"/events?{period}").body)
     assert engine.inspect("web", "{{.State.Running}}") == "true"
 
 
@@ -316,3 +319,18 @@ def test_top_takes_the_options_of_ps(engine):
     assert "sleep 77" in engine.docker("top", "web", "aux").out
     done = engine.docker("top", "web", "-o", "comm", ok=False)
     assert "Couldn't find PID field in ps output" in done.err
+
+
+@pytest.mark.skipif(not V1, reason="cgroup v1 only")
+def test_want_of_memory_is_told_while_processes_wait_for_it(engine):
+    options = ("--memory", "16m", "--memory-swap", "16m", "--oom-kill-disable")
+    run(engine, "web", *options, command=("sh", "-c", EAT))
+    query = "filters=" + quote('{"event":["oom"],"container":["web"]}')
+
+    def told():
+        period = f"since={time.time() - 60}&until={time.time()}"
+        return '"oom"' in str(engine.request("GET", f"/events?{period}&{query}").body)
+
+    until(told)
+    assert engine.inspect("web", "{{.State.Running}}") == "true"
+    engine.docker("rm", "-f", "web")

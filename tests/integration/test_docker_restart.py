@@ -284,7 +284,7 @@ def test_what_a_frozen_container_refuses(engine):
     for command, text in (
         (("start", "web"), "cannot start a paused container, try unpause instead"),
         (("pause", "web"), f"Container {id} is already paused"),
-        (("exec", "web", "true"), f"Container {id} is paused, unpause the container before exec"),
+        (("exec", "web", "true"), "Container web is paused, unpause the container before exec"),
         (("attach", "web"), "paused"),
         (("rm", "web"), 'cannot remove container "/web": container is paused and must be unpaused'),
     ):

@@ -106,7 +106,7 @@ class Engine:
             notify=self._image_event,
             registries=self.options.registries,
         )
-        self.runtime = _runtime(config, self._exited)
+        self.runtime = _runtime(config, self._exited, self._ran_out_of_memory)
         self.networks = Networks(
             root=config.networks_dir,
             namespaces_root=config.namespaces_dir,
@@ -137,6 +137,9 @@ class Engine:
 
     def _exited(self, status: ExitStatus) -> None:
         self.containers.lifecycle.exited(status)
+
+    def _ran_out_of_memory(self, id: str) -> None:
+        self.containers.lifecycle.ran_out_of_memory(id)
 
     async def open(self) -> None:
         """Take up images, networks and containers as they were left, whatever ended the former
@@ -245,12 +248,13 @@ class Engine:
         return "extfs" if kind.startswith("ext") else kind
 
 
-def _runtime(config: EngineConfig, on_exit: Any) -> Runtime:
+def _runtime(config: EngineConfig, on_exit: Any, on_oom: Any = None) -> Runtime:
     return Runtime(
         state_dir=config.data_dir / "runtime",
         run_dir=config.run_dir / "runtime",
         cgroup_root=config.cgroup_root,
         on_exit=on_exit,
+        on_oom=on_oom or (lambda id: None),
     )
 
 

@@ -15,6 +15,7 @@ from wherry.runtime import cgroups
 from wherry.runtime.cgroups import Layout
 from wherry.runtime.hub import ContainerStream, Hub, Mark
 from wherry.runtime.monitor.client import Holding
+from wherry.runtime.oom import OOMWatch
 from wherry.runtime.record import Record
 from wherry.runtime.types import ExitStatus, LogSink, User
 from wherry.runtime.usage import oom_kills
@@ -26,7 +27,8 @@ class Held:
     """One container from its creation, or its recovery, to its end.
 
     The monitor tells of the end (``process_ended``); when the log has the last byte, ``on_exit`` is
-    called and ``ended`` has the status. ``claim_stdin`` is as for ``Hub``.
+    called and ``ended`` has the status. ``on_oom`` is called when memory runs out before the end.
+    ``claim_stdin`` is as for ``Hub``.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Held:
         sink: LogSink | None,
         claim_stdin: Callable[[], None],
         on_exit: Callable[[ExitStatus], None],
+        on_oom: Callable[[str], None],
     ) -> None:
         self.id = id
         self.bundle = bundle
@@ -54,6 +57,15 @@ class Held:
         self._layout = layout
         self._on_exit = on_exit
         self._finishing: asyncio.Task[None] | None = None
+        self._oom = self._watch_memory(on_oom)
+
+    def _watch_memory(self, on_oom: Callable[[str], None]) -> OOMWatch | None:
+        try:
+            return OOMWatch(self._layout, self.record.cgroup, lambda: on_oom(self.id))
+        except OSError as error:
+            # It may have ended; or it runs, and only its end will tell.
+            log.info("want of memory in %s will be seen at its end: %s", self.id[:12], error)
+            return None
 
     @property
     def runs(self) -> bool:
@@ -89,6 +101,7 @@ class Held:
     def process_ended(self, code: int, finished_at: int) -> None:
         """The first process has ended; may be told more than once."""
         if self._finishing is None:
+            self._forget_memory()
             status = ExitStatus(self.id, code, self._oom_killed(), finished_at)
             self._finishing = asyncio.create_task(self._finish(status))
 
@@ -125,7 +138,13 @@ class Held:
         self._exit_code.cancel()
         self.ended.cancel()
 
+    def _forget_memory(self) -> None:
+        if self._oom is not None:
+            self._oom.close()
+            self._oom = None
+
     def _close(self) -> None:
+        self._forget_memory()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -64,12 +64,14 @@ class Runtime:
         run_dir: Path,
         cgroup_root: str,
         on_exit: Callable[[ExitStatus], None],
+        on_oom: Callable[[str], None] = lambda id: None,
         program: str | None = None,
     ) -> None:
         self._cgroup_root = "/" + cgroup_root.strip("/")
         self._state_dir = state_dir
         self._run_dir = run_dir
         self._on_exit = on_exit
+        self._on_oom = on_oom
         self._program = program
         self._held: dict[str, Held] = {}
         # How those ended that did so before we could hold them; None for those that have not.
@@ -209,6 +211,7 @@ class Runtime:
             sink=sink,
             claim_stdin=lambda: self._monitors.drop_stdin(id),
             on_exit=on_exit,
+            on_oom=self._on_oom,
         )
         return held
 

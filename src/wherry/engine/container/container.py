@@ -169,6 +169,7 @@ class Run:
 
     def __init__(self) -> None:
         self.status: ExitStatus | None = None  # how the process ended
+        self.oom_told = False  # before its end, that its memory ran out
         self.settled = asyncio.Event()  # exited, and its network and mounts are gone
         self.signalling = asyncio.Lock()  # held from sending a signal until that has been told
 

@@ -229,6 +229,13 @@ class Lifecycle:
         if container.state.running and not container.state.restarting:
             self._note_end(container, container.run, status)
 
+    def ran_out_of_memory(self, id: str) -> None:
+        """The runtime tells that a container has no memory left; it may run on all the same."""
+        container = self.store.find(id)
+        if container is not None and container.run is not None and not self._closing:
+            container.run.oom_told = True
+            self.publish(container, "oom")
+
     def _note_end(self, container: Container, run: Run, status: ExitStatus) -> None:
         state = container.state
         again = not container.keep and restart.wanted(
@@ -254,7 +261,7 @@ class Lifecycle:
         state = container.state
         lasted = max(0, state.finished_at - state.started_at)
         async with run.signalling:  # the signal it died of is told first
-            if state.oom_killed:
+            if state.oom_killed and not run.oom_told:
                 self.publish(container, "oom")
             seconds = str(lasted // 1_000_000_000)
             self.publish(

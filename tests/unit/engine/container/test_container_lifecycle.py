@@ -138,6 +138,16 @@ async def test_its_end_is_told_before_what_it_held_is_given_back(world):
     assert seen == ["start", "oom", "die"]
 
 
+async def test_want_of_memory_that_was_told_is_not_told_again_at_the_end(world):
+    container = world.create()
+    await world.lifecycle.start(container)
+    world.lifecycle.ran_out_of_memory(container.id)
+    assert world.actions() == ["start", "oom"]
+    world.runtime.end(container.id, 137, oom=True)
+    await container.run.settled.wait()
+    assert world.actions() == ["start", "oom", "die"]
+
+
 async def test_a_signal_is_told_before_the_end_it_brings(world):
     container = world.create()
     await world.lifecycle.start(container)
