@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -53,6 +54,15 @@ class Etcd:
             stdout=log,
             stderr=log,
         )
+
+    def leader(self) -> int:
+        """The member that leads, asked of the members' own metrics."""
+        for member in self._processes:
+            url = f"http://127.0.0.1:{self._clients[member]}/metrics"
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+                if b"\netcd_server_is_leader 1\n" in answer.read():
+                    return member
+        raise AssertionError("no member leads")
 
     def kill(self, member: int) -> None:
         process = self._processes.pop(member)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 ATTEMPT = 3.0  # seconds a member has for an answer
 PATIENCE = 9.0  # seconds a call tries; an election takes one or two
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
+_TRANSIENT = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN"}
 _HAS_LEADER = (("hasleader", "true"),)  # a member cut off from its leader says so
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -167,10 +168,12 @@ class Members:
 def transient(error: Any) -> bool:
     """Whether another member, or the same one later, may do better.
 
-    The codes are those of etcd's api/v3rpc/rpctypes: leader loss and time-outs are UNAVAILABLE.
+    The codes are those of etcd's api/v3rpc/rpctypes: leader loss and time-outs are UNAVAILABLE;
+    INTERNAL is what gRPC says of a connection that breaks while a message is sent.
     """
-    return error.code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED") or (
-        error.code().name == "RESOURCE_EXHAUSTED" and "too many requests" in said(error)
+    code = error.code().name
+    return code in _TRANSIENT or (
+        code == "RESOURCE_EXHAUSTED" and "too many requests" in said(error)
     )
 
 
