@@ -89,8 +89,9 @@ class Finished:
 class Server:
     """``python -m wherry.kube.apiserver`` on a free port; keeps its data and port over restarts."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store: str = "sqlite") -> None:
         self.directory = directory
+        self.store = store
         self.authority = Authority(directory / "pki")
         self.authority.issue("server", "kube-apiserver")
         self.admin = self.authority.issue("admin", "kubernetes-admin", "system:masters")
@@ -101,7 +102,7 @@ class Server:
     def start(self) -> Server:
         pki = self.authority.directory
         argv = [sys.executable, "-m", "wherry.kube.apiserver", "--data-dir", self.directory]
-        argv += ["--port", str(self.port), "--client-ca", pki / "ca.crt"]
+        argv += ["--store", self.store, "--port", str(self.port), "--client-ca", pki / "ca.crt"]
         argv += ["--tls-cert", pki / "server.crt", "--tls-key", pki / "server.key"]
         argv += ["--kubelet-client-certificate", self.admin[0], "--kubelet-client-key"]
         argv += [self.admin[1], "--kubelet-certificate-authority", pki / "ca.crt"]

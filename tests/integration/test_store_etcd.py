@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from apiserver_process import Authority
-from etcd_process import BINARY, Etcd
 
+from etcd_process import BINARY, Etcd
 from wherry.kube.store.opening import open_store
 from wherry.kube.store.types import Store, StoreUnavailable
 
@@ -153,7 +153,7 @@ async def test_with_tls_both_sides_show_certificates(tmp_path: Path) -> None:
         await store.close()
         with pytest.raises(StoreUnavailable):
             await open_store(trusted, tmp_path)
-        with pytest.raises(StoreUnavailable, match="cannot read .*: No such file"):
+        with pytest.raises(StoreUnavailable, match=r"cannot read .*: No such file"):
             await open_store(f"etcds://{cluster.endpoints[0]}?ca=/nowhere.crt", tmp_path)
     finally:
         cluster.stop()

@@ -1,4 +1,4 @@
-"""``python -m wherry.kube.apiserver``: the API server alone, on an SQLite store."""
+"""``python -m wherry.kube.apiserver``: the API server alone, on its store."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
-from wherry.kube.store.sqlite import SQLiteStore
+from wherry.kube.store.opening import open_store
 from wherry.kube.store.types import StoreInUse, StoreUnavailable
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m wherry.kube.apiserver", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="where the store lies")
+    parser.add_argument("--store", default="sqlite", help="sqlite, or etcd://HOST:PORT,…")
     parser.add_argument("--port", type=int, default=6443, help="0: any that is free")
     parser.add_argument("--advertise-address", default="127.0.0.1")
     parser.add_argument("--service-cidr", default="10.96.0.0/16")
@@ -30,7 +31,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
-    store = await SQLiteStore.open(arguments.data_dir / "state.db")
+    store = await open_store(arguments.store, arguments.data_dir)
     server = APIServer(
         APIServerConfig(
             advertise_address=arguments.advertise_address,
@@ -64,7 +65,7 @@ def main() -> int:
 
     try:
         uvloop.run(_run(_arguments()))
-    except (StoreInUse, StoreUnavailable, OSError) as error:
+    except (StoreInUse, StoreUnavailable, OSError, ValueError) as error:
         print(f"apiserver: {error}", file=sys.stderr)
         return 1
     return 0

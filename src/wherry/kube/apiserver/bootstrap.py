@@ -176,8 +176,14 @@ async def _ensure(
         except StatusError as error:
             if error.code != 404:
                 raise
-            await transport.request("POST", resource.path(metadata.get("namespace")), body=wanted)
-            return
+            collection = resource.path(metadata.get("namespace"))
+            try:
+                await transport.request("POST", collection, body=wanted)
+                return
+            except StatusError as refused:
+                if refused.reason != "AlreadyExists":  # by another server, at the same moment
+                    raise
+                continue
         mended = mend(found)
         if mended is None:
             return

@@ -18,7 +18,15 @@ import contextlib
 import gc
 import logging
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 
 from wherry.kube.api.errors import StatusError, expired
 from wherry.kube.api.resources import Resource
@@ -28,11 +36,14 @@ from wherry.kube.store.types import Change, Compacted, KeyValue, Store, StoreUna
 log = logging.getLogger(__name__)
 
 PREFIX = "/registry/"
+_EVERYTHING = ""  # watched, so that of a shared store every revision is told, also those of others
 _EVENTS = 4096  # recent events a resource keeps at least,
 _EVENT_BYTES = 8 << 20  # unless their objects are larger than this in sum
 _BATCH = 200  # events told at once at most,
 _BATCH_BYTES = 128 * 1024  # or so large
 _SETTLE_AFTER = 2000  # changes
+_TRY_AGAIN = 1.0  # seconds until a store that cannot be read is read again
+_CATCH_UP = 10.0  # seconds a request waits for what other servers wrote
 _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
 
 
@@ -175,12 +186,24 @@ class ResourceCache:
 
     def load(self, values: Iterable[KeyValue], revision: int) -> None:
         """Begin anew from what the store holds at ``revision``."""
+        before = self._objects
         self._objects = {kv.key[len(self.prefix) :]: self._stored(kv) for kv in values}
         self._keys = sorted(self._objects)
         self._events = []
         self._bytes = 0
         self._since = self.revision = revision
+        self._tell_differences(before)
         self.wake()
+
+    def _tell_differences(self, before: Mapping[str, Stored]) -> None:
+        """To listeners only: watchers are told each change, from the store's history."""
+        if not self._listeners:
+            return
+        for key in before.keys() | self._objects.keys():
+            was, now = before.get(key), self._objects.get(key)
+            if was is None or now is None or was.revision != now.revision:
+                for listener in self._listeners:
+                    listener(Event(key, self.revision, now, was))
 
     def apply(self, change: Change) -> None:
         key = change.key[len(self.prefix) :]
@@ -305,7 +328,7 @@ class ResourceCache:
         The whole store is asked, for the change at ``goal`` itself may be another resource's.
         """
         changes: AsyncGenerator[Sequence[Change], None]
-        changes = self._store.watch(PREFIX, after)  # type: ignore[assignment]
+        changes = self._store.watch(_EVERYTHING, after)  # type: ignore[assignment]
         try:
             async with contextlib.aclosing(changes) as stream:
                 async for batch in stream:
@@ -328,6 +351,16 @@ class ResourceCache:
             self._stored(change.current) if change.current else None,
             self._stored(change.previous) if change.previous else None,
         )
+
+
+def unavailable(error: StoreUnavailable) -> StatusError:
+    """What is answered where the store cannot do it now."""
+    return StatusError(
+        500,
+        "InternalError",
+        f"Internal error occurred: {error}",
+        details={"causes": [{"message": str(error)}]},
+    )
 
 
 def too_old(revision: int, oldest: int) -> StatusError:
@@ -406,6 +439,24 @@ class Cache:
             self._waiting.append((revision, done))
             await done
 
+    async def catch_up(self) -> None:
+        """Wait until reads see all that was acknowledged before, by whichever server.
+
+        Raises:
+            StatusError: 500, the store does not say.
+        """
+        if not self._store.shared:
+            return
+        try:
+            revision = await self._store.latest()
+            async with asyncio.timeout(_CATCH_UP):
+                await self.reached(revision)
+        except StoreUnavailable as error:
+            raise unavailable(error) from error
+        except TimeoutError as error:
+            behind = f"the store is at revision {revision}, its watch at {self.revision}"
+            raise unavailable(StoreUnavailable(behind)) from error
+
     async def not_older_than(self, revision: int) -> None:
         """Wait a little for a revision that a client asks for.
 
@@ -461,12 +512,20 @@ class Cache:
         meanwhile), read everything anew."""
         while True:
             try:
-                async for changes in self._store.watch(PREFIX, self.revision):
+                async for changes in self._store.watch(_EVERYTHING, self.revision):
                     self._apply(changes)
                 return  # the store was closed
             except (Compacted, StoreUnavailable) as error:
                 log.warning("the store's watch broke off, reading it anew: %s", error)
-                await self._load()
+                await self._load_again()
+
+    async def _load_again(self) -> None:
+        while True:
+            try:
+                return await self._load()
+            except StoreUnavailable as error:
+                log.warning("the store cannot be read, trying again: %s", error)
+                await asyncio.sleep(_TRY_AGAIN)
 
     def _apply(self, changes: Sequence[Change]) -> None:
         self._since_settled += len(changes)
@@ -478,6 +537,8 @@ class Cache:
             if cache is not None:
                 cache.apply(change)
                 told.add(cache)
+            elif not change.key.startswith(PREFIX):
+                continue
             elif change.current is not None:
                 self._unclaimed[change.key] = change.current
             else:

@@ -44,8 +44,14 @@ class Chain:
     async def answer(self, request: APIRequest) -> Answer:
         """What an authorised request for a resource is answered with. Raises StatusError.
 
-        A write goes on to its end even if the caller is cancelled: the client has sent it.
+        A write goes on to its end even if the caller is cancelled: the client has sent it. Where
+        other servers write to the store too, everything but a read of an older state begins with
+        what they have written.
         """
+        if self._backend.shared and not (
+            request.info.verb in _READS and request.query.get("resourceVersion")
+        ):
+            await self._backend.cache.catch_up()
         answering = handler(request)(self._backend, request)
         if request.info.verb in _READS:
             return await answering

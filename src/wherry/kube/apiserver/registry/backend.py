@@ -42,6 +42,7 @@ class Backend:
         self.catalogue = catalogue
         self.cache = cache
         self._store = store
+        self.shared = store.shared
         self._allocations = allocations
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
         self._records = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.kube.api import errors
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds import Kind
-from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.cache import Cache, unavailable
 from wherry.kube.apiserver.objects import Object, Stored, encode, splice
 from wherry.kube.store.types import (
     KeyExists,
@@ -58,7 +58,7 @@ class Records:
             await self._settle()
             raise self.already_exists(o["metadata"]["name"]) from None
         except StoreUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return write.stored or self._at(o, value, revision)
 
     async def update(self, o: Object, old: Stored) -> Stored:
@@ -73,7 +73,7 @@ class Records:
             await self._settle()
             raise Changed from error
         except StoreUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return write.stored or self._at(o, value, revision)
 
     async def delete(self, old: Stored) -> int:
@@ -88,7 +88,7 @@ class Records:
             await self._settle()
             raise Changed from error
         except StoreUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return revision
 
     async def _settle(self) -> None:
@@ -102,12 +102,3 @@ class Records:
     def _at(self, o: Object, value: bytes, revision: int) -> Stored:
         key = self._key(o)[len(self.cache.prefix) :]
         return Stored(key, revision, data=splice(value, revision))
-
-
-def _unavailable(error: StoreUnavailable) -> StatusError:
-    return StatusError(
-        500,
-        "InternalError",
-        f"Internal error occurred: {error}",
-        details={"causes": [{"message": str(error)}]},
-    )
