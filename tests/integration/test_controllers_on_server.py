@@ -537,3 +537,68 @@ async def test_controllers_that_die_in_a_rollout_go_on_where_they_were(world: Wo
     assert most <= 10  # 25 % of 8
     pods = [p for p in await world.items(PODS) if not meta.is_deleting(p)]
     assert {p["spec"]["containers"][0]["image"] for p in pods} == {"hello:2"}
+
+
+async def test_custom_resources_go_with_their_owner_and_their_namespace(world: World):
+    transport = world.client.transport
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    await transport.request(
+        "POST",
+        definitions,
+        body={
+            "metadata": {"name": "gadgets.example.com"},
+            "spec": {
+                "group": "example.com",
+                "scope": "Namespaced",
+                "names": {"plural": "gadgets", "kind": "Gadget"},
+                "versions": [
+                    {
+                        "name": "v1",
+                        "served": True,
+                        "storage": True,
+                        "schema": {"openAPIV3Schema": schema},
+                    }
+                ],
+            },
+        },
+    )
+    collection = "/apis/example.com/v1/namespaces/default/gadgets"
+
+    async def served() -> bool:
+        try:
+            await transport.request("GET", collection)
+        except StatusError:
+            return False
+        return True
+
+    async def names(path: str) -> list[str]:
+        items = (await transport.request("GET", path))["items"]
+        return [item["metadata"]["name"] for item in items]
+
+    await world.until(served)
+    owner = await transport.request("POST", collection, body={"metadata": {"name": "owner"}})
+    reference = {
+        "apiVersion": "example.com/v1",
+        "kind": "Gadget",
+        "name": "owner",
+        "uid": owner["metadata"]["uid"],
+    }
+    await transport.request(
+        "POST", collection, body={"metadata": {"name": "owned", "ownerReferences": [reference]}}
+    )
+    await transport.request("DELETE", f"{collection}/owner")
+
+    async def collected() -> bool:
+        return await names(collection) == []
+
+    await world.until(collected)
+    await transport.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "brief"}})
+    elsewhere = "/apis/example.com/v1/namespaces/brief/gadgets"
+    await transport.request("POST", elsewhere, body={"metadata": {"name": "g"}})
+    await transport.request("DELETE", "/api/v1/namespaces/brief")
+
+    async def emptied() -> bool:
+        return await names("/apis/example.com/v1/gadgets") == []
+
+    await world.until(emptied)

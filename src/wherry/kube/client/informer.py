@@ -92,6 +92,11 @@ class Informer:
             name = f"informer {self.resource.plural}"
             self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
 
+    def cancel(self) -> None:
+        """End the watch soon, without waiting for it."""
+        if self._task is not None:
+            self._task.cancel()
+
     async def stop(self) -> None:
         """End the watch. The copy stays as it was."""
         if self._task is not None:
@@ -333,6 +338,12 @@ class SharedInformers:
             if self._started:
                 informer.start()
         return informer
+
+    def drop(self, resource: Resource) -> None:
+        """End the informer of a resource that is served no more; its copy is forgotten."""
+        informer = self._informers.pop(resource, None)
+        if informer is not None:
+            informer.cancel()
 
     def start(self) -> None:
         """Start every informer, and from now on each new one as it is made."""

@@ -90,6 +90,10 @@ class Controller(ABC):
         self._watched[resource] = informer
         return informer
 
+    def unwatch(self, resource: Resource) -> None:
+        """Forget the informer of a resource that is served no more."""
+        self._watched.pop(resource, None)
+
     async def seen(self, resource: Resource, written: Object) -> Object:
         """Wait until the informer shows what was just written; returns ``written``."""
         await self._watched[resource].reached(written)

@@ -16,10 +16,18 @@ from datetime import datetime
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import NAMESPACES, PODS, RESOURCES, Resource
+from wherry.kube.api.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
+    PODS,
+    RESOURCES,
+    Resource,
+)
+from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers import conditions
 from wherry.kube.controllers.base import Context, Controller, now
+from wherry.kube.controllers.defined import DefinedResources
 
 FINALIZER = "kubernetes"
 _MESSAGE_SECONDS = 1.0
@@ -133,13 +141,24 @@ class NamespaceController(Controller):
             on_delete=self._namespace_gone,
         )
         self._reported: dict[str, float] = {}
-        self.contents = {
-            resource: self.watch(resource)
-            for resource in RESOURCES
-            if resource.namespaced and {"list", "watch", "delete"} <= set(resource.verbs)
-        }
-        for informer in self.contents.values():
+        self.contents: dict[Resource, Informer] = {}
+        for resource in RESOURCES:
+            self._join(resource)
+        self._defined = DefinedResources(
+            self.watch(CUSTOM_RESOURCE_DEFINITIONS),
+            context.informers,
+            join=self._join,
+            leave=self._leave,
+        )
+
+    def _join(self, resource: Resource) -> None:
+        if resource.namespaced and {"list", "watch", "delete"} <= set(resource.verbs):
+            informer = self.contents[resource] = self.watch(resource)
             informer.add_handlers(on_add=self._content_changed, on_delete=self._content_changed)
+
+    def _leave(self, resource: Resource) -> None:
+        if self.contents.pop(resource, None) is not None:
+            self.unwatch(resource)
 
     def _namespace_changed(self, namespace: Object) -> None:
         if is_terminating(namespace):

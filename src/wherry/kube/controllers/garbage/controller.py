@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import EVENTS, RESOURCES, Resource
+from wherry.kube.api.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, RESOURCES, Resource
 from wherry.kube.client.recorder import WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller
+from wherry.kube.controllers.defined import DefinedResources
 from wherry.kube.controllers.garbage.decision import Delete, Disown, Keep, Owner, decide
 from wherry.kube.controllers.garbage.graph import (
     FOREGROUND,
@@ -38,14 +39,27 @@ class GarbageCollector(Controller):
         self._absent: dict[str, None] = {}
         self._resources: dict[tuple[str, str], Resource] = {}
         for resource in RESOURCES:
-            if resource is EVENTS or not {"list", "watch", "delete"} <= set(resource.verbs):
-                continue
-            self._resources[resource.group, resource.kind] = resource
-            self.watch(resource).add_handlers(
-                on_add=self._observer(resource),
-                on_update=self._update_observer(resource),
-                on_delete=self._gone,
-            )
+            self._join(resource)
+        self._defined = DefinedResources(
+            self.watch(CUSTOM_RESOURCE_DEFINITIONS),
+            context.informers,
+            join=self._join,
+            leave=self._leave,
+        )
+
+    def _join(self, resource: Resource) -> None:
+        if resource is EVENTS or not {"list", "watch", "delete"} <= set(resource.verbs):
+            return
+        self._resources[resource.group, resource.kind] = resource
+        self.watch(resource).add_handlers(
+            on_add=self._observer(resource),
+            on_update=self._update_observer(resource),
+            on_delete=self._gone,
+        )
+
+    def _leave(self, resource: Resource) -> None:
+        self._resources.pop((resource.group, resource.kind), None)
+        self.unwatch(resource)
 
     def _observer(self, resource: Resource) -> Callable[[Object], None]:
         def observe(object: Object) -> None:
