@@ -136,7 +136,9 @@ def with_loaded(
         new = new.with_image(one.id, one.record)
         for tag in one.tags:
             previous = new.tags.get(str(tag))
-            if previous is not None and previous != one.id:
+            if previous == one.id:
+                continue  # nor has it been tagged anew
+            if previous is not None:
                 replaced.append((tag, previous))
             new = new.with_reference(tag, one.id, now)
     for one in loaded:

@@ -62,6 +62,13 @@ async def test_saving_and_loading_again_changes_no_digest(
     assert await other.save("box:1") == saved
 
 
+async def test_what_is_loaded_again_was_not_tagged_again(opened: Opened, layer: bytes) -> None:
+    await opened.load(docker_archive(["box:1"], [layer]))
+    before = opened.store.resolve("box:1")
+    assert await opened.load(docker_archive(["box:1"], [layer])) == ["Loaded image: box:1"]
+    assert opened.store.resolve("box:1") == before
+
+
 async def test_packed_layers_of_an_oci_layout_are_saved_as_they_came(
     opened: Opened, layer: bytes
 ) -> None:
