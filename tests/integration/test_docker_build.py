@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -373,6 +375,32 @@ def test_an_interrupted_client_stops_the_build(project: Project) -> None:
     while project.engine.docker("ps", "-aq").out:
         assert time.monotonic() < deadline
     assert list((project.engine.data / "build/tmp").iterdir()) == []
+
+
+def test_clients_that_leave_leave_nothing_behind(project: Project) -> None:
+    engine = project.engine
+    for number in range(16):
+        text = f"FROM busybox\nRUN echo {number} >/a\nRUN echo b >/b\nRUN echo c >/c\n".encode()
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            member = tarfile.TarInfo("Dockerfile")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+        context = archive.getvalue()
+        head = "POST /v1.44/build?rm=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head += "Content-Length: "
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(engine.socket))
+            client.sendall(f"{head}{len(context)}\r\n\r\n".encode() + context)
+            client.settimeout(0.02 * number)  # each leaves at another step
+            with contextlib.suppress(OSError):
+                while client.recv(65536):
+                    pass
+    deadline = time.monotonic() + 20
+    while left := engine.docker("ps", "-a").out.splitlines()[1:]:
+        assert time.monotonic() < deadline, left
+    assert not list((engine.data / "build/tmp").iterdir())
+    assert engine.docker("run", "--rm", "busybox", "echo", "well").out == "well\n"
 
 
 def test_docker_py_builds(project: Project) -> None:

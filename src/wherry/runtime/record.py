@@ -19,9 +19,9 @@ class Record:
     cgroup: str
     stdin_once: bool
     shares_pids: bool  # its first process' end does not end the others
-    remapped: bool  # it has a user namespace of its own
     command: list[str]
     rootfs: str
+    remapped: bool = False  # it has a user namespace of its own; what is newer has a default
 
     def save(self, bundle: Path) -> None:
         """Keep it; the files of a bundle need not outlive the machine's uptime."""

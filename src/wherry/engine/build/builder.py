@@ -8,6 +8,7 @@ directory that goes with it, and with the next start of the engine after a kill.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import tempfile
 from collections import Counter
@@ -72,15 +73,16 @@ class Builder:
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[Path]:
         """A directory for one build."""
-        path = await in_thread(self._make_scratch)
+        path = self._temporary / secrets.token_hex(8)
         try:
+            await in_thread(self._make_scratch, path)
             yield path
         finally:
             await in_thread(shutil.rmtree, path, True)
 
-    def _make_scratch(self) -> Path:
+    def _make_scratch(self, path: Path) -> None:
         make_private(self._temporary)
-        return Path(tempfile.mkdtemp(dir=self._temporary))
+        path.mkdir(mode=0o700)
 
     async def build(
         self, options: Options, context: Context | None, scratch: Path, send: Send

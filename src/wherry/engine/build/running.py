@@ -7,7 +7,7 @@ import codecs
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from wherry.engine.build.dockerfile.instructions import Run
 from wherry.engine.build.leftovers import ANNOTATION
@@ -24,6 +24,8 @@ from wherry.engine.image.image import Image
 from wherry.runtime.types import RuntimeFailure
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Runner:
             raise
         except BaseException:
             # Nobody waits for it any more: nothing of it is worth keeping.
-            await asyncio.shield(self.remove(container, None))
+            await self.remove(container, None)
             raise
         if code:
             if self.options.force_remove:
@@ -137,14 +139,20 @@ class Runner:
             fields.decode(fields.CONFIG, whole, "CreateRequest"),
             fields.decode(fields.HOST_CONFIG, resources, "CreateRequest.HostConfig"),
         )
-        return await self.containers.create(request)
+        creating = asyncio.create_task(self.containers.create(request))
+        try:
+            return await _whole(creating)
+        except asyncio.CancelledError:
+            if creating.done() and not creating.cancelled() and creating.exception() is None:
+                await self.remove(creating.result()[0], None)
+            raise
 
     async def _to_the_end(self, container: Container, output: Output) -> int:
         ended = self.containers.wait(container, "next-exit")
         attached = attach(self.containers.runtime, container, stdin=False).stream
         assert attached is not None
         try:
-            await self.containers.start(container.id)
+            await _whole(asyncio.create_task(self.containers.start(container.id)))
             stream = await attached
             if stream is not None:
                 try:
@@ -168,9 +176,14 @@ class Runner:
                 await (output.error(text) if number == 2 else output.text(text))
 
     async def remove(self, container: Container, output: Output | None) -> None:
-        """Remove an intermediate container, and say so."""
-        if output is not None:
-            await output.line(f"Removing intermediate container {container.id[:12]}")
+        """Remove an intermediate container, and say so, to whoever still listens."""
+        try:
+            if output is not None:
+                await output.line(f"Removing intermediate container {container.id[:12]}")
+        finally:
+            await _whole(asyncio.create_task(self._remove(container, output)))
+
+    async def _remove(self, container: Container, output: Output | None) -> None:
         try:
             await self.containers.remove(container.id, force=True, volumes=True)
         except NotFound:
@@ -181,3 +194,12 @@ class Runner:
                     f"Error removing intermediate container {container.id[:12]}: {error.message}"
                 )
             log.error("removing %s of a build: %s", container.id[:12], error.message)
+
+
+async def _whole(work: asyncio.Task[_T]) -> _T:
+    """The result of what must not stop half-way: one who is cancelled goes when it is done."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
