@@ -323,3 +323,38 @@ def test_names_that_are_taken_are_not_accepted(server: Server):
         "--timeout=10s",
     )  # fmt: skip
     server.kubectl("delete", "crd", "others.stable.example.com")
+
+
+def test_an_object_is_had_in_every_version_that_is_served(server: Server):
+    crd = json.loads(json.dumps(CRD))
+    crd["metadata"]["name"] = "twins.stable.example.com"
+    crd["spec"]["names"] = {"plural": "twins", "kind": "Twin"}
+    old = json.loads(json.dumps(crd["spec"]["versions"][0]))
+    old.update(name="v1beta1", storage=False, deprecated=True)
+    crd["spec"]["versions"].append(old)
+    apply(server, crd)
+    server.kubectl("wait", "--for=condition=Established", "crd/twins.stable.example.com")
+    twin = {**tab("t", image="a"), "kind": "Twin", "apiVersion": "stable.example.com/v1beta1"}
+    done = apply(server, twin)
+    assert "Warning: stable.example.com/v1beta1 Twin is deprecated" in done.err
+    assert server.get("twins.v1.stable.example.com", "t")["apiVersion"] == "stable.example.com/v1"
+    found = server.get("twins.v1beta1.stable.example.com", "t")
+    assert found["apiVersion"] == "stable.example.com/v1beta1"
+    assert found["spec"]["replicas"] == 1
+    twin["spec"]["image"] = "b"
+    apply(server, twin)
+    apply(server, twin, "--server-side", "--force-conflicts")
+    listed = server.get("twins.v1beta1.stable.example.com")["items"]
+    assert [o["spec"]["image"] for o in listed] == ["b"]
+    # The other becomes the stored one; what is there is seen in it.
+    for version in crd["spec"]["versions"]:
+        version["storage"] = not version["storage"]
+    apply(server, crd)
+    assert server.get("twins.v1.stable.example.com", "t")["spec"]["image"] == "b"
+    server.kubectl("annotate", "twins.v1.stable.example.com", "t", "a=b")
+    status = server.get("crd", "twins.stable.example.com")["status"]
+    assert status["storedVersions"] == ["v1", "v1beta1"]
+    assert server.stop() == 0
+    server.start()
+    assert server.get("twins.v1.stable.example.com", "t")["metadata"]["annotations"]["a"] == "b"
+    server.kubectl("delete", "crd", "twins.stable.example.com")

@@ -30,7 +30,7 @@ from collections.abc import (
 
 from wherry.kube.api.errors import StatusError, expired
 from wherry.kube.api.resources import Resource
-from wherry.kube.apiserver.objects import Object, Stored, head_length, splice
+from wherry.kube.apiserver.objects import Object, Stored, head_length, in_version, splice
 from wherry.kube.store.types import Change, Compacted, KeyValue, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -250,11 +250,22 @@ class ResourceCache:
         del self._events[:cut]
         self._bytes = sum(len(e.current.data) for e in self._events if e.current)
 
+    def rename(self, resource: Resource) -> None:
+        """Hold the same objects by other names, or in another version."""
+        before, self.resource = self.resource, resource
+        if before.api_version != resource.api_version:
+            for key, stored in self._objects.items():
+                data = in_version(stored.data, resource)
+                self._objects[key] = Stored(key, stored.revision, data=data)
+
     def _stored(self, kv: KeyValue) -> Stored:
+        value = kv.value
+        if self.resource.custom:  # it may have been stored in an older version
+            value = in_version(value, self.resource)
         stored = Stored(
             kv.key[len(self.prefix) :],
             kv.mod_revision,
-            data=splice(kv.value, kv.mod_revision),
+            data=splice(value, kv.mod_revision),
         )
         write = self._writes.get(kv.value)
         if write is not None and write.stored is None:
@@ -403,7 +414,7 @@ class Cache:
             prefix = prefix_of(resource)
             if (same := gone.pop(prefix, None)) is not None:  # its names changed, no more
                 cache = same
-                cache.resource = resource
+                cache.rename(resource)
             else:
                 cache = ResourceCache(resource, self._store)
                 claimed = sorted(key for key in self._unclaimed if key.startswith(prefix))

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from wherry.kube.api.resources import Resource
+
 Object = dict[str, Any]
 
 
@@ -37,6 +39,14 @@ def splice(value: bytes, revision: int) -> bytes:
     """``value`` as stored with its resourceVersion put in."""
     head = head_length(value)
     return b'%b"resourceVersion":"%d",%b' % (value[:head], revision, value[head:])
+
+
+def in_version(value: bytes, resource: Resource) -> bytes:
+    """An encoded object with the ``apiVersion`` of ``resource``, whatever it had."""
+    head = f'{{"kind":"{resource.kind}","apiVersion":"{resource.api_version}",'.encode()
+    if value.startswith(head):
+        return value
+    return head + value[head_length(value) - len(_METADATA) :]
 
 
 class Stored:

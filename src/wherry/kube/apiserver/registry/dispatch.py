@@ -36,6 +36,14 @@ async def _watch(backend: Backend, request: APIRequest) -> Answer:
     return watching.watch(backend.records(request.info.served), backend.cache, request)
 
 
+async def _in_other_version(backend: Backend, request: APIRequest) -> Answer:
+    from wherry.kube.apiserver.extensions import versions
+
+    stored = request.info.served.stored_as
+    assert stored is not None
+    return await versions.answer(backend, request, stored, handler)
+
+
 VERBS: dict[str, Handler] = {
     "get": _get,
     "list": _list,
@@ -81,6 +89,8 @@ def handler(request: APIRequest) -> Handler:
     """
     info = request.info
     resource = info.served
+    if resource.stored_as is not None and resource.custom:
+        return _in_other_version
     if info.subresource:
         found = SUBRESOURCES.get((info.subresource, info.verb))
         if found is None or info.verb not in subresource(resource, info.subresource).verbs:
