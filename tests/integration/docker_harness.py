@@ -97,7 +97,9 @@ class Daemon:
         self.socket.unlink(missing_ok=True)
 
     def purge(self) -> None:
-        """Without a daemon: leave nothing in the kernel."""
+        """Without a daemon, which is killed if it is there: leave nothing in the kernel."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
         subprocess.run(self._command("--purge"), env=self._environment, check=True, timeout=60)
 
     def docker(
