@@ -38,6 +38,15 @@ async def answer(
     kind = backend.catalogue.served.kind(info.group, info.version, info.plural)
     if kind is None:
         raise no_such_path()
+    if getattr(kind, "converted_by_webhook", False):
+        # Renaming it would make an object of the wrong form: better none than that.
+        raise StatusError(
+            500,
+            "InternalError",
+            f"Internal error occurred: conversion webhook for {stored.api_version}, "
+            f"Kind={stored.kind} failed: conversion webhooks are not called by this server; use "
+            f"the stored version {stored.version}",
+        )
     if deprecation := getattr(kind, "deprecation", ""):
         request.warnings.append(deprecation)
     inner = replace(info, resource=stored, version=stored.version)
