@@ -19,6 +19,7 @@ import sys
 import tarfile
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -244,6 +245,16 @@ def busybox_archive() -> bytes:
         add("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/tmp:/bin/sh\n")
         add("etc/group", b"root:x:0:\nweb:x:33:\nlog:x:50:web\n")
     return buffer.getvalue()
+
+
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    """The first true value of ``condition``, for what nothing tells of; fails after ``timeout``
+    seconds, which only a test that fails waits for."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
 
 
 class Terminal:

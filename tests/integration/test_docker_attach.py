@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 import docker
 import pytest
-from docker_harness import Terminal
+from docker_harness import Terminal, until
 
 from wherry.wire.docker_stream import Demultiplexer
 
@@ -60,14 +60,6 @@ def outputs(data):
     found = {}
     for stream, piece in Demultiplexer().feed(data):
         found[stream] = found.get(stream, b"") + piece
-    return found
-
-
-def until(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
     return found
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -56,19 +57,14 @@ def test_policies_decide_what_starts_again(engine):
     engine.kill()
     time.sleep(0.5)
     engine.start()
-    deadline = time.monotonic() + 5
-    while engine.inspect("always", "{{.State.Status}}") != "running":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: engine.inspect("always", "{{.State.Status}}") == "running")
     assert engine.inspect("unless", "{{.State.Status}}") == "exited"
     assert engine.inspect("no", "{{.State.Status}} {{.State.ExitCode}}") == "exited 0"
 
 
 def test_a_client_that_leaves_does_not_stop_what_it_began(engine):
     client = engine.spawn("run", "--name", "web", "busybox", "sleep", "100")
-    deadline = time.monotonic() + 5
-    while engine.docker("ps", "-q").out == "":
-        assert time.monotonic() < deadline
+    until(lambda: engine.docker("ps", "-q").out)
     client.kill()
     client.wait()
     assert engine.inspect("web", "{{.State.Running}}") == "true"
@@ -85,10 +81,8 @@ def test_a_kill_at_any_moment_leaves_nothing_behind(engine, seed):
             done = engine.docker("exec", id, "true", ok=False)
             assert done.code == 0 or re.search("is (not running|restarting)", done.err), done.err
     engine.remove_all()
-    deadline = time.monotonic() + 5
-    while any(engine.holdings().values()):  # the kernel removes links in the background
-        assert time.monotonic() < deadline, engine.holdings()
-        time.sleep(0.05)
+    # The kernel removes links in the background.
+    until(lambda: not any(engine.holdings().values()))
 
 
 def _kill_under_load(engine, chance):

@@ -5,6 +5,7 @@ import time
 import urllib.parse
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -16,13 +17,6 @@ def run(engine, name, *options, command=("sleep", "100")):
 
 def health(engine, name):
     return json.loads(engine.inspect(name, "{{json .State.Health}}"))
-
-
-def until(condition, timeout=15.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def events(engine, name):

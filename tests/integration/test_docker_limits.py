@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -17,13 +18,6 @@ CPUS = len(os.sched_getaffinity(0))
 
 def run(engine, name, *options, command=("sleep", "100")):
     return engine.docker("run", "-d", "--name", name, *options, "busybox", *command).out.strip()
-
-
-def until(condition, timeout=15.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def group(engine, name, controller, v1_file, v2_file=""):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -27,14 +28,6 @@ def run(engine, *options, script="echo out; echo err >&2", name="web"):
 
 def lines(first, last):
     return "".join(f"line {n}\n" for n in range(first, last))
-
-
-def until(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
 
 
 # ---- json-file

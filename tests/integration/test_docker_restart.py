@@ -7,19 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
 
 def run(engine, name, *options, command=("sleep", "100")):
     return engine.docker("run", "-d", "--name", name, *options, "busybox", *command).out.strip()
-
-
-def until(condition, timeout=15.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def status(engine, name):

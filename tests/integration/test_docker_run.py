@@ -161,9 +161,8 @@ def test_an_init_reaps_and_passes_signals(engine):
     engine.docker("run", "-d", "--name", "tini", "--init", "busybox", "sleep", "100")
     processes = engine.docker("top", "tini", "-o", "pid,comm").out
     assert re.search(r"docker-init|catatonit", processes)
-    began = time.monotonic()
     engine.docker("stop", "tini")
-    assert time.monotonic() - began < 5
+    assert engine.inspect("tini", "{{.State.ExitCode}}") == "143"  # as its child: SIGTERM
 
 
 def test_unsafe_places_of_proc_are_masked_unless_privileged(engine):

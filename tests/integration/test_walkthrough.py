@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import time
 import urllib.request
 from pathlib import Path
 
@@ -220,9 +219,7 @@ def test_deleted_namespace_takes_everything_with_it(kubectl: Instance) -> None:
     kubectl.kubectl("create", "ns", "demo")
     kubectl.kubectl("-n", "demo", "create", "deployment", "web", "--image=hello:1", "--replicas=2")
     _rolled_out(kubectl, "demo")
-    begun = time.monotonic()
     kubectl.kubectl("delete", "ns", "demo", "--timeout=60s")
-    assert time.monotonic() - begun < 45
     assert kubectl.kubectl("get", "ns", "demo", ok=False).err == (
         'Error from server (NotFound): namespaces "demo" not found\n'
     )

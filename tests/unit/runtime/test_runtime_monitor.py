@@ -74,7 +74,7 @@ class Place:
         return holding
 
     async def code(self, id: str) -> int:
-        return await asyncio.wait_for(self.exit(id), 5)
+        return await asyncio.wait_for(self.exit(id), 30)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def client(place: Place) -> AsyncIterator[MonitorClient]:
 async def stop(place: Place, client: MonitorClient) -> None:
     for path in place.root.iterdir():
         await client.forget(path.name)
-    await asyncio.wait_for(client.ended(), 5)
+    await asyncio.wait_for(client.ended(), 30)
 
 
 async def drained(descriptor: int) -> bytes:
@@ -213,14 +213,18 @@ async def test_a_killed_monitor_is_told_and_the_next_takes_over(
     place: Place, client: MonitorClient
 ) -> None:
     made = await place.create(client, "a", "read x; exit 6", stdin=True)
+    gate = place.root / "gate"
+    os.mkfifo(gate)
+    maker = ["/bin/sh", "-c", f"echo >{gate}; read x <{gate}"]
     waiting = asyncio.create_task(
-        client.create("b", place.root, ["/bin/sleep", "100"], terminal=False, stdin=False)
+        client.create("b", place.root, maker, terminal=False, stdin=False)
     )
-    await asyncio.sleep(0)
+    await asyncio.to_thread(gate.read_text)  # it is under way
     os.kill(client.pid, signal.SIGKILL)
-    assert await asyncio.wait_for(place.lost, 5) is True
+    assert await asyncio.wait_for(place.lost, 30) is True
     with pytest.raises(MonitorLost):
         await waiting
+    await asyncio.to_thread(gate.write_text, "\n")  # it outlived its monitor
     client.pid = 0
 
     after = await place.start()
@@ -253,7 +257,7 @@ async def test_a_second_daemon_takes_the_place_of_the_first(
 async def test_it_ends_when_nobody_needs_it(place: Place) -> None:
     client = await place.start()
     assert await client.take("x") is None
-    await asyncio.wait_for(client.ended(), 5)
+    await asyncio.wait_for(client.ended(), 30)
     assert await place.connect() is None
 
 
@@ -341,4 +345,4 @@ async def test_one_who_waits_to_ask_learns_that_the_monitor_is_lost() -> None:
     theirs.close()
     for one in asking:
         with pytest.raises(MonitorLost):
-            await asyncio.wait_for(one, 5)
+            await asyncio.wait_for(one, 30)
