@@ -61,7 +61,6 @@ class Transfers:
     def __init__(self) -> None:
         self.downloads = asyncio.Semaphore(DOWNLOADS)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._users: dict[str, int] = {}
 
     def lock(self, chain: str) -> asyncio.Lock:
         """Held by who brings in a layer."""
