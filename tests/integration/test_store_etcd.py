@@ -11,8 +11,10 @@ import pytest
 from apiserver_process import Authority
 
 from etcd_process import BINARY, Etcd
+from wherry.kube.store.backup import decode, encode
+from wherry.kube.store.etcd import EtcdStore
 from wherry.kube.store.opening import open_store
-from wherry.kube.store.types import Store, StoreUnavailable
+from wherry.kube.store.types import Compacted, Store, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="no etcd: make clients")
 
@@ -157,3 +159,21 @@ async def test_with_tls_both_sides_show_certificates(tmp_path: Path) -> None:
             await open_store(f"etcds://{cluster.endpoints[0]}?ca=/nowhere.crt", tmp_path)
     finally:
         cluster.stop()
+
+
+async def test_a_restore_makes_the_keys_those_of_the_backup(store: Store) -> None:
+    assert isinstance(store, EtcdStore)
+    await asyncio.gather(*(store.create(f"/registry/{n:03}", b"x" * 20_000) for n in range(250)))
+    kept, revision = await store.range("/registry/")
+    await store.create("/beside", b"not ours")
+    await store.delete("/registry/007")
+    changed = await store.update("/registry/008", b"changed", kept[8].mod_revision)
+    await store.create("/registry/late", b"x")
+    await store.restore(decode(encode(kept, revision)).keys)
+    found, now = await store.range("/registry/")
+    assert [(kv.key, kv.value) for kv in found] == [(kv.key, kv.value) for kv in kept]
+    assert await store.get("/beside") is not None
+    with pytest.raises(Compacted):
+        async for _ in store.watch("", changed):
+            pass
+    assert now > changed

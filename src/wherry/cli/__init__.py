@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="also serve the Docker API on TCP, to clients with a certificate; 'off' ends it",
     )
+    up.add_argument(
+        "--store",
+        metavar="STORE",
+        help="where the cluster's state lies: sqlite (the default), etcd://HOST:PORT,… or "
+        "etcds://HOST:PORT,…?ca=FILE&cert=FILE&key=FILE",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -68,6 +74,18 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", parents=[place], help="tell what runs")
     status.set_defaults(run=_status)
+
+    backup = commands.add_parser(
+        "backup", parents=[place], help="write the cluster's state to a file, while it runs"
+    )
+    backup.add_argument("file", type=Path)
+    backup.set_defaults(run=_backup)
+
+    restore = commands.add_parser(
+        "restore", parents=[place], help="put a backup in the place of a stopped cluster's state"
+    )
+    restore.add_argument("file", type=Path)
+    restore.set_defaults(run=_restore)
 
     env = commands.add_parser("env", parents=[place], help="print exports for docker and kubectl")
     env.add_argument("--tcp", action="store_true", help="reach docker by TCP and TLS")
@@ -123,6 +141,7 @@ def _up(options: argparse.Namespace) -> int:
             api_port=options.api_port,
             node_name=options.node_name,
             docker_tcp=options.docker_tcp,
+            store=options.store,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")
@@ -195,6 +214,22 @@ def _env(options: argparse.Namespace) -> int:
         if instance.docker_tcp:
             print("unset DOCKER_TLS_VERIFY DOCKER_CERT_PATH")
     print(f"export KUBECONFIG={shlex.quote(str(instance.kubeconfig))}")
+    return 0
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from wherry.launcher import backup
+
+    made = backup.backup(_existing(options), options.file)
+    print(f"{options.file}: {len(made.keys)} objects at revision {made.revision}")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from wherry.launcher import backup
+
+    found = backup.restore(_existing(options), options.file)
+    print(f"restored {len(found.keys)} objects, as they were at {found.made}")
     return 0
 
 

@@ -44,6 +44,7 @@ class Instance:
     api_port: int
     kubelet_port: int
     docker_tcp: str = ""  # HOST:PORT of the Docker API with TLS, besides its socket; empty: none
+    store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one
 
     @property
     def name(self) -> str:

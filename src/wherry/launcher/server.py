@@ -14,7 +14,7 @@ from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
 from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.scheduler import run_scheduler
-from wherry.kube.store.sqlite import SQLiteStore
+from wherry.kube.store.opening import open_store
 from wherry.launcher.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 async def serve(instance: Instance, stop: asyncio.Event) -> None:
     """Run the control plane of ``instance`` until ``stop`` is set."""
-    store = await SQLiteStore.open(instance.data_dir / "state.db")
+    store = await open_store(instance.store, instance.data_dir)
     server = APIServer(_config(instance), store)
     await server.open()
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.host.pidfile import AlreadyRunning, PidFile
+from wherry.kube.store.address import SQLITE, canonical
 from wherry.launcher import docker_tcp as addresses
 from wherry.launcher import instance as instances
 from wherry.launcher import pki, supervise
@@ -33,16 +34,22 @@ def up(
     api_port: int | None = None,
     node_name: str | None = None,
     docker_tcp: str | None = None,
+    store: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
     ``docker_tcp`` is where to serve the Docker API with TLS, or ``off``; None leaves it as it is.
+    ``store`` is where the cluster's state is to lie (`wherry.kube.store.address`); likewise.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
         StartFailed: a daemon did not start; what this call started is stopped again.
     """
     tcp = None if docker_tcp is None else addresses.normalise(docker_tcp)
+    try:
+        word = None if store is None else canonical(store)
+    except ValueError as error:
+        raise UpFailed(str(error)) from error
     instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
     try:
         lock = PidFile(instance.run_dir / "up.pid")
@@ -59,6 +66,14 @@ def up(
                     f"the engine runs already, with {served}; `wherry down` stops it for the change"
                 )
             instance = replace(instance, docker_tcp=tcp)
+            instances.save(instance)
+        if word is not None and word != instance.store:
+            if "server" in running:
+                raise UpFailed(
+                    f"the server runs already, on the store {instance.store or SQLITE}; "
+                    "`wherry down` stops it for the change"
+                )
+            instance = replace(instance, store=word)
             instances.save(instance)
         if running == set(supervise.DAEMONS):
             return Started(instance, None)

@@ -46,6 +46,11 @@ log = logging.getLogger(__name__)
 
 _PAGE = 1000  # keys read at once
 _RANGE_ATTEMPTS = 5  # a range is begun anew when its revision was compacted under way
+REGISTRY = "/registry/"
+"""What the keys of a cluster begin with; an etcd may hold other things beside."""
+
+_OPERATIONS = 100  # in a transaction; etcd's limit is 128
+_TRANSACTION_BYTES = 1 << 20  # and what it takes at once is 1.5 MB, unless it was told otherwise
 _COMPACT_KEY = b"compact_rev_key"  # upstream's name
 _EVERYTHING = b"\0"  # as a key and as the end of a range
 
@@ -310,6 +315,36 @@ class EtcdStore:
             self._streams.discard(task)
 
     # --- forgetting -------------------------------------------------------------------------
+
+    async def restore(self, keys: Sequence[KeyValue]) -> None:
+        """Make the cluster's keys these, at new revisions. Nobody else may write meanwhile; after
+        a failure the same call begins anew.
+
+        Raises:
+            StoreUnavailable: not all of it was done.
+        """
+        rpc = self._rpc
+        wanted = {kv.key for kv in keys}
+        held, _ = await self.range(REGISTRY)
+        steps = [
+            rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=kv.key.encode()))
+            for kv in held
+            if kv.key not in wanted
+        ]
+        steps += [
+            rpc.RequestOp(request_put=rpc.PutRequest(key=kv.key.encode(), value=kv.value))
+            for kv in sorted(keys, key=lambda kv: kv.mod_revision)
+        ]
+        while steps:
+            size = count = 0
+            for step in steps[:_OPERATIONS]:
+                size += step.ByteSize()
+                if count and size > _TRANSACTION_BYTES:
+                    break
+                count += 1
+            await self._call("txn", rpc.TxnRequest(success=steps[:count]))
+            del steps[:count]
+        await self.compact(self._revision)
 
     async def compact(self, revision: int) -> None:
         target = min(revision, self._revision)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
+from wherry.host.files import sync_directory
 from wherry.kube.store.types import (
     Change,
     Compacted,
@@ -43,6 +44,8 @@ _PAGE = 500  # changes a watcher behind the ring reads at once
 _COMPACT_STEP = 2000  # revisions forgotten in one transaction, so that writes get between
 _RECENT = 1024  # changes in memory, at least
 _RECENT_BYTES = 2 << 20  # and at most about so many bytes of values
+
+_SKIPPED = 1_000_000  # revisions left out by a restore
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
@@ -430,6 +433,83 @@ class SQLiteStore:
         self._reader.close()
         self._db.close()
         self._lock.close()
+
+
+def snapshot(path: Path) -> tuple[Sequence[KeyValue], int]:
+    """All that the file holds, and at which revision, also while a server writes to it.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+    """
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            db.execute("BEGIN")
+            rows = db.execute(_RANGE, ("", _behind(""))).fetchall()
+            revision: int = db.execute(_STATE).fetchone()[0]
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the store {path} cannot be read: {error}") from error
+    return [KeyValue(*row) for row in rows], revision
+
+
+def restore(path: Path, keys: Sequence[KeyValue], revision: int) -> None:
+    """Put a file that holds ``keys``, as they were at ``revision``, in the place of ``path``.
+
+    Revisions go on well behind any that clients may have seen since: their watches then end with
+    410 and they list anew, rather than to take other changes for those they know.
+
+    Raises:
+        StoreInUse: a server has the file open.
+        StoreUnavailable: the new file cannot be written; the old one is untouched.
+    """
+    lock = _lock(path)
+    fresh = path.with_name(f"{path.name}.restoring")
+    try:
+        fresh.unlink(missing_ok=True)
+        if path.exists():
+            revision = max(revision, _folded(path))
+        _write_file(fresh, keys, revision + _SKIPPED)
+        fresh.replace(path)
+        sync_directory(path.parent)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnavailable(f"the store {path} cannot be restored: {error}") from error
+    finally:
+        lock.close()
+
+
+def _folded(path: Path) -> int:
+    """Take the log into the file, which is then all there is; the revision it is at."""
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode = DELETE")
+        revision: int = db.execute(_STATE).fetchone()[0]
+        return revision
+    finally:
+        db.close()
+
+
+def _write_file(path: Path, keys: Sequence[KeyValue], revision: int) -> None:
+    numbered: list[tuple[int, KeyValue]] = []
+    for kv in sorted(keys, key=lambda kv: kv.mod_revision):  # in etcd several may share one
+        last = numbered[-1][0] if numbered else FIRST_REVISION
+        numbered.append((max(kv.mod_revision, last + 1), kv))
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(_SCHEMA)
+        db.execute("BEGIN")
+        db.executemany(
+            "INSERT INTO history VALUES (?, ?, ?, ?, NULL)",
+            ((at, kv.key, kv.value, min(at, kv.create_revision)) for at, kv in numbered),
+        )
+        db.executemany("INSERT INTO current VALUES (?, ?)", ((kv.key, at) for at, kv in numbered))
+        db.execute("INSERT INTO meta VALUES ('compacted', ?)", (revision,))
+        db.execute("COMMIT")
+    finally:
+        db.close()
+    path.chmod(0o600)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
