@@ -126,7 +126,8 @@ class Hub:
             log.exception("a container's output is no longer logged")
             async for _ in self._unmarked(tap):
                 continue
-        await self._pass_marks()
+        finally:
+            await self._pass_marks()  # nobody waits for a log that was given up
 
     async def _pass_marks(self) -> None:
         while self._marks:

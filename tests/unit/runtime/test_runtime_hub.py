@@ -214,3 +214,22 @@ async def test_a_mark_is_passed_even_when_the_log_is_closed() -> None:
     assert await stream.read() == (0, b"")
     for descriptor in (container.stdin, container.out):
         os.close(descriptor)
+
+
+async def test_one_who_waits_for_a_log_that_is_given_up_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wherry.runtime.hub._LOG_TIMEOUT", 0)
+    log, passed = Log(), asyncio.Event()
+    log.gate.clear()
+    made = Container(log)
+    os.write(made.out, b"never kept")
+    await asyncio.sleep(0.01)
+
+    async def at() -> None:
+        passed.set()
+
+    made.hub.attach(made.code, stdin=False, at=at)
+    await made.hub.finish()
+    await asyncio.wait_for(passed.wait(), 30)
+    await made.close()
