@@ -16,6 +16,7 @@ from etcd_process import BINARY, Etcd
 pytestmark = pytest.mark.skipif(not BINARY.exists(), reason="no etcd: make clients")
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+SERVICES = "/api/v1/namespaces/default/services"
 
 
 class API:
@@ -104,3 +105,28 @@ async def test_no_update_is_lost_between_two_servers(apis: list[API]) -> None:
     await asyncio.gather(*(add(api) for api in apis for _ in range(2)))
     found = await apis[1]("GET", f"{MAPS}/count", code=200)
     assert found["data"]["n"] == "100"
+
+
+async def test_services_made_at_both_share_no_address_and_no_port(apis: list[API]) -> None:
+    async def make(api: API, name: str) -> Any:
+        spec = {"type": "NodePort", "ports": [{"port": 80}]}
+        return await api("POST", SERVICES, {"metadata": {"name": name}, "spec": spec}, code=201)
+
+    async def claim(api: API, name: str) -> Any:
+        spec = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30000 + int(name[-2:])}]}
+        return await api("POST", SERVICES, {"metadata": {"name": name}, "spec": spec})
+
+    made = await asyncio.gather(
+        *(make(api, f"s{which}-{n}") for which, api in enumerate(apis) for n in range(40))
+    )
+    addresses = [o["spec"]["clusterIP"] for o in made]
+    ports = [o["spec"]["ports"][0]["nodePort"] for o in made]
+    assert len(set(addresses)) == len(set(ports)) == 80
+    free = [n for n in range(10, 40) if 30000 + n not in ports]
+    claimed = await asyncio.gather(
+        *(claim(api, f"c{which}-{n}") for which, api in enumerate(apis) for n in free)
+    )
+    won = [o for o in claimed if o["kind"] == "Service"]
+    assert len(won) == len(free)
+    lost = [o for o in claimed if o["kind"] != "Service"]
+    assert {o["message"].rsplit(": ", 1)[1] for o in lost} == {"provided port is already allocated"}

@@ -31,7 +31,7 @@ from collections.abc import (
 from wherry.kube.api.errors import StatusError, expired
 from wherry.kube.api.resources import Resource
 from wherry.kube.apiserver.objects import Object, Stored, head_length, in_version, splice
-from wherry.kube.store.types import Change, Compacted, KeyValue, Store, StoreUnavailable
+from wherry.kube.store.types import Change, Compacted, Guard, KeyValue, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -442,6 +442,11 @@ class Cache:
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
+
+    def guard(self, key: str) -> Guard:
+        """A guard by ``key``, which is no object's, for a write made from the present state."""
+        found = self._unclaimed.get(key)
+        return Guard(key, found.mod_revision if found else 0)
 
     async def reached(self, revision: int) -> None:
         """Wait until reads see what the store has at ``revision``."""

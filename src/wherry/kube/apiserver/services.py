@@ -1,8 +1,9 @@
 """Addresses and node ports of Services: who has which, and which are free.
 
 What is taken is known from the Services themselves: the state is rebuilt from them at the start and
-follows their events. A write takes what it needs before it is stored, so two cannot get the same,
-and gives it back when it fails.
+follows their events. A write takes what it needs before it is stored, so two cannot get the same.
+What writes under way have asked for is known apart: of the same address another server's Service
+may be told meanwhile, which must outlast them.
 
 Upstream: pkg/registry/core/service/{storage,ipallocator,portallocator}.
 """
@@ -39,7 +40,8 @@ class AddressRange:
         self.network = ipaddress.ip_network(cidr)
         self.size = min(self.network.num_addresses - 2, 1 << 16)
         self._reserved = min(max(16, self.size // 16), 256) if self.size >= 32 else 0
-        self._taken: set[str] = set()
+        self._taken: set[str] = set()  # by Services,
+        self._asked: set[str] = set()  # and by writes under way
 
     @property
     def first(self) -> str:
@@ -55,9 +57,9 @@ class AddressRange:
                 f"the provided IP ({address}) is not in the valid range. "
                 f"The range of valid IPs is {self.network}"
             )
-        if address in self._taken:
+        if address in self._taken or address in self._asked:
             raise _Refused(_TAKEN_IP)
-        self._taken.add(address)
+        self._asked.add(address)
 
     def choose(self) -> str:
         """Take any. Raises _Full."""
@@ -65,17 +67,22 @@ class AddressRange:
         start = random.randrange(upper)  # noqa: S311 - not a secret
         for step in range(upper):
             address = self._at(self._reserved + (start + step) % upper)
-            if address not in self._taken:
-                self._taken.add(address)
+            if address not in self._taken and address not in self._asked:
+                self._asked.add(address)
                 return address
         for offset in range(1, self._reserved):
-            if (address := self._at(offset)) not in self._taken:
-                self._taken.add(address)
+            address = self._at(offset)
+            if address not in self._taken and address not in self._asked:
+                self._asked.add(address)
                 return address
         raise _Full("range is full")
 
     def free(self, addresses: Iterable[str]) -> None:
         self._taken.difference_update(addresses)
+
+    def settle(self, addresses: Iterable[str]) -> None:
+        """The write that asked for these is over."""
+        self._asked.difference_update(addresses)
 
     def hold(self, addresses: Iterable[str]) -> None:
         """These are in use, whether that is right or not."""
@@ -90,7 +97,8 @@ class PortRange:
 
     def __init__(self, ports: range = NODE_PORTS) -> None:
         self._ports = ports
-        self._taken: set[int] = set()
+        self._taken: set[int] = set()  # by Services,
+        self._asked: set[int] = set()  # and by writes under way
 
     def claim(self, port: int) -> None:
         """Take this one. Raises _Refused."""
@@ -99,22 +107,26 @@ class PortRange:
                 "provided port is not in the valid range. The range of valid ports is "
                 f"{self._ports.start}-{self._ports.stop - 1}"
             )
-        if port in self._taken:
+        if port in self._taken or port in self._asked:
             raise _Refused(_TAKEN_PORT)
-        self._taken.add(port)
+        self._asked.add(port)
 
     def choose(self) -> int:
         """Take any. Raises _Full."""
         start = random.randrange(len(self._ports))  # noqa: S311 - not a secret
         for step in range(len(self._ports)):
             port = self._ports[(start + step) % len(self._ports)]
-            if port not in self._taken:
-                self._taken.add(port)
+            if port not in self._taken and port not in self._asked:
+                self._asked.add(port)
                 return port
         raise _Full("range is full")
 
     def free(self, ports: Iterable[int]) -> None:
         self._taken.difference_update(ports)
+
+    def settle(self, ports: Iterable[int]) -> None:
+        """The write that asked for these is over."""
+        self._asked.difference_update(ports)
 
     def hold(self, ports: Iterable[int]) -> None:
         self._taken.update(ports)
@@ -148,7 +160,8 @@ class Allocations:
         """Fill in and take the addresses and ports that ``new`` needs and ``old`` has not.
 
         Returns:
-            What gives them back, for when the write fails.
+            What is to be called when the write is over: by then what it stored is known from its
+            event, and what it did not store is free again.
 
         Raises:
             StatusError: 422, one asked for is not to be had; 500, none is left. Nothing is taken.
@@ -156,17 +169,17 @@ class Allocations:
         addresses: list[str] = []
         ports: list[int] = []
 
-        def undo() -> None:
-            self.addresses.free(addresses)
-            self.ports.free(ports)
+        def settle() -> None:
+            self.addresses.settle(addresses)
+            self.ports.settle(ports)
 
         try:
             self._take_address(new, old, addresses)
             self._take_ports(new, old, ports)
         except BaseException:
-            undo()
+            settle()
             raise
-        return undo
+        return settle
 
     def _take_address(self, new: Object, old: Object | None, taken: list[str]) -> None:
         spec = new["spec"] = {**new["spec"]}

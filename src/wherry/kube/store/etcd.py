@@ -35,6 +35,8 @@ from wherry.kube.store.etcd_members import (
 from wherry.kube.store.types import (
     Change,
     Compacted,
+    Guard,
+    GuardMoved,
     KeyExists,
     KeyNotFound,
     KeyValue,
@@ -115,16 +117,20 @@ class EtcdStore:
 
     # --- writing ----------------------------------------------------------------------------
 
-    async def create(self, key: str, value: bytes) -> int:
-        return await self._write(key, value, 0)
+    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
+        return await self._write(key, value, 0, guard)
 
-    async def update(self, key: str, value: bytes, revision: int) -> int:
-        return await self._write(key, value, revision)
+    async def update(
+        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+    ) -> int:
+        return await self._write(key, value, revision, guard)
 
     async def delete(self, key: str, revision: int | None = None) -> int:
         return await self._write(key, None, revision)
 
-    async def _write(self, key: str, value: bytes | None, expected: int | None) -> int:
+    async def _write(
+        self, key: str, value: bytes | None, expected: int | None, guard: Guard | None = None
+    ) -> int:
         """Put ``value`` (None: delete), if the key is at revision ``expected`` (0: is not there,
         None: whichever)."""
         rpc, name, before = self._rpc, key.encode(), self._revision
@@ -140,9 +146,10 @@ class EtcdStore:
             else rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value))
         )
         look = rpc.RequestOp(request_range=rpc.RangeRequest(key=name, keys_only=True))
-        answer, again = await self._call(
-            "txn", rpc.TxnRequest(compare=[compare], success=[change], failure=[look])
-        )
+        request = rpc.TxnRequest(compare=[compare], success=[change], failure=[look])
+        if guard is not None:
+            self._add_guard(request, guard)
+        answer, again = await self._call("txn", request)
         if answer.succeeded:
             return int(answer.header.revision)
         found = answer.responses[0].response_range.kvs
@@ -151,11 +158,25 @@ class EtcdStore:
             made = await self._made(key, value, expected, expected or before, last)
             if made is not None:
                 return made
+        if guard is not None and expected == (found[0].mod_revision if found else 0):
+            raise GuardMoved(guard.key)
         if expected == 0:
             raise KeyExists(key)
         if not found:
             raise KeyNotFound(key)
         raise RevisionMismatch(found[0].mod_revision)
+
+    def _add_guard(self, request: Any, guard: Guard) -> None:
+        rpc, name = self._rpc, guard.key.encode()
+        request.compare.append(
+            rpc.Compare(
+                key=name,
+                target=rpc.Compare.MOD,
+                result=rpc.Compare.EQUAL,
+                mod_revision=guard.revision,
+            )
+        )
+        request.success.append(rpc.RequestOp(request_put=rpc.PutRequest(key=name)))
 
     async def _made(
         self, key: str, value: bytes | None, expected: int | None, after: int, last: int

@@ -31,6 +31,7 @@ from wherry.host.files import sync_directory
 from wherry.kube.store.types import (
     Change,
     Compacted,
+    Guard,
     KeyExists,
     KeyNotFound,
     KeyValue,
@@ -170,10 +171,12 @@ class SQLiteStore:
 
     # --- writing ----------------------------------------------------------------------------
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
         return await self._write(key, value, create=True, expected=None)
 
-    async def update(self, key: str, value: bytes, revision: int) -> int:
+    async def update(
+        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+    ) -> int:
         return await self._write(key, value, create=False, expected=revision)
 
     async def delete(self, key: str, revision: int | None = None) -> int:

@@ -27,6 +27,10 @@ class RevisionMismatch(Exception):
         self.current = current
 
 
+class GuardMoved(Exception):
+    """A write's guard was changed since; nothing was written."""
+
+
 class Compacted(Exception):
     """The revision asked for is no longer kept; ``oldest`` is."""
 
@@ -54,6 +58,15 @@ class KeyValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """A key that a write changes besides its own, if it is still at ``revision`` (0: not there):
+    of several writes with the same guard, made from the same state, one succeeds."""
+
+    key: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One change: a put (``previous`` is None: a create) or a delete (``current`` is None)."""
 
@@ -66,13 +79,18 @@ class Change:
 class Store(Protocol):
     """A change is on the disk when the call returns, and watchers are told in revision order."""
 
-    async def create(self, key: str, value: bytes) -> int:
-        """Put a new key; returns its revision. Raises KeyExists."""
+    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
+        """Put a new key; returns its revision. Raises KeyExists, GuardMoved.
 
-    async def update(self, key: str, value: bytes, revision: int) -> int:
+        Of guards takes notice who is shared: in one process writers can take turns.
+        """
+
+    async def update(
+        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+    ) -> int:
         """Replace the value if the key is still at ``revision``; returns the new one.
 
-        Raises KeyNotFound, RevisionMismatch.
+        Raises KeyNotFound, RevisionMismatch, GuardMoved.
         """
 
     async def delete(self, key: str, revision: int | None = None) -> int:

@@ -16,13 +16,15 @@ from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.request import no_such_path
 from wherry.kube.apiserver.services import Allocations
-from wherry.kube.store.types import Store
+from wherry.kube.store.types import Guard, Store
 
-Undo = Callable[[], None]
+Settle = Callable[[], None]
+
+_ALLOCATIONS = "/registry/ranges/services"
 
 
 def nothing() -> None:
-    """The undo of what took nothing."""
+    """What is left to do for what took nothing."""
 
 
 class _Turns:
@@ -43,6 +45,7 @@ class Backend:
         self.cache = cache
         self._store = store
         self.shared = store.shared
+        self._allocating = asyncio.Lock()
         self._allocations = allocations
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
         self._records = {
@@ -83,8 +86,8 @@ class Backend:
             if not turns.wanted:
                 del self._turns[key]
 
-    def take(self, new: Object, old: Object | None, resource: Resource) -> Undo:
-        """Allocate what ``new`` needs; the returned function gives it back if the write fails.
+    def take(self, new: Object, old: Object | None, resource: Resource) -> Settle:
+        """Allocate what ``new`` needs; the returned function is to be called after the write.
 
         Raises:
             StatusError: 422, an address or port is taken, or there is none left.
@@ -92,6 +95,19 @@ class Backend:
         if resource is not SERVICES:
             return nothing
         return self._allocations.take(new, old)
+
+    def allocating(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[None]:
+        """Held from `take` to the end of the write, where the write is to be guarded: writers of
+        one process take turns, so that they need not fail by the guard."""
+        return self._allocating if self._guarded(resource) else contextlib.nullcontext()
+
+    def guard(self, resource: Resource) -> Guard | None:
+        """What a write of what was just taken must be guarded by: another server may have taken
+        the same."""
+        return self.cache.guard(_ALLOCATIONS) if self._guarded(resource) else None
+
+    def _guarded(self, resource: Resource) -> bool:
+        return self.shared and resource is SERVICES
 
 
 def check(kind: Kind, o: Object, faults: list[FieldError]) -> None:

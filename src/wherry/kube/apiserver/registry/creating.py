@@ -12,7 +12,9 @@ from wherry.kube.apiserver.objects import Object, Stored, answer
 from wherry.kube.apiserver.options import WriteOptions, parse_write_options
 from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend, check
+from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.request import APIRequest
+from wherry.kube.store.types import GuardMoved
 
 _NAME_ATTEMPTS = 8
 _OTHER_NAMESPACE = (
@@ -84,22 +86,31 @@ async def insert(
         ownership.created(kind, o, options.field_manager)
     check(kind, o, kind.validate(o))
     for attempt in range(_NAME_ATTEMPTS):
-        undo = backend.take(o, None, resource)
         try:
             if options.dry_run:
-                undo()
+                backend.take(o, None, resource)()
                 if records.cache.get(request.info.namespace, metadata["name"]) is not None:
                     raise records.already_exists(metadata["name"])
                 return answer(o)
-            return await records.create(o)
+            return await _allocated(backend, records, o)
         except StatusError as error:
-            undo()
             if not base or error.reason != "AlreadyExists" or attempt + 1 == _NAME_ATTEMPTS:
                 raise
             o = clone(o)
             metadata = o["metadata"]
             metadata["name"] = generate_name(base)
-        except BaseException:
-            undo()
-            raise
     raise AssertionError("unreachable")
+
+
+async def _allocated(backend: Backend, records: Records, o: Object) -> Stored:
+    """Store ``o`` with what it needs allocated. Raises StatusError; nothing stays allocated."""
+    spec = o.get("spec")
+    async with backend.allocating(records.resource):
+        while True:
+            settle = backend.take(o, None, records.resource)
+            try:
+                return await records.create(o, backend.guard(records.resource))
+            except GuardMoved:  # another server allocated meanwhile; what, is known now
+                o["spec"] = spec
+            finally:
+                settle()

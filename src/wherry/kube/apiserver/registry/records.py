@@ -8,6 +8,8 @@ from wherry.kube.api.kinds import Kind
 from wherry.kube.apiserver.cache import Cache, unavailable
 from wherry.kube.apiserver.objects import Object, Stored, encode, splice
 from wherry.kube.store.types import (
+    Guard,
+    GuardMoved,
     KeyExists,
     KeyNotFound,
     RevisionMismatch,
@@ -46,14 +48,17 @@ class Records:
     def conflict(self, name: str, why: str = errors.MODIFIED) -> StatusError:
         return errors.conflict(self.resource.plural, name, why, self.resource.group)
 
-    async def create(self, o: Object) -> Stored:
-        """Store a new object. Raises StatusError 409 AlreadyExists."""
+    async def create(self, o: Object, guard: Guard | None = None) -> Stored:
+        """Store a new object. Raises StatusError 409 AlreadyExists; GuardMoved."""
         key = self._key(o)
         value = encode(o)
         try:
             with self.cache.writing(value, o) as write:
-                revision = await self._store.create(key, value)
+                revision = await self._store.create(key, value, guard)
                 await self._all.reached(revision)
+        except GuardMoved:
+            await self._settle()
+            raise
         except KeyExists:
             await self._settle()
             raise self.already_exists(o["metadata"]["name"]) from None
@@ -61,15 +66,15 @@ class Records:
             raise unavailable(error) from error
         return write.stored or self._at(o, value, revision)
 
-    async def update(self, o: Object, old: Stored) -> Stored:
+    async def update(self, o: Object, old: Stored, guard: Guard | None = None) -> Stored:
         """Replace ``old``, which must still be the present. Raises Changed, StatusError."""
         key = self._key(o)
         value = encode(o)
         try:
             with self.cache.writing(value, o) as write:
-                revision = await self._store.update(key, value, old.revision)
+                revision = await self._store.update(key, value, old.revision, guard)
                 await self._all.reached(revision)
-        except (RevisionMismatch, KeyNotFound) as error:
+        except (RevisionMismatch, KeyNotFound, GuardMoved) as error:
             await self._settle()
             raise Changed from error
         except StoreUnavailable as error:

@@ -227,15 +227,14 @@ async def _store(
         if not dry_run:
             await records.delete(old)
         return answer(new)
-    undo = backend.take(new, old.object, records.resource)
-    try:
-        if dry_run:
-            undo()
-            return answer(new)
-        return await records.update(new, old)
-    except BaseException:
-        undo()
-        raise
+    async with backend.allocating(records.resource):
+        settle = backend.take(new, old.object, records.resource)
+        try:
+            if dry_run:
+                return answer(new)
+            return await records.update(new, old, backend.guard(records.resource))
+        finally:
+            settle()
 
 
 def unchanged(new: Object, old: Stored) -> bool:
