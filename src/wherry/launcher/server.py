@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from wherry.host.notify import notify
 from wherry.host.tasks import run_until
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
+from wherry.kube.client.election import LeaderElector, LeadershipLost
 from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.opening import open_store
@@ -37,10 +42,28 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             cluster_cidr=instance.cluster_range,
             root_ca=(instance.pki / "ca.crt").read_text(),
         )
-        await run_until(stop, run_controllers(controllers, options), run_scheduler(scheduler))
+        work: list[tuple[Client, str, Callable[[], Coroutine[Any, Any, None]]]] = [
+            (controllers, "kube-controller-manager", lambda: run_controllers(controllers, options)),
+            (scheduler, "kube-scheduler", lambda: run_scheduler(scheduler)),
+        ]
+        # Alone on its store a server need not ask whether it leads.
+        await run_until(
+            stop,
+            *(_lead(client, name, run) if store.shared else run() for client, name, run in work),
+        )
     finally:
         await server.close()
         await store.close()
+
+
+async def _lead(client: Client, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run while we hold the lease ``name``, one server of those that share the store at a time."""
+    identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+    while True:
+        try:
+            return await LeaderElector(client, name, identity).run(run)
+        except LeadershipLost as error:
+            log.warning("%s: another server may lead now: %s", name, error)
 
 
 def _config(instance: Instance) -> APIServerConfig:
