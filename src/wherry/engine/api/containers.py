@@ -182,7 +182,8 @@ async def wait(engine: Engine, request: web.Request) -> web.StreamResponse:
     document: dict[str, Any] = {"StatusCode": code}
     if container.state.error and condition != "removed":
         document["Error"] = {"Message": container.state.error}
-    await response.write_eof(orjson.dumps(document) + b"\n")
+    with contextlib.suppress(ConnectionError):  # the client did not wait so long
+        await response.write_eof(orjson.dumps(document) + b"\n")
     return response
 
 
