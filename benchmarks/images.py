@@ -87,7 +87,7 @@ def push_and_pull() -> list[Figure]:
 
         def measure(engine: Engine) -> dict[str, list[float]]:
             found: dict[str, list[float]] = {push: [], pull: []}
-            for _ in range(RUNS):
+            for _ in range(2):
                 # A new registry each time: nothing of it is there already.
                 with _registry(engine) as host:
                     name = f"{host}/{NAME}"
