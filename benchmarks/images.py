@@ -113,6 +113,8 @@ def _registry(engine: Engine) -> Iterator[str]:
             f"http: {{addr: '127.0.0.1:{PORT}'}}\nlog: {{level: error}}\n"
         )
         within = ["nsenter", "-t", str(pid), "-n"]
+        # The peer's network namespace is as new as its daemon.
+        subprocess.run([*within, "ip", "link", "set", "lo", "up"], check=True)
         server = subprocess.Popen(
             [*within, CLIENTS / "docker-registry", "serve", configuration],
             stdout=subprocess.DEVNULL,
