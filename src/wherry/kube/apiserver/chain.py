@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 
+from wherry.kube.apiserver.admission.connecting import connection
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.documents import Documents
@@ -58,6 +59,13 @@ class Chain:
         task = asyncio.ensure_future(answering)
         task.add_done_callback(_seen)
         return await asyncio.shield(task)
+
+    async def connect(self, user: User, info: RequestInfo, query: Query) -> list[str]:
+        """Admission of an authorised connection (exec, attach, portforward, proxy), before it is
+        made; what the client is to be warned of. Raises StatusError."""
+        attributes = connection(user, info, query)
+        await self._backend.admission.admit(attributes)
+        return attributes.warnings
 
     def document(self, info: RequestInfo, query: Query, headers: dict[str, str]) -> Answer:
         """What an authorised request for any other path is answered with. Raises StatusError."""

@@ -123,6 +123,8 @@ class Front:
             if not info.is_resource:
                 return self._document(request, info, query)
             if self._streams.concerns(info):
+                if info.subresource != "log":
+                    await self._chain.connect(user, info, query)
                 return await self._carry(request, info, query)
             form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
             if info.verb in _READ_VERBS:

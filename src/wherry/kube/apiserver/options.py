@@ -235,6 +235,18 @@ class WriteOptions:
     field_manager: str
     field_validation: str  # Ignore, Warn or Strict
     force: bool | None
+    kind: str = "CreateOptions"
+
+    def as_meta(self) -> Object:
+        """As an object of meta.k8s.io/v1."""
+        o: Object = {"kind": self.kind, "apiVersion": "meta.k8s.io/v1"}
+        if self.dry_run:
+            o["dryRun"] = ["All"]
+        if self.force is not None:
+            o["force"] = self.force
+        if self.field_manager:
+            o["fieldManager"] = self.field_manager
+        return {**o, "fieldValidation": self.field_validation}
 
 
 def parse_write_options(query: Query, kind: str, user_agent: str) -> WriteOptions:
@@ -277,6 +289,7 @@ def parse_write_options(query: Query, kind: str, user_agent: str) -> WriteOption
         manager or user_agent.split("/", 1)[0][:128] or "unknown",
         validation,
         query.flag("force") if query.has("force") else None,
+        kind,
     )
 
 
@@ -297,6 +310,18 @@ class DeleteOptions:
     def as_object(self) -> Object:
         """As the kinds' rules read it."""
         return {} if self.grace is None else {"gracePeriodSeconds": self.grace}
+
+    def as_meta(self) -> Object:
+        """As an object of meta.k8s.io/v1."""
+        o: Object = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **self.as_object()}
+        preconditions = {"uid": self.uid, "resourceVersion": self.revision}
+        if given := {name: value for name, value in preconditions.items() if value is not None}:
+            o["preconditions"] = given
+        if self.policy:
+            o["propagationPolicy"] = self.policy
+        if self.dry_run:
+            o["dryRun"] = ["All"]
+        return o
 
 
 def _decoded_delete_options(body: Any) -> Object:

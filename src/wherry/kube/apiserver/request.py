@@ -215,7 +215,8 @@ class Body:
 class APIRequest:
     """A request on its way through the chain: who asks for what, with which body.
 
-    ``warnings`` collects what the answer's Warning headers will say.
+    ``warnings`` collects what the answer's Warning headers will say, ``annotations`` what admission
+    tells the audit log.
     """
 
     info: RequestInfo
@@ -224,3 +225,4 @@ class APIRequest:
     body: Body
     user_agent: str = ""
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from pathlib import Path
 from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
+from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
 from wherry.kube.apiserver.authn import MASTERS, Authenticator, known
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.cache import Cache
@@ -50,6 +51,7 @@ class APIServerConfig:
     tokens: Mapping[str, User] = field(default_factory=dict)
     anonymous: bool = True
     event_ttl: float = 3600.0
+    admission: AdmissionOptions = field(default_factory=AdmissionOptions)
 
 
 class APIServer:
@@ -75,7 +77,19 @@ class APIServer:
                 ("informer-sync", self._cache_fault),
             ),
         )
-        self._chain = Chain(Authorizer(GRANTS), backend, documents)
+        authorizer = Authorizer(GRANTS)
+        backend.admission = Admission(
+            Context(
+                self._cache,
+                self.catalogue,
+                authorizer,
+                backend,
+                self.transport,
+                config.admission.configuration,
+            ),
+            config.admission,
+        )
+        self._chain = Chain(authorizer, backend, documents)
         self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
         self._front = Front(
             self._chain,

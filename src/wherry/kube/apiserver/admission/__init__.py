@@ -1,15 +1,26 @@
 """Admission: what the cluster adds to a write, and what it refuses, after authorisation.
 
-`CHAIN` is the order in which a write meets the plugins; it is upstream's
-(https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/). A plugin is a
-module with an ``admit``: it changes ``attributes.object`` in place, or raises StatusError. Adding
-one is a module and a line here.
+Two tables say in which order a write meets the plugins; the order is upstream's
+(https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/):
+
+    read, default ─► MUTATING ─► the kind's rules ─► VALIDATING ─► store
+
+A plugin is a module with ``admit`` (may change ``attributes.object``) or ``validate`` (may not), or
+both: functions of `Attributes` and `Context` that return, or raise StatusError. Its line says which
+writes it wants to see, so that others cost nothing. Adding one is a module and a line here.
+Deletes, each of a collection too, and connections (exec, attach, portforward, proxy) pass as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 
+from wherry.kube.api.resources import (
+    LEASES,
+    NODES,
+    PODS,
+    PRIORITY_CLASSES,
+)
 from wherry.kube.apiserver.admission import (
     namespace_lifecycle,
     node_restriction,
@@ -17,27 +28,104 @@ from wherry.kube.apiserver.admission import (
     service_account,
     toleration_seconds,
 )
-from wherry.kube.apiserver.admission.attributes import Attributes
-from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.admission.attributes import Attributes, of
+from wherry.kube.apiserver.admission.configuration import AdmissionOptions
+from wherry.kube.apiserver.admission.context import Context
+from wherry.kube.apiserver.admission.plugin import EVERYTHING, Chain, Plugin, on
 
-__all__ = ["CHAIN", "Attributes", "admit"]
+__all__ = [
+    "MUTATING",
+    "ORDER",
+    "VALIDATING",
+    "Admission",
+    "AdmissionOptions",
+    "Attributes",
+    "Context",
+    "of",
+]
 
-Plugin = Callable[[Attributes, Cache], Awaitable[None]]
+ORDER = (
+    "NamespaceAutoProvision",
+    "NamespaceLifecycle",
+    "NamespaceExists",
+    "LimitPodHardAntiAffinityTopology",
+    "LimitRanger",
+    "ServiceAccount",
+    "NodeRestriction",
+    "TaintNodesByCondition",
+    "AlwaysPullImages",
+    "PodSecurity",
+    "PodNodeSelector",
+    "Priority",
+    "DefaultTolerationSeconds",
+    "PodTolerationRestriction",
+    "EventRateLimit",
+    "ExtendedResourceToleration",
+    "DefaultStorageClass",
+    "StorageObjectInUseProtection",
+    "OwnerReferencesPermissionEnforcement",
+    "PersistentVolumeClaimResize",
+    "RuntimeClass",
+    "CertificateApproval",
+    "CertificateSigning",
+    "ClusterTrustBundleAttest",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "DenyServiceExternalIPs",
+    "PodTopologyLabels",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+    "ResourceQuota",
+)
+"""The names of all plugins in upstream's order, which both tables keep."""
 
-CHAIN: tuple[tuple[str, Plugin], ...] = (
-    ("NamespaceLifecycle", namespace_lifecycle.admit),
-    ("ServiceAccount", service_account.admit),
-    ("NodeRestriction", node_restriction.admit),
-    ("Priority", priority.admit),
-    ("DefaultTolerationSeconds", toleration_seconds.admit),
+MUTATING: tuple[Plugin, ...] = (
+    Plugin("NamespaceLifecycle", namespace_lifecycle.admit, (EVERYTHING,)),
+    Plugin("ServiceAccount", service_account.admit, (on("CREATE", PODS),)),
+    Plugin(
+        "NodeRestriction",
+        node_restriction.admit,
+        (on("", PODS, NODES, LEASES, subresources=None),),
+    ),
+    Plugin(
+        "Priority",
+        priority.admit,
+        (on("CREATE UPDATE", PODS),),
+    ),
+    Plugin("DefaultTolerationSeconds", toleration_seconds.admit, (on("CREATE UPDATE", PODS),)),
+)
+
+VALIDATING: tuple[Plugin, ...] = (
+    Plugin("Priority", priority.validate, (on("CREATE UPDATE", PRIORITY_CLASSES),)),
 )
 
 
-async def admit(attributes: Attributes, cache: Cache) -> None:
-    """Lead a write through the chain.
+class Admission:
+    """The chains of one server, of the plugins that are on.
 
     Raises:
-        StatusError: a plugin refuses it.
+        ValueError: the options name a plugin that there is not.
     """
-    for _, plugin in CHAIN:
-        await plugin(attributes, cache)
+
+    def __init__(self, context: Context, options: AdmissionOptions) -> None:
+        options.check(plugin.name for plugin in (*MUTATING, *VALIDATING))
+        self._mutate = Chain(_wanted(MUTATING, options), context)
+        self.validate = Chain(_wanted(VALIDATING, options), context)
+
+    async def mutate(self, attributes: Attributes) -> None:
+        """Lead a write through those who may change it; twice, if one of them asks for it."""
+        await self._mutate(attributes)
+        if attributes.reinvoke:
+            attributes.reinvoke, attributes.reinvoking = False, True
+            await self._mutate(attributes)
+
+    async def admit(self, attributes: Attributes) -> None:
+        """Both chains, where there are no rules of a kind between them: deletes, connections."""
+        await self.mutate(attributes)
+        await self.validate(attributes)
+
+
+def _wanted(plugins: Iterable[Plugin], options: AdmissionOptions) -> Iterable[Plugin]:
+    return (p for p in plugins if options.wants(p.name, default=p.default))

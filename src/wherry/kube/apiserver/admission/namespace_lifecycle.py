@@ -5,19 +5,19 @@ from __future__ import annotations
 from wherry.kube.api.errors import not_found
 from wherry.kube.api.resources import NAMESPACES
 from wherry.kube.apiserver.admission.attributes import Attributes
-from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.admission.context import Context
 
 _IMMORTAL = ("default", "kube-system", "kube-public")
 
 
-async def admit(attributes: Attributes, cache: Cache) -> None:
+def admit(attributes: Attributes, context: Context) -> None:
     if attributes.resource is NAMESPACES:
         if attributes.operation == "DELETE" and attributes.name in _IMMORTAL:
             raise attributes.forbidden("this namespace may not be deleted")
         return
     if not attributes.resource.namespaced or attributes.operation in ("DELETE", "CONNECT"):
         return
-    found = cache.of(NAMESPACES).get("", attributes.namespace)
+    found = context.cache.of(NAMESPACES).get("", attributes.namespace)
     if found is None:
         raise not_found("namespaces", attributes.namespace)
     if attributes.operation != "CREATE" or attributes.subresource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.kube.api.resources import LEASES, NODES, PODS
 from wherry.kube.apiserver.admission.attributes import Attributes
+from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.admission.service_account import MIRROR
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
@@ -21,10 +22,10 @@ def node_of(user: User) -> str:
     return ""
 
 
-async def admit(attributes: Attributes, cache: Cache) -> None:
+def admit(attributes: Attributes, context: Context) -> None:
     if attributes.user.name.startswith(_USER) and (node := node_of(attributes.user)):
         if attributes.resource is PODS:
-            _pod(attributes, node, cache)
+            _pod(attributes, node, context.cache)
         elif attributes.resource is NODES:
             _node(attributes, node)
         elif attributes.resource is LEASES:

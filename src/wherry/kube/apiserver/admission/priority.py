@@ -6,27 +6,23 @@ Upstream: plugin/pkg/admission/priority/admission.go.
 from __future__ import annotations
 
 from wherry.kube.api.kinds.priority_class import PREEMPT, SYSTEM_CLASSES
-from wherry.kube.api.resources import PODS, PRIORITY_CLASSES
+from wherry.kube.api.resources import PRIORITY_CLASSES
 from wherry.kube.apiserver.admission.attributes import Attributes
+from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
 
 _ZERO: Object = {"metadata": {"name": ""}, "value": 0}
 
 
-async def admit(attributes: Attributes, cache: Cache) -> None:
-    if attributes.is_for(PRIORITY_CLASSES, "CREATE", "UPDATE"):
-        _one_default(attributes, cache)
-    if not attributes.is_for(PODS, "CREATE", "UPDATE"):
-        return
-    assert attributes.object is not None
-    spec = attributes.object["spec"]
+def admit(attributes: Attributes, context: Context) -> None:
+    spec = attributes.new["spec"]
     if attributes.old is not None:
         for field in ("priority", "preemptionPolicy"):
             if field not in spec and field in attributes.old["spec"]:
                 spec[field] = attributes.old["spec"][field]
         return
-    chosen = _class_of(attributes, cache, spec.get("priorityClassName", ""))
+    chosen = _class_of(attributes, context.cache, spec.get("priorityClassName", ""))
     if name := chosen["metadata"]["name"]:
         spec["priorityClassName"] = name
     priority, policy = chosen["value"], chosen.get("preemptionPolicy") or PREEMPT
@@ -70,11 +66,11 @@ def _default(cache: Cache) -> Object | None:
     return min(defaults, key=lambda o: int(o["value"]), default=None)
 
 
-def _one_default(attributes: Attributes, cache: Cache) -> None:
-    assert attributes.object is not None
-    if not attributes.object.get("globalDefault"):
+def validate(attributes: Attributes, context: Context) -> None:
+    """Of PriorityClasses at most one is the default."""
+    if not attributes.new.get("globalDefault"):
         return
-    default = _default(cache)
+    default = _default(context.cache)
     if default is not None and default["metadata"]["name"] != attributes.name:
         name = default["metadata"]["name"]
         raise attributes.forbidden(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from wherry.kube.api.meta import clone
-from wherry.kube.api.resources import PODS, SERVICE_ACCOUNTS
+from wherry.kube.api.resources import SERVICE_ACCOUNTS
 from wherry.kube.apiserver.admission.attributes import Attributes
+from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
 
@@ -18,17 +19,14 @@ MIRROR = "kubernetes.io/config.mirror"
 _PATIENCE = 1.0  # seconds
 
 
-async def admit(attributes: Attributes, cache: Cache) -> None:
-    if not attributes.is_for(PODS, "CREATE"):
-        return
-    pod = attributes.object
-    assert pod is not None
+async def admit(attributes: Attributes, context: Context) -> None:
+    pod = attributes.new
     if MIRROR in (pod["metadata"].get("annotations") or {}):
         return
     spec = pod["spec"]
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = name
-    account = await _account(cache, attributes.namespace, name)
+    account = await _account(context.cache, attributes.namespace, name)
     if account is None:
         raise attributes.forbidden(
             f"error looking up service account {attributes.namespace}/{name}: "

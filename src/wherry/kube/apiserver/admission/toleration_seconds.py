@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from wherry.kube.api.resources import PODS
 from wherry.kube.apiserver.admission.attributes import Attributes
-from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.admission.context import Context
 
 _SECONDS = 300
 _TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
-async def admit(attributes: Attributes, cache: Cache) -> None:
-    if not attributes.is_for(PODS, "CREATE", "UPDATE"):
-        return
-    assert attributes.object is not None
-    spec = attributes.object["spec"]
+def admit(attributes: Attributes, context: Context) -> None:
+    spec = attributes.new["spec"]
     present = spec.get("tolerations") or []
     added = [
         {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _SECONDS}

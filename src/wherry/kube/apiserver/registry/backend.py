@@ -11,6 +11,7 @@ from wherry.kube.api.catalogue import Catalogue, Served
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import SERVICES, Resource
+from wherry.kube.apiserver.admission import Admission
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.registry.records import Records
@@ -36,7 +37,10 @@ class _Turns:
 
 
 class Backend:
-    """The records of every resource, and what their writes take besides."""
+    """The records of every resource, and what their writes take besides. ``admission`` is set by
+    the server as soon as there is what it needs."""
+
+    admission: Admission
 
     def __init__(
         self, store: Store, cache: Cache, allocations: Allocations, catalogue: Catalogue

@@ -1,11 +1,12 @@
-"""create, in upstream's order: read, default, admit, prepare, validate, allocate, store."""
+"""create, in upstream's order: read, default, mutating admission, name, prepare, the kind's rules,
+validating admission, allocate, store."""
 
 from __future__ import annotations
 
 from wherry.kube.api.errors import StatusError, bad_request
 from wherry.kube.api.meta import clone, new_uid, now
 from wherry.kube.api.names import generate_name
-from wherry.kube.apiserver.admission import Attributes, admit
+from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.content import read_object
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -61,6 +62,12 @@ async def insert(
         raise bad_request("resourceVersion should not be set on objects to be created")
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
         metadata.pop(field, None)
+    attributes = of(
+        request, "CREATE", o, None, options, name=metadata.get("name", ""), subresource=""
+    )
+    await backend.admission.mutate(attributes)
+    o = attributes.new
+    metadata = o["metadata"]
     metadata["uid"] = new_uid()
     metadata["creationTimestamp"] = now()
     base = "" if metadata.get("name") else metadata.get("generateName", "")
@@ -68,28 +75,29 @@ async def insert(
         metadata["name"] = generate_name(base)
     user = request.user
     kind.note_requester(o, user.name, user.uid, user.groups)
-    await admit(
-        Attributes(
-            "CREATE",
-            resource,
-            "",
-            request.info.namespace,
-            metadata.get("name", ""),
-            request.user,
-            o,
-            dry_run=options.dry_run,
-        ),
-        backend.cache,
-    )
     kind.prepare_create(o)
     if manage:
         ownership.created(kind, o, options.field_manager)
     check(kind, o, kind.validate(o))
+    try:
+        await backend.admission.validate(attributes)
+        return await _named(backend, records, o, base, dry_run=options.dry_run)
+    except BaseException:
+        await attributes.fail()
+        raise
+
+
+async def _named(
+    backend: Backend, records: Records, o: Object, base: str, *, dry_run: bool
+) -> Stored:
+    """Store ``o``, under another name where the one generated from ``base`` is taken."""
+    metadata = o["metadata"]
     for attempt in range(_NAME_ATTEMPTS):
         try:
-            if options.dry_run:
-                backend.take(o, None, resource)()
-                if records.cache.get(request.info.namespace, metadata["name"]) is not None:
+            if dry_run:
+                backend.take(o, None, records.resource)()
+                namespace = metadata.get("namespace", "")
+                if records.cache.get(namespace, metadata["name"]) is not None:
                     raise records.already_exists(metadata["name"])
                 return answer(o)
             return await _allocated(backend, records, o)

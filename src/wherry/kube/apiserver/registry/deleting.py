@@ -20,7 +20,7 @@ from wherry.kube.api.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from wherry.kube.apiserver.admission import Attributes, admit
+from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Collection, Single, success
 from wherry.kube.apiserver.content import read_value
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -78,29 +78,26 @@ def _options(request: APIRequest) -> DeleteOptions:
 
 
 async def remove(
-    backend: Backend, request: APIRequest, namespace: str, name: str, options: DeleteOptions
+    backend: Backend,
+    request: APIRequest,
+    namespace: str,
+    name: str,
+    options: DeleteOptions,
+    *,
+    admitted: bool = True,
 ) -> Single:
-    """Delete one object, by the rules of its kind."""
+    """Delete one object, by the rules of its kind. Not ``admitted``: it has passed admission in
+    another form, an eviction."""
     resource = request.info.served
     records = backend.records(resource)
     kind = records.kind
     while True:
         old = records.get(namespace, name)
         _check_preconditions(kind, old, options)
-        await admit(
-            Attributes(
-                "DELETE",
-                resource,
-                request.info.subresource,
-                namespace,
-                name,
-                request.user,
-                None,
-                old.object,
-                options.dry_run,
-            ),
-            backend.cache,
-        )
+        if admitted:
+            await backend.admission.admit(
+                of(request, "DELETE", None, old.object, options, name=name, namespace=namespace)
+            )
         marked = plan(kind, old.object, options)
         try:
             if marked is None:

@@ -14,6 +14,7 @@ from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, now
 from wherry.kube.api.resources import PODS
+from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single, success
 from wherry.kube.apiserver.content import read_kind
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -28,7 +29,7 @@ from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.deleting import remove
 from wherry.kube.apiserver.registry.patching import read_patch
 from wherry.kube.apiserver.registry.records import Records
-from wherry.kube.apiserver.registry.updating import change, internal
+from wherry.kube.apiserver.registry.updating import SCALE, change, internal
 from wherry.kube.apiserver.request import NO_QUERY, APIRequest
 
 _SCALE = ("io.k8s.api.autoscaling.v1.Scale", "autoscaling/v1", "Scale")
@@ -81,7 +82,7 @@ async def _rescale(
         kind.prepare_update(new, old.object)
         return new
 
-    stored = await change(backend, request, make, internal("scale"), options)
+    stored = await change(backend, request, make, SCALE, options)
     return Single(answer(kind.scale(stored.object)))
 
 
@@ -141,14 +142,23 @@ async def bind(backend: Backend, request: APIRequest) -> Single:
     if metadata.get("name", name) != name:
         raise bad_request("name in URL does not match name in Binding object")
 
+    binding = await _admit(backend, request, binding, options)
+
     def bound(old: Stored) -> Object:
         why = _unbindable(old.object, metadata.get("uid"))
         if why:
             raise errors.conflict("pods/binding", name, why)
-        return _bound(old.object, target["name"], metadata)
+        return _bound(old.object, target["name"], binding["metadata"])
 
     stored = await change(backend, request, bound, internal("binding"), options, manage=False)
     return success(request.info.served, name, stored.object["metadata"]["uid"], 201)
+
+
+async def _admit(backend: Backend, request: APIRequest, o: Object, options: WriteOptions) -> Object:
+    """What admission makes of ``o``, which is created below an object."""
+    attributes = of(request, "CREATE", o, None, options)
+    await backend.admission.admit(attributes)
+    return attributes.new
 
 
 def _unbindable(pod: Object, uid: str | None) -> str:
@@ -209,7 +219,8 @@ async def evict(backend: Backend, request: APIRequest) -> Single:
         deletion.policy,
         deletion.dry_run or options.dry_run or dry_run(request.query.all("dryRun"), "Eviction"),
     )
-    await remove(backend, request, request.info.namespace, name, deletion)
+    await _admit(backend, request, eviction, options)
+    await remove(backend, request, request.info.namespace, name, deletion, admitted=False)
     return Single(
         answer(
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}

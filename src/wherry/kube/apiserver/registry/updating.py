@@ -15,7 +15,7 @@ from wherry.kube.api.kinds.certificates import CertificateSigningRequest
 from wherry.kube.api.kinds.namespace import Namespace
 from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import NAMESPACES
-from wherry.kube.apiserver.admission import Attributes, admit
+from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.content import read_object
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -31,12 +31,17 @@ from wherry.kube.apiserver.request import APIRequest
 class Aspect:
     """The side of an object a write is about: all of it, its status, …
 
-    ``prepare`` and ``validate`` are called with (kind, new, old).
+    ``prepare`` and ``validate`` are called with (kind, new, old). What admission sees is what
+    ``show`` makes of the object, and goes back into it by ``take`` (kind, new, shown); an aspect
+    that is not ``admitted`` has passed admission before.
     """
 
     subresource: str
     prepare: Callable[[Kind, Object, Object], None]
     validate: Callable[[Kind, Object, Object], list[FieldError]]
+    show: Callable[[Kind, Object], Object] | None = None
+    take: Callable[[Kind, Object, Object], None] | None = None
+    admitted: bool = True
 
 
 def _no_faults(kind: Kind, new: Object, old: Object) -> list[FieldError]:
@@ -85,7 +90,17 @@ ASPECTS = {aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE, APP
 
 def internal(subresource: str) -> Aspect:
     """A change that the server itself words (a binding): nothing to prepare or to judge."""
-    return Aspect(subresource, _as_given, _no_faults)
+    return Aspect(subresource, _as_given, _no_faults, admitted=False)
+
+
+SCALE = Aspect(
+    "scale",
+    _as_given,
+    _no_faults,
+    lambda kind, o: kind.scale(o),
+    lambda kind, o, scale: kind.apply_scale(o, scale),
+)
+"""The object by way of its Scale."""
 
 
 async def update(backend: Backend, request: APIRequest) -> Single:
@@ -189,20 +204,15 @@ async def _attempt(
     new = make(old)
     metadata = new["metadata"]
     metadata.pop("selfLink", None)
-    await admit(
-        Attributes(
-            "UPDATE",
-            resource,
-            aspect.subresource,
-            request.info.namespace,
-            name,
-            request.user,
-            new,
-            old.object,
-            options.dry_run,
-        ),
-        backend.cache,
-    )
+    attributes = of(request, "UPDATE", new, old.object, options, subresource=aspect.subresource)
+    if aspect.show is not None and aspect.take is not None:
+        attributes.object, attributes.old = aspect.show(kind, new), aspect.show(kind, old.object)
+        await backend.admission.mutate(attributes)
+        aspect.take(kind, new, attributes.new)
+    elif aspect.admitted:
+        await backend.admission.mutate(attributes)
+        new = attributes.new
+        metadata = new["metadata"]
     uid = metadata.get("uid")
     if uid and uid != old.object["metadata"]["uid"]:
         raise records.conflict(
@@ -214,9 +224,15 @@ async def _attempt(
     check(kind, new, aspect.validate(kind, new, old.object))
     if manage:
         ownership.updated(kind, new, old.object, options.field_manager, aspect.subresource)
-    if unchanged(new, old):
-        return old
-    return await _store(backend, records, new, old, dry_run=options.dry_run)
+    try:
+        if aspect.admitted:
+            await backend.admission.validate(attributes)
+        if unchanged(new, old):
+            return old
+        return await _store(backend, records, new, old, dry_run=options.dry_run)
+    except BaseException:
+        await attributes.fail()
+        raise
 
 
 async def _store(
