@@ -330,16 +330,21 @@ class FieldSelector:
                 return term.value
         return None
 
-    def check(self, known: Mapping[str, str] | frozenset[str] | Sequence[str]) -> None:
+    def check(self, known: frozenset[str], *, plain: bool = False) -> None:
         """Refuses fields that the kind cannot be selected by.
+
+        Args:
+            known: the fields it can be selected by.
+            plain: it is a built-in kind without any of its own, which all take the same two, also
+                those that are in no namespace.
 
         Raises:
             StatusError: 400, naming the first such field.
         """
         for term in self.terms:
-            if term.field in known:
+            if term.field in known or (plain and term.field == "metadata.namespace"):
                 continue
-            if set(known) <= {"metadata.name", "metadata.namespace"}:
+            if plain:
                 raise bad_request(
                     f'"{term.field}" is not a known field selector: only "metadata.name", '
                     '"metadata.namespace"'

@@ -133,15 +133,22 @@ class ResourceCache:
         low, high = self._bounds(self._keys, namespace, start)
         return [self._objects[key] for key in self._keys[low:high]]
 
-    def list_at(self, revision: int, namespace: str = "", start: str = "") -> Sequence[Stored]:
-        """The same as it was at ``revision``: the present, with what came later undone.
+    async def list_at(
+        self, revision: int, namespace: str = "", start: str = ""
+    ) -> Sequence[Stored]:
+        """The same as it was at ``revision``: the present, with what came later undone. What the
+        recent events do not tell is read from the store's history.
 
         Raises:
-            Compacted: the events do not reach that far back.
+            Compacted: the history does not reach that far back.
         """
-        if revision < self._since:
-            raise Compacted(self._since)
         undone: dict[str, Stored | None] = {}
+        while revision < self._since:
+            goal = self._since
+            async for batch in self._replay(revision, goal):
+                for event in batch:
+                    undone.setdefault(event.key, event.previous)
+            revision = goal
         for event in self._events[self._index(revision) :]:
             undone.setdefault(event.key, event.previous)
         if not undone:
@@ -276,6 +283,11 @@ class ResourceCache:
 
     # --- watching ---------------------------------------------------------------------------
 
+    def told(self, after: int) -> int:
+        """The revision up to which knows all who was told everything up to ``after``."""
+        last = self._events[-1].revision if self._events else self._since
+        return max(after, self.revision) if after >= last else after
+
     def _index(self, revision: int) -> int:
         """Where in the list the events behind ``revision`` begin."""
         return bisect_right(self._events, revision, key=lambda event: event.revision)
@@ -302,8 +314,11 @@ class ResourceCache:
                 news.clear()
                 if after < self._since:
                     goal = self._since
-                    async for batch in self._replay(after, goal):
-                        yield batch, batch[-1].revision
+                    try:
+                        async for batch in self._replay(after, goal):
+                            yield batch, batch[-1].revision
+                    except Compacted as error:
+                        raise too_old(after, error.oldest) from error
                     after = goal
                 elif batch := self._batch(self._index(after)):
                     after = batch[-1].revision
@@ -337,23 +352,23 @@ class ResourceCache:
         """What happened to this resource behind ``after``, up to ``goal``, from the history.
 
         The whole store is asked, for the change at ``goal`` itself may be another resource's.
+
+        Raises:
+            Compacted: the history does not reach that far back.
         """
         changes: AsyncGenerator[Sequence[Change], None]
         changes = self._store.watch(_EVERYTHING, after)  # type: ignore[assignment]
-        try:
-            async with contextlib.aclosing(changes) as stream:
-                async for batch in stream:
-                    events = [
-                        self._past(change)
-                        for change in batch
-                        if change.revision <= goal and change.key.startswith(self.prefix)
-                    ]
-                    if events:
-                        yield events
-                    if batch[-1].revision >= goal:
-                        return
-        except Compacted as error:
-            raise too_old(after, error.oldest) from error
+        async with contextlib.aclosing(changes) as stream:
+            async for batch in stream:
+                events = [
+                    self._past(change)
+                    for change in batch
+                    if change.revision <= goal and change.key.startswith(self.prefix)
+                ]
+                if events:
+                    yield events
+                if batch[-1].revision >= goal:
+                    return
 
     def _past(self, change: Change) -> Event:
         return Event(

@@ -39,8 +39,8 @@ def parse_revision(text: str) -> int:
         return 0
     if not (text.isascii() and text.isdigit()) or len(text) > 19:
         raise bad_request(
-            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: '
-            f'parsing "{text}": invalid syntax'
+            f'invalid resource version: resourceVersion: Invalid value: "{text}": '
+            f'strconv.ParseUint: parsing "{text}": invalid syntax'
         )
     return int(text)
 
@@ -73,7 +73,7 @@ def parse_selection(query: Query, kind: Kind) -> Selection:
         StatusError: 400, one cannot be read, or names a field this kind is not selected by.
     """
     fields = parse_fields(query.get("fieldSelector"))
-    fields.check(kind.selectable)
+    fields.check(kind.selectable, plain=not kind.field_names and not kind.resource.custom)
     return Selection(parse_labels(query.get("labelSelector")), fields)
 
 
@@ -104,6 +104,8 @@ def parse_list_options(query: Query, kind: Kind, *, watch: bool) -> ListOptions:
     if errors:
         raise invalid("ListOptions", "", errors, "meta.k8s.io")
     limit = _integer(query, "limit") or 0
+    if after and text not in ("", "0") and not watch:
+        raise bad_request("specifying resource version is not allowed when using continue")
     return ListOptions(
         parse_selection(query, kind),
         parse_revision(text) if text else None,
@@ -119,57 +121,35 @@ def parse_list_options(query: Query, kind: Kind, *, watch: bool) -> ListOptions:
 def _match_faults(
     revision: str, match: str, after: str, *, watch: bool, initial: bool | None
 ) -> list[FieldError]:
+    field = "resourceVersionMatch"
     errors = []
-    if initial is not None:
-        if not watch:
-            errors.append(
-                _forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
-            )
-        elif match != "NotOlderThan":
-            errors.append(
-                _forbidden(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                )
-            )
-    if not match:
-        return errors
-    if watch and initial is None:
-        errors.append(
-            _forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )
-        )
-    if not watch and not revision:
-        errors.append(
-            _forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            )
-        )
-    if after:
-        errors.append(
-            _forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden when continue is provided",
-            )
-        )
-    if match not in ("Exact", "NotOlderThan"):
-        errors.append(
-            FieldError(
-                "resourceVersionMatch",
-                "FieldValueNotSupported",
-                f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""',
-            )
-        )
-    if match == "Exact" and revision == "0":
-        errors.append(
-            _forbidden(
-                "resourceVersionMatch",
-                'resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
-            )
-        )
+    if initial is not None and watch and match != "NotOlderThan":
+        detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        errors.append(_forbidden(field, detail))
+    if match:
+        if watch and initial is None:
+            detail = f"{field} is forbidden for watch unless sendInitialEvents is provided"
+            errors.append(_forbidden(field, detail))
+        if not watch and not revision:
+            detail = f"{field} is forbidden unless resourceVersion is provided"
+            errors.append(_forbidden(field, detail))
+        possible = ("NotOlderThan",) if watch else ("Exact", "NotOlderThan")
+        continued = _forbidden(field, f"{field} is forbidden when continue is provided")
+        if after and not watch:
+            errors.append(continued)
+        if match not in possible:
+            names = "".join(f'"{each}", ' for each in possible)
+            detail = f'Unsupported value: "{match}": supported values: {names}""'
+            if watch:
+                detail = detail.removesuffix(', ""')
+            errors.append(FieldError(field, "FieldValueNotSupported", detail))
+        if after and watch:
+            errors.append(continued)
+        if match == "Exact" and revision == "0" and not watch:
+            detail = f'{field} "exact" is forbidden for resourceVersion "0"'
+            errors.append(_forbidden(field, detail))
+    if initial is not None and not watch:
+        errors.append(_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
     return errors
 
 
@@ -189,12 +169,24 @@ class Continue:
         """Raises StatusError 400."""
         try:
             token = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-            revision, start = token["rv"], token["start"]
+            version, revision, start = token["v"], token["rv"], token["start"]
         except (binascii.Error, ValueError, KeyError, TypeError):
-            raise bad_request(f"continue key is not valid: {text}") from None
-        if not isinstance(revision, int) or not isinstance(start, str):
-            raise bad_request(f"continue key is not valid: {text}")
+            raise _bad_token(text) from None
+        if version != "meta.k8s.io/v1":
+            raise _bad_token(f'server does not recognize this encoded version "{version}"')
+        if type(revision) is not int or not isinstance(start, str) or revision >= 2**63:
+            raise _bad_token(text)
+        if revision == 0:
+            raise _bad_token("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+        if not start:
+            raise _bad_token("encoded start key empty (version meta.k8s.io/v1)")
+        if any(part in ("", ".", "..") for part in start.split("/")):
+            raise _bad_token(start)
         return cls(revision, start)
+
+
+def _bad_token(why: str) -> StatusError:
+    return bad_request(f"invalid continue token: continue key is not valid: {why}")
 
 
 def continue_expired(rest: Continue) -> StatusError:

@@ -35,6 +35,8 @@ def render_collection(answer: Collection, form: Form, include: str) -> bytes:
         table = _table(answer.kind, [stored.object for stored in answer.items], form, include)
         table["metadata"] = answer.metadata
         return dump(table, form)
+    if form.transform == "PartialObjectMetadata":
+        raise _not_shown(form, "the requested object is a list")
     if form.transform:
         return dump(
             {
@@ -66,6 +68,8 @@ def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], b
             "only the following media types are accepted: application/json, "
             "application/json;stream=watch",
         )
+    if form.transform == "PartialObjectMetadataList":
+        raise _not_shown(form, "the requested object is not a list")
     if not form.transform:
         return lambda batch: b"".join([watch_frame(seen.type, seen.stored.data) for seen in batch])
     first = True  # only the first table of a watch describes its columns
@@ -101,10 +105,12 @@ def transform(kind: Kind, stored: Stored, form: Form, include: str) -> Object:
         table["metadata"] = {"resourceVersion": version} if version else {}
         return table
     if form.transform != "PartialObjectMetadata":
-        raise StatusError(
-            406, "NotAcceptable", f"the object is no list and cannot be shown as {form.transform}"
-        )
+        raise _not_shown(form, "the requested object is not a list")
     return _partial(stored.object, form)
+
+
+def _not_shown(form: Form, why: str) -> StatusError:
+    return StatusError(406, "NotAcceptable", f"you requested {form.transform}, but {why}")
 
 
 def plain(data: bytes, form: Form) -> bytes:

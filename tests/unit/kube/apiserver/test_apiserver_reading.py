@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 
 import pytest
 from apiserver_harness import API, config_map, pod
@@ -8,6 +10,7 @@ from apiserver_harness import API, config_map, pod
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver import cache as caching
 from wherry.kube.apiserver.server import APIServer
+from wherry.kube.store.types import Store
 
 
 def names(collection) -> list[str]:  # type: ignore[no-untyped-def]
@@ -71,8 +74,26 @@ async def test_pages_are_of_one_moment(api: API) -> None:
     assert {o["data"]["v"] for o in rest} == {"old"}
 
 
-async def test_a_page_that_is_too_old_says_how_to_go_on(
+async def test_a_page_older_than_the_recent_events_comes_from_the_history(
     api: API, server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "_EVENTS", 5)
+    for n in range(5):
+        await api("POST", "configmaps", config_map(f"c{n}", v="old"))
+    page = await api("GET", "configmaps", limit="2")
+    await api("DELETE", "configmaps/c3")
+    for n in range(20):
+        await api.merge("configmaps/c4", {"data": {"v": str(n)}})
+        await api("POST", "configmaps", config_map(f"d{n}"))
+    token = page["metadata"]["continue"]
+    rest = await api("GET", "configmaps", **{"continue": token})
+    assert names(rest) == ["c2", "c3", "c4"]
+    assert {o["data"]["v"] for o in rest["items"]} == {"old"}
+    assert rest["metadata"]["resourceVersion"] == page["metadata"]["resourceVersion"]
+
+
+async def test_a_page_that_is_too_old_says_how_to_go_on(
+    api: API, server: APIServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caching, "_EVENTS", 5)
     for n in range(5):
@@ -80,6 +101,7 @@ async def test_a_page_that_is_too_old_says_how_to_go_on(
     page = await api("GET", "configmaps", limit="2")
     for n in range(20):
         await api.merge("configmaps/c0", {"data": {"n": str(n)}})
+    await store.compact(store.revision)
     token = page["metadata"]["continue"]
     with pytest.raises(StatusError, match="too old to display a consistent list") as failure:
         await api("GET", "configmaps", **{"limit": "2", "continue": token})
@@ -87,6 +109,46 @@ async def test_a_page_that_is_too_old_says_how_to_go_on(
     token = failure.value.metadata["continue"]
     rest = await api("GET", "configmaps", **{"continue": token})
     assert names(rest) == ["c2", "c3", "c4"]
+    gone = {"resourceVersion": "3", "resourceVersionMatch": "Exact"}
+    with pytest.raises(StatusError, match="list is too old") as failure:
+        await api("GET", "configmaps", **gone)
+    assert (failure.value.code, failure.value.reason) == (410, "Expired")
+
+
+def continuing(**token: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ({"continue": "x"}, "invalid continue token: continue key is not valid: x"),
+        (
+            {"continue": continuing(v="meta.k8s.io/v2", rv=5, start="a")},
+            'server does not recognize this encoded version "meta.k8s.io/v2"',
+        ),
+        (
+            {"continue": continuing(v="meta.k8s.io/v1", rv=0, start="a")},
+            "incorrect encoded start resourceVersion",
+        ),
+        (
+            {"continue": continuing(v="meta.k8s.io/v1", rv=5, start="")},
+            "encoded start key empty",
+        ),
+        (
+            {"continue": continuing(v="meta.k8s.io/v1", rv=5, start="../pods/a")},
+            "continue key is not valid: ../pods/a",
+        ),
+        (
+            {"continue": continuing(v="meta.k8s.io/v1", rv=5, start="a"), "resourceVersion": "5"},
+            "specifying resource version is not allowed when using continue",
+        ),
+    ],
+)
+async def test_a_token_is_taken_as_it_was_given(api: API, query: dict[str, str], why: str) -> None:
+    with pytest.raises(StatusError) as failure:
+        await api("GET", "configmaps", **query)
+    assert failure.value.code == 400 and why in failure.value.message
 
 
 async def test_limits_count_what_is_selected(api: API) -> None:

@@ -36,6 +36,7 @@ _AUDIT_LIMIT: Final = 20
 
 
 class _Policy(Kind):
+    unconditional_update = False
     has_generation = True
 
     def default(self, o: Object) -> None:
@@ -159,6 +160,7 @@ class MutatingAdmissionPolicy(_Policy):
 class MutatingAdmissionPolicyBinding(Kind):
     """Where a policy holds, and with which parameters."""
 
+    unconditional_update = False
     has_generation = True
     columns = (
         NAME_COLUMN,

@@ -15,6 +15,7 @@ from wherry.kube.api.kinds.durations import age
 
 
 class APIService(Kind):
+    unconditional_update = False
     columns = (
         NAME_COLUMN,
         Column("Service", description="The reference to the service that hosts this API."),

@@ -32,6 +32,7 @@ _FIXED = ("attachRequired", "volumeLifecycleModes")
 class CSIDriver(Kind):
     """A storage driver, and what it wants of Kubernetes."""
 
+    unconditional_update = False
     has_generation = True
     columns = (
         NAME_COLUMN,
@@ -99,6 +100,7 @@ class CSIDriver(Kind):
 class CSINode(Kind):
     """The storage drivers on a node."""
 
+    unconditional_update = False
     columns = (
         NAME_COLUMN,
         Column("Drivers", "integer", description="How many drivers there are."),
@@ -130,6 +132,7 @@ class CSINode(Kind):
 class CSIStorageCapacity(Kind):
     """How much room a class of storage has somewhere."""
 
+    unconditional_update = False
     columns = (
         NAME_COLUMN,
         Column("StorageClassName", description="The class of storage."),
@@ -167,6 +170,7 @@ class CSIStorageCapacity(Kind):
 class VolumeAttachment(Kind):
     """A volume that is, or is to be, attached to a node."""
 
+    unconditional_update = False
     columns = (
         NAME_COLUMN,
         Column("Attacher", description="The driver that attaches it."),

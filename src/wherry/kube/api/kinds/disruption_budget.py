@@ -20,6 +20,7 @@ _POLICIES = ("AlwaysAllow", "IfHealthyBudget")
 class PodDisruptionBudget(Kind):
     """How many of some pods may be evicted at a time."""
 
+    unconditional_update = False
     has_generation = True
     columns = (
         NAME_COLUMN,

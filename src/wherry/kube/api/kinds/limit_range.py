@@ -42,6 +42,8 @@ def _word(blamed: str, bound: str) -> str:
 class LimitRange(Kind):
     """What pods, containers and claims may ask for, and what they get that ask for nothing."""
 
+    create_on_update = True
+
     def default(self, o: Object) -> None:
         for item in o.setdefault("spec", {}).get("limits") or ():
             for bound in _BOUNDS:

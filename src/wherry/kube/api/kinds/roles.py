@@ -25,6 +25,7 @@ _SUBJECTS = ("ServiceAccount", "User", "Group")
 class Role(Kind):
     """What may be done, in a namespace or (ClusterRole) everywhere."""
 
+    create_on_update = True
     columns = (NAME_COLUMN, Column("Created At", "date", description="When it was created."))
 
     def name_messages(self, name: str, prefix: bool) -> list[str]:
@@ -52,6 +53,7 @@ class Role(Kind):
 class RoleBinding(Kind):
     """Who may do what a role says."""
 
+    create_on_update = True
     columns = (
         NAME_COLUMN,
         Column("Role", description="The role that is granted."),

@@ -19,6 +19,8 @@ from wherry.kube.api.kinds.podspec.scheduling import check_tolerations
 class RuntimeClass(Kind):
     """A way to run containers."""
 
+    create_on_update = True
+    unconditional_update = False
     columns = (
         NAME_COLUMN,
         Column("Handler", description="What the container runtime calls it."),

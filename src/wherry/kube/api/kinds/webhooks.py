@@ -32,6 +32,7 @@ _CONDITIONS_LIMIT = 64
 class WebhookConfiguration(Kind):
     """Whom to ask before an object is stored."""
 
+    unconditional_update = False
     has_generation = True
     columns = (
         NAME_COLUMN,

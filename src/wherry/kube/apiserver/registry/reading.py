@@ -37,19 +37,21 @@ async def list_(records: Records, cache: Cache, request: APIRequest) -> Collecti
     options = parse_list_options(request.query, records.kind, watch=False)
     namespace = request.info.namespace
     if options.after:
-        return _page(records, cache, options, namespace, Continue.decode(options.after))
+        return await _page(records, cache, options, namespace, Continue.decode(options.after))
     if options.revision:
         await cache.not_older_than(options.revision)
         exact = options.match == "Exact" or (options.limit and not options.match)
         if exact:
             try:
-                return _page(records, cache, options, namespace, Continue(options.revision, ""))
+                return await _page(
+                    records, cache, options, namespace, Continue(options.revision, "")
+                )
             except Compacted:
                 raise expired("The resourceVersion for the provided list is too old.") from None
-    return _page(records, cache, options, namespace, Continue(-1, ""))
+    return await _page(records, cache, options, namespace, Continue(-1, ""))
 
 
-def _page(
+async def _page(
     records: Records, cache: Cache, options: ListOptions, namespace: str, place: Continue
 ) -> Collection:
     if place.revision < 0 or place.revision == cache.revision:
@@ -57,8 +59,9 @@ def _page(
         found = records.cache.list(namespace, place.start)
     else:
         revision = place.revision
+        await cache.not_older_than(revision)
         try:
-            found = records.cache.list_at(revision, namespace, place.start)
+            found = await records.cache.list_at(revision, namespace, place.start)
         except Compacted:
             if not options.after:
                 raise

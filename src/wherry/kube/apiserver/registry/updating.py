@@ -24,7 +24,7 @@ from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend, check
 from wherry.kube.apiserver.registry.creating import insert, take_namespace
 from wherry.kube.apiserver.registry.records import Changed, Records
-from wherry.kube.apiserver.request import APIRequest
+from wherry.kube.apiserver.request import APIRequest, RequestInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,29 +115,45 @@ async def update(backend: Backend, request: APIRequest) -> Single:
     take_namespace(request, given)
     kind.default(given)
     based_on = given["metadata"].get("resourceVersion") or ""
-    if based_on in ("", "0"):
+    if based_on == "0":
         based_on = ""
-        if not kind.unconditional_update:
+    uid = given["metadata"].get("uid") or ""
+
+    def replaced(old: Stored) -> Object:
+        _check_uid(records, request.info, uid, old.object["metadata"]["uid"])
+        if not based_on and not kind.unconditional_update:
             fault = FieldError(
                 "metadata.resourceVersion",
                 "FieldValueInvalid",
                 "Invalid value: 0: must be specified for an update",
             )
             raise invalid(resource.kind, request.info.name, [fault], resource.group)
-
-    def replaced(old: Stored) -> Object:
         if based_on and based_on != str(old.revision):
             raise records.conflict(request.info.name)
         copied: Object = clone(given)
         return copied
 
     present = records.cache.get(request.info.namespace, request.info.name)
+    if present is None:
+        _check_uid(records, request.info, uid, "")
     if present is None and kind.create_on_update and not aspect.subresource:
         if based_on:
             raise records.conflict(request.info.name)
         return Single(await insert(backend, request, given, options), kind, 201)
     stored = await change(backend, request, replaced, aspect, options)
     return Single(stored, kind)
+
+
+def _check_uid(records: Records, info: RequestInfo, wanted: str, found: str) -> None:
+    """An object that says its uid is of that object alone. Raises StatusError 409."""
+    if wanted and wanted != found:
+        raise records.conflict(
+            info.name,
+            "StorageError: invalid object, Code: 4, "
+            f"Key: {records.resource.key(info.namespace, info.name)}, ResourceVersion: 0, "
+            f"AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, "
+            f"UID in object meta: {found}",
+        )
 
 
 def check_name(request: APIRequest, o: Object) -> None:
@@ -213,13 +229,7 @@ async def _attempt(
         await backend.admission.mutate(attributes)
         new = attributes.new
         metadata = new["metadata"]
-    uid = metadata.get("uid")
-    if uid and uid != old.object["metadata"]["uid"]:
-        raise records.conflict(
-            name,
-            f"Precondition failed: UID in precondition: {uid}, "
-            f"UID in object meta: {old.object['metadata']['uid']}",
-        )
+    _check_uid(records, request.info, metadata.get("uid") or "", old.object["metadata"]["uid"])
     aspect.prepare(kind, new, old.object)
     check(kind, new, aspect.validate(kind, new, old.object))
     if manage:

@@ -56,10 +56,13 @@ async def _batches(
     seconds = options.timeout or _TIMEOUT * (1 + random.random())  # noqa: S311
     async with contextlib.aclosing(records.cache.events(after, seconds, report)) as stream:
         async for events, revision in stream:
+            after = revision
             if not events:
                 yield [_bookmark(kind, revision, {})]
             elif batch := [seen for event in events if (seen := view.see(event)) is not None]:
                 yield batch
+    if options.bookmarks:  # who watches on from here misses nothing, and reads nothing twice
+        yield [_bookmark(kind, records.cache.told(after), {})]
 
 
 class _View:
