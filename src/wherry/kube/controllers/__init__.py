@@ -13,6 +13,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.controllers.base import Context, Controller, Options
+from wherry.kube.controllers.daemon_set.controller import DaemonSetController
 from wherry.kube.controllers.deployment.controller import DeploymentController
 from wherry.kube.controllers.endpoints.controllers import (
     EndpointsController,
@@ -29,6 +30,7 @@ from wherry.kube.controllers.replicas.controller import (
 )
 from wherry.kube.controllers.root_ca import RootCAController
 from wherry.kube.controllers.service_account import ServiceAccountController
+from wherry.kube.controllers.stateful_set.controller import StatefulSetController
 from wherry.kube.controllers.taint_eviction import TaintEvictionController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
@@ -36,6 +38,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
+    StatefulSetController,
+    DaemonSetController,
     # services
     EndpointsController,
     EndpointSliceController,

@@ -8,7 +8,7 @@ takes; an object that is being deleted, on either side, is left as it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from wherry.kube.api import meta
@@ -49,16 +49,22 @@ def claim(owner: Object, selector: LabelSelector, candidates: Iterable[Object]) 
 
 
 async def claim_dependents(
-    client: Client, owner: Object, kind: Resource, selector: LabelSelector, dependents: Informer
+    client: Client,
+    owner: Object,
+    kind: Resource,
+    selector: LabelSelector,
+    dependents: Informer,
+    *,
+    accepts: Callable[[Object], bool] = lambda dependent: True,
 ) -> list[Object]:
     """The objects of ``dependents`` that ``owner``, of ``kind``, owns once it has adopted and
-    released what it should.
+    released what it should. Those that ``accepts`` refuses are neither.
 
     Needs the index ``controller`` (``pods.by_controller``) on ``dependents``.
     """
     candidates = dependents.by_index("controller", meta.uid(owner))
     candidates += dependents.by_index("controller", ORPHANS + meta.namespace(owner))
-    found = claim(owner, selector, candidates)
+    found = claim(owner, selector, filter(accepts, candidates))
     if not found.adopt and not found.release:
         return found.owned
     if found.adopt:

@@ -15,7 +15,7 @@ from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import EVENTS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers.replicas.controller import slow_start
+from wherry.kube.controllers.pod_owners import slow_start
 from wherry.kube.controllers.replicas.plan import (
     deletion_cost,
     deletion_order,

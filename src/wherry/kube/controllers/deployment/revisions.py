@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from wherry.kube.api import meta
 from wherry.kube.api.resources import DEPLOYMENTS, REPLICA_SETS
 from wherry.kube.client.transport import Object
+from wherry.kube.controllers.hashing import template_hash
 from wherry.kube.controllers.pods import controller_reference
 
 HASH_LABEL = "pod-template-hash"
@@ -29,24 +28,6 @@ _NOT_COPIED = frozenset(
     (_LAST_APPLIED, REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS, _ROLLBACK_TO)
 )
 _HISTORY_LIMIT = 2000  # characters, so that the annotation does not grow for ever
-
-# Upstream's safe alphabet: no vowels and no look-alikes, so that no hash spells a word.
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-
-
-def template_hash(template: Mapping[str, Any], collisions: int) -> str:
-    """The ``pod-template-hash`` of a template: FNV-1a, 32 bits, of its canonical JSON.
-
-    Equal templates have equal hashes on every machine. The numbers differ from upstream's, which
-    hashes Go's own rendering of its structures; nothing may rely on them.
-    """
-    data = orjson.dumps(template, option=orjson.OPT_SORT_KEYS)
-    if collisions:
-        data += collisions.to_bytes(8, "little")
-    number = 0x811C9DC5
-    for byte in data:
-        number = (number ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return "".join(_ALPHABET[ord(digit) % len(_ALPHABET)] for digit in str(number))
 
 
 def _without_hash(template: Mapping[str, Any]) -> Mapping[str, Any]:

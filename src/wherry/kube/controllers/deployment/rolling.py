@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from wherry.kube.api import meta
 from wherry.kube.client.transport import Object
+from wherry.kube.controllers.amounts import resolve
 from wherry.kube.controllers.deployment.revisions import (
     DESIRED_REPLICAS,
     MAX_REPLICAS,
@@ -55,14 +56,6 @@ def is_active(replica_set: Object) -> bool:
 def is_rolling(deployment: Object) -> bool:
     strategy = deployment["spec"].get("strategy") or {}
     return (strategy.get("type") or "RollingUpdate") == "RollingUpdate"
-
-
-def resolve(value: int | str, whole: int, *, round_up: bool) -> int:
-    """A number, or a percentage of ``whole``."""
-    if isinstance(value, int):
-        return value
-    percent = int(value.removesuffix("%"))
-    return (percent * whole + (99 if round_up else 0)) // 100
 
 
 def limits(deployment: Object) -> tuple[int, int]:
