@@ -1,4 +1,4 @@
-"""Which nodes a pod may be on by their names and labels: ``nodeSelector`` and required node affinity
+"""Which nodes a pod may be on: ``nodeSelector`` and required node affinity
 (https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/)."""
 
 from __future__ import annotations

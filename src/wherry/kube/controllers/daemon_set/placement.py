@@ -74,7 +74,7 @@ def node_of(pod: Object) -> str:
         return str(spec["nodeName"])
     for term in node_selection.required_terms(spec) or ():
         for requirement in term.get("matchFields") or ():
-            values = requirement.get("values") or ()
+            values = requirement.get("values") or []
             named = requirement.get("key") == "metadata.name"
             if named and requirement.get("operator") == "In" and len(values) == 1:
                 return str(values[0])
@@ -93,7 +93,9 @@ def make_pod(set: Object, node: str, hash: str) -> Object:
     spec["tolerations"] = tolerations(spec)
     this_node = [{"key": "metadata.name", "operator": "In", "values": [node]}]
     terms = node_selection.required_terms(spec)
-    bound = [{**term, "matchFields": this_node} for term in terms or [{}]]
+    if not terms:
+        terms = [{}]
+    bound = [{**term, "matchFields": this_node} for term in terms]
     affinity = dict(spec.get("affinity") or {})
     affinity["nodeAffinity"] = {
         **node_selection.affinity(spec),

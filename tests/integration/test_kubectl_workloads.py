@@ -1,0 +1,87 @@
+"""StatefulSets and DaemonSets as a user drives them, with kubectl on a live cluster."""
+
+from __future__ import annotations
+
+import re
+
+from conftest import Instance, eventually
+
+TEMPLATE = """
+    metadata: {labels: {app: NAME}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: hello, image: "hello:1", ports: [{containerPort: 8080}]}
+"""
+
+STATEFUL = """
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: None, selector: {app: db}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  replicas: 3
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:""" + TEMPLATE.replace("NAME", "db")
+
+DAEMON = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:""" + TEMPLATE.replace("NAME", "agent")
+
+
+def test_a_stateful_set_from_apply_to_delete(cluster: Instance, namespace: str) -> None:
+    run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
+    run("apply", "-f", "-", stdin=STATEFUL)
+    done = run("rollout", "status", "sts/db", "--timeout=60s")
+    assert "partitioned roll out complete" in done or "rolling update complete" in done
+    listed = run("get", "pods", "-l", "app=db", "--no-headers")
+    assert [line.split()[0] for line in listed.splitlines()] == ["db-0", "db-1", "db-2"]
+    assert re.search(r"db\s+3/3", run("get", "sts"))
+    assert run("exec", "db-1", "--", "hostname").strip() == "db-1"
+    run("set", "image", "sts/db", "hello=hello:2")
+    run("rollout", "status", "sts/db", "--timeout=60s")
+    history = run("rollout", "history", "sts/db")
+    assert [line.split()[0] for line in history.splitlines()[2:4]] == ["1", "2"]
+    run("rollout", "undo", "sts/db", "--to-revision=1")
+    run("rollout", "status", "sts/db", "--timeout=60s")
+    images = run("get", "pods", "-l", "app=db", "-o", "jsonpath={..spec.containers[0].image}")
+    assert images.split() == ["hello:1"] * 3
+    run("scale", "sts/db", "--replicas=1")
+    eventually(lambda: len(cluster.get("pods", "-n", namespace, "-l", "app=db")["items"]) == 1)
+    described = run("describe", "sts", "db")
+    assert "create Pod db-0 in StatefulSet db successful" in described
+    assert "delete Pod db-2 in StatefulSet db successful" in described
+    run("delete", "sts", "db")
+    eventually(lambda: not cluster.get("pods", "-n", namespace, "-l", "app=db")["items"])
+
+
+def test_a_daemon_set_follows_the_nodes_labels(cluster: Instance, namespace: str) -> None:
+    run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
+    run("apply", "-f", "-", stdin=DAEMON)
+    assert "successfully rolled out" in run("rollout", "status", "ds/agent", "--timeout=60s")
+    assert re.search(r"agent\s+1\s+1\s+1\s+1\s+1\s+<none>", run("get", "ds"))
+    run("set", "image", "ds/agent", "hello=hello:2")
+    run("rollout", "status", "ds/agent", "--timeout=60s")
+    run("rollout", "undo", "ds/agent")
+    run("rollout", "status", "ds/agent", "--timeout=60s")
+    images = run("get", "pods", "-l", "app=agent", "-o", "jsonpath={..spec.containers[0].image}")
+    assert images.split() == ["hello:1"]
+    selector = '{"spec": {"template": {"spec": {"nodeSelector": {"example.com/agent": "yes"}}}}}'
+    run("patch", "ds", "agent", "--type=merge", "-p", selector)
+    eventually(lambda: not cluster.get("pods", "-n", namespace, "-l", "app=agent")["items"])
+    (node,) = [n["metadata"]["name"] for n in cluster.get("nodes")["items"]]
+    cluster.kubectl("label", "node", node, "example.com/agent=yes")
+    try:
+        eventually(lambda: len(cluster.get("pods", "-n", namespace, "-l", "app=agent")["items"]))
+        assert "Created pod: agent-" in run("describe", "ds", "agent")
+    finally:
+        cluster.kubectl("label", "node", node, "example.com/agent-")
