@@ -24,6 +24,7 @@ from wherry.kube.apiserver import authn, render
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Single, Watching
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.negotiate import Form, negotiate
+from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.request import (
     APIRequest,
     Body,
@@ -33,7 +34,6 @@ from wherry.kube.apiserver.request import (
     parse_query,
     parse_request,
 )
-from wherry.kube.apiserver.streams import Streams
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +73,10 @@ class _Server(web.Server):
 class Front:
     """Serves the chain on a TLS socket."""
 
-    def __init__(self, chain: Chain, authenticator: authn.Authenticator, streams: Streams) -> None:
+    def __init__(self, chain: Chain, authenticator: authn.Authenticator, outward: Outward) -> None:
         self._chain = chain
         self._authenticator = authenticator
-        self._streams = streams
+        self._outward = outward
         self._server: _Server | None = None
         self._sockets: asyncio.Server | None = None
         self._carrying: set[asyncio.Task[Any]] = set()
@@ -120,12 +120,12 @@ class Front:
             agent = headers.get("User-Agent", "")
             user = self._user(request)
             self._chain.authorize(user, info)
+            if self._outward.concerns(info):
+                if self._outward.connects(info):
+                    await self._chain.connect(user, info, query)
+                return await self._carry(request, info, query, user)
             if not info.is_resource:
                 return self._document(request, info, query)
-            if self._streams.concerns(info):
-                if info.subresource != "log":
-                    await self._chain.connect(user, info, query)
-                return await self._carry(request, info, query)
             form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
             if info.verb in _READ_VERBS:
                 body = Body()
@@ -147,14 +147,14 @@ class Front:
             )
 
     async def _carry(
-        self, request: BaseRequest, info: RequestInfo, query: Query
+        self, request: BaseRequest, info: RequestInfo, query: Query, user: User
     ) -> web.StreamResponse:
-        """A stream to a kubelet. It ends when either side does, or when the server stops."""
+        """What others answer. It ends when either side does, or when the server stops."""
         task = asyncio.current_task()
         assert task is not None
         self._carrying.add(task)
         try:
-            return await self._streams.handle(request, info, query)
+            return await self._outward.handle(request, info, query, user)
         finally:
             self._carrying.discard(task)
 

@@ -133,7 +133,8 @@ def parse_request(method: str, path: str, query: Query, served: Served = STATIC)
 def _parse(served: Served, method: str, path: str, watch: bool, selected: str) -> RequestInfo:
     parts = [unquote(part) for part in path.split("/") if part]
     other = RequestInfo(method, "/" + "/".join(parts), method.lower())
-    if any(part in (".", "..") or "/" in part or "\0" in part for part in parts):
+    own = parts[: _own_parts(parts)]
+    if any(part in (".", "..") or "/" in part or "\0" in part for part in own):
         return other
     match parts:
         case ["api", version, first, *rest]:
@@ -180,6 +181,16 @@ def _parse(served: Served, method: str, path: str, watch: bool, selected: str) -
         "/".join(segments[3:]),
         resource,
     )
+
+
+def _own_parts(parts: list[str]) -> int:
+    """How many segments of a path are the API's: what follows ``…/proxy`` is another server's."""
+    match parts[2:7]:
+        case ["namespaces", _, "pods" | "services", _, "proxy"]:
+            return 7
+        case ["nodes", _, "proxy", *_]:
+            return 5
+    return len(parts)
 
 
 def _shaped(

@@ -19,11 +19,15 @@ from wherry.kube.apiserver.expiry import Expiry
 from wherry.kube.apiserver.extensions.definitions import Definitions
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
+from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.policy import GRANTS
+from wherry.kube.apiserver.proxying.carrier import Carrier
+from wherry.kube.apiserver.proxying.places import KubeletClient, Kubelets
+from wherry.kube.apiserver.proxying.subresource import Proxies
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.request import User
 from wherry.kube.apiserver.services import Allocations
-from wherry.kube.apiserver.streams import KubeletClient, Streams
+from wherry.kube.apiserver.streams import Streams
 from wherry.kube.store.types import Store
 
 SELF = known("system:apiserver", (MASTERS,))
@@ -91,15 +95,15 @@ class APIServer:
         )
         self._chain = Chain(authorizer, backend, documents)
         self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
+        kubelets = Kubelets(
+            self._cache,
+            KubeletClient(config.kubelet_client_cert, config.kubelet_client_key, config.kubelet_ca),
+        )
+        self._carrier = Carrier()
         self._front = Front(
             self._chain,
             Authenticator(config.tokens, anonymous=config.anonymous),
-            Streams(
-                self._cache,
-                KubeletClient(
-                    config.kubelet_client_cert, config.kubelet_client_key, config.kubelet_ca
-                ),
-            ),
+            Outward(Streams(self._cache, kubelets), Proxies(self._cache, kubelets, self._carrier)),
         )
 
     async def open(self) -> None:
@@ -131,6 +135,7 @@ class APIServer:
         """End what is under way; the store stays open."""
         self._cache.end_watches()
         await self._front.close()
+        await self._carrier.close()
         await self._definitions.close()
         await self._expiry.close()
         await self._cache.close()
