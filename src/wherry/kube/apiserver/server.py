@@ -70,7 +70,7 @@ class APIServer:
         self._cache = Cache(store, self.catalogue.served.resources)
         self.catalogue.listen(lambda before, now: self._cache.hold(before.resources, now.resources))
         self._allocations = Allocations(config.service_cidr)
-        backend = Backend(store, self._cache, self._allocations, self.catalogue)
+        self._backend = backend = Backend(store, self._cache, self._allocations, self.catalogue)
         self._expiry = Expiry(backend.records(EVENTS), config.event_ttl)
         documents = Documents(
             self.catalogue,
@@ -137,6 +137,7 @@ class APIServer:
         await self._front.close()
         await self._carrier.close()
         await self._definitions.close()
+        await self._backend.callouts.close()
         await self._expiry.close()
         await self._cache.close()
 
