@@ -91,6 +91,7 @@ _NODE = "io.k8s.api.node.v1."
 _CERTIFICATES = "io.k8s.api.certificates.v1."
 _ADMISSION = "io.k8s.api.admissionregistration.v1."
 _FLOW_CONTROL = "io.k8s.api.flowcontrol.v1."
+_AUTHENTICATION = "io.k8s.api.authentication.v1."
 _RESOURCE = "io.k8s.api.resource.v1."
 
 # One line a resource, as a table is read.
@@ -105,7 +106,7 @@ ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpoints
 EVENTS = Resource("", "v1", "Event", "events", "event", True, _CORE + "Event", ("ev",))
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", "configmap", True, _CORE + "ConfigMap", ("cm",))
 SECRETS = Resource("", "v1", "Secret", "secrets", "secret", True, _CORE + "Secret")
-SERVICE_ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, _CORE + "ServiceAccount", ("sa",))
+SERVICE_ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, _CORE + "ServiceAccount", ("sa",), subresources=("token",))
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, "io.k8s.api.coordination.v1.Lease")
 REPLICATION_CONTROLLERS = Resource("", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller", True, _CORE + "ReplicationController", ("rc",), ("all",), ("status", "scale"), storage_prefix="controllers")
 REPLICA_SETS = Resource("apps", "v1", "ReplicaSet", "replicasets", "replicaset", True, "io.k8s.api.apps.v1.ReplicaSet", ("rs",), ("all",), ("status", "scale"))
@@ -159,6 +160,8 @@ RESOURCE_CLAIM_TEMPLATES = Resource("resource.k8s.io", "v1", "ResourceClaimTempl
 RESOURCE_SLICES = Resource("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", "resourceslice", False, _RESOURCE + "ResourceSlice")
 CUSTOM_RESOURCE_DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", "customresourcedefinition", False, "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", ("crd", "crds"), ("api-extensions",), ("status",), storage_prefix="apiextensions.k8s.io/customresourcedefinitions")
 API_SERVICES = Resource("apiregistration.k8s.io", "v1", "APIService", "apiservices", "apiservice", False, "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", (), ("api-extensions",), ("status",), storage_prefix="apiregistration.k8s.io/apiservices")
+TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", "tokenreview", False, _AUTHENTICATION + "TokenReview", verbs=("create",))
+SELF_SUBJECT_REVIEWS = Resource("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview", False, _AUTHENTICATION + "SelfSubjectReview", verbs=("create",))
 # fmt: on
 
 RESOURCES: tuple[Resource, ...] = (
@@ -225,6 +228,8 @@ RESOURCES: tuple[Resource, ...] = (
     RESOURCE_SLICES,
     CUSTOM_RESOURCE_DEFINITIONS,
     API_SERVICES,
+    TOKEN_REVIEWS,
+    SELF_SUBJECT_REVIEWS,
 )
 
 BY_PLURAL: dict[tuple[str, str, str], Resource] = {

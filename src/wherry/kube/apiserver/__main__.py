@@ -7,9 +7,11 @@ import asyncio
 import logging
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from wherry.kube.apiserver.admission.configuration import AdmissionOptions, read_configuration
+from wherry.kube.apiserver import flags
+from wherry.kube.apiserver.authn import keys
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.store.opening import open_store
 from wherry.kube.store.types import StoreInUse, StoreUnavailable
@@ -28,30 +30,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kubelet-client-certificate", type=Path)
     parser.add_argument("--kubelet-client-key", type=Path)
     parser.add_argument("--kubelet-certificate-authority", type=Path)
-    parser.add_argument(
-        "--enable-admission-plugins", type=_names, default=(), metavar="NAME,…", help="besides"
-    )
-    parser.add_argument("--disable-admission-plugins", type=_names, default=(), metavar="NAME,…")
-    parser.add_argument(
-        "--admission-control-config-file", type=Path, help="an AdmissionConfiguration"
-    )
+    flags.add(parser)
     return parser.parse_args()
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _admission(arguments: argparse.Namespace) -> AdmissionOptions:
-    file = arguments.admission_control_config_file
-    return AdmissionOptions(
-        arguments.enable_admission_plugins,
-        arguments.disable_admission_plugins,
-        read_configuration(file) if file else {},
-    )
-
-
 async def _run(arguments: argparse.Namespace) -> None:
+    given = flags.settings(arguments)
+    told = given["authentication"]
+    if told.signing_key is None:
+        key = arguments.data_dir / "sa.key"
+        keys.ensure(key)
+        given["authentication"] = replace(told, signing_key=key)
     store = await open_store(arguments.store, arguments.data_dir)
     server = APIServer(
         APIServerConfig(
@@ -64,7 +53,7 @@ async def _run(arguments: argparse.Namespace) -> None:
             kubelet_client_cert=arguments.kubelet_client_certificate,
             kubelet_client_key=arguments.kubelet_client_key,
             kubelet_ca=arguments.kubelet_certificate_authority,
-            admission=_admission(arguments),
+            **given,
         ),
         store,
     )

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import ssl
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -20,8 +21,9 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import authn, render
+from wherry.kube.apiserver import render
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Single, Watching
+from wherry.kube.apiserver.authn import Authenticator, Peer, impersonation
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.negotiate import Form, negotiate
 from wherry.kube.apiserver.outward import Outward
@@ -55,15 +57,16 @@ _NO_CACHE = "no-cache, private"
 class _Server(web.Server):
     """Knows of each connection whose certificate it was opened with: read once, not per request."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, authenticator: Authenticator, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.certified: dict[RequestHandler, User] = {}
+        self._authenticator = authenticator
+        self.certified: dict[RequestHandler, Peer] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        user = authn.from_certificate(transport.get_extra_info("peercert"))
-        if user is not None:
-            self.certified[handler] = user
+        peer = self._authenticator.peer(transport.get_extra_info("ssl_object"))
+        if peer is not None:
+            self.certified[handler] = peer
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
@@ -73,7 +76,7 @@ class _Server(web.Server):
 class Front:
     """Serves the chain on a TLS socket."""
 
-    def __init__(self, chain: Chain, authenticator: authn.Authenticator, outward: Outward) -> None:
+    def __init__(self, chain: Chain, authenticator: Authenticator, outward: Outward) -> None:
         self._chain = chain
         self._authenticator = authenticator
         self._outward = outward
@@ -85,6 +88,7 @@ class Front:
         """Begin to serve; the port, which was free if 0 was given. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = _Server(
+            self._authenticator,
             self._handle,
             handler_cancellation=True,  # who hangs up ends his watch
             access_log=None,
@@ -118,7 +122,7 @@ class Front:
             info = parse_request(request.method, path, query, self._chain.catalogue.served)
             headers = request.headers
             agent = headers.get("User-Agent", "")
-            user = self._user(request)
+            user = await self._user(request)
             self._chain.authorize(user, info)
             if self._outward.concerns(info):
                 if self._outward.connects(info):
@@ -158,20 +162,13 @@ class Front:
         finally:
             self._carrying.discard(task)
 
-    def _user(self, request: BaseRequest) -> User:
+    async def _user(self, request: BaseRequest) -> User:
         """Who asks, perhaps in another's name."""
         assert self._server is not None
-        user = self._authenticator.authenticate(
-            self._server.certified.get(request.protocol), request.headers.get("Authorization", "")
+        user = await self._authenticator.authenticate(
+            self._server.certified.get(request.protocol), request.headers
         )
-        if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:
-            return authn.impersonate(
-                user,
-                request.headers.get("Impersonate-User", ""),
-                request.headers.getall("Impersonate-Group", []),
-                self._chain.authorizer,
-            )
-        return user
+        return impersonation.from_headers(user, request.headers.items(), self._chain.authorizer)
 
     def _document(
         self, request: BaseRequest, info: RequestInfo, query: Query
@@ -317,13 +314,13 @@ def _failure(error: StatusError, form: Form) -> web.Response:
     return response
 
 
-def tls_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSLContext:
-    """A server's context; clients may show a certificate of ``client_ca``."""
+def tls_context(certificate: str, key: str, authorities: Iterable[str]) -> ssl.SSLContext:
+    """A server's context; clients may show a certificate that one of ``authorities`` signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["http/1.1"])
-    if client_ca is not None:
-        context.load_verify_locations(client_ca)
+    for authority in authorities:
+        context.load_verify_locations(authority)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

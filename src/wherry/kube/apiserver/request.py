@@ -5,6 +5,7 @@ Upstream: k8s.io/apiserver/pkg/endpoints/request, RequestInfoFactory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -70,11 +71,16 @@ def parse_query(text: str) -> Query:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who asks."""
+    """Who asks.
+
+    ``extra`` is what else the authenticator found out (the pod a token is bound to, which
+    credential it was). It is no part of who somebody is: users that differ in it alone are equal.
+    """
 
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
-from wherry.kube.apiserver.authn import MASTERS, Authenticator, known
+from wherry.kube.apiserver.authn import MASTERS, known
+from wherry.kube.apiserver.authn.assembly import assemble
+from wherry.kube.apiserver.authn.config import Authentication
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.chain import Chain
@@ -56,6 +58,7 @@ class APIServerConfig:
     anonymous: bool = True
     event_ttl: float = 3600.0
     admission: AdmissionOptions = field(default_factory=AdmissionOptions)
+    authentication: Authentication = field(default_factory=Authentication)
 
 
 class APIServer:
@@ -70,7 +73,15 @@ class APIServer:
         self._cache = Cache(store, self.catalogue.served.resources)
         self.catalogue.listen(lambda before, now: self._cache.hold(before.resources, now.resources))
         self._allocations = Allocations(config.service_cidr)
-        self._backend = backend = Backend(store, self._cache, self._allocations, self.catalogue)
+        backend = Backend(store, self._cache, self._allocations, self.catalogue)
+        identities = assemble(
+            config.authentication,
+            self._cache,
+            tokens=config.tokens,
+            anonymous=config.anonymous,
+            client_ca=config.client_ca,
+        )
+        self._identities = backend.identities = identities
         self._expiry = Expiry(backend.records(EVENTS), config.event_ttl)
         documents = Documents(
             self.catalogue,
@@ -102,7 +113,7 @@ class APIServer:
         self._carrier = Carrier()
         self._front = Front(
             self._chain,
-            Authenticator(config.tokens, anonymous=config.anonymous),
+            identities.authenticator,
             Outward(Streams(self._cache, kubelets), Proxies(self._cache, kubelets, self._carrier)),
         )
 
@@ -124,10 +135,12 @@ class APIServer:
     async def serve(self) -> int:
         """Listen, and return the port. Raises OSError where that is taken."""
         config = self._config
+        proxy = config.authentication.request_header
+        proxies = proxy.client_ca if proxy else None
         context = tls_context(
             str(config.tls_cert),
             str(config.tls_key),
-            str(config.client_ca) if config.client_ca else None,
+            [str(path) for path in (config.client_ca, proxies) if path],
         )
         return await self._front.listen(config.listen_host, config.port, context)
 
@@ -136,8 +149,8 @@ class APIServer:
         self._cache.end_watches()
         await self._front.close()
         await self._carrier.close()
+        await self._identities.close()
         await self._definitions.close()
-        await self._backend.callouts.close()
         await self._expiry.close()
         await self._cache.close()
 

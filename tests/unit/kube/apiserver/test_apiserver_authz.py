@@ -5,8 +5,6 @@ import pytest
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver.authn import (
     ANONYMOUS,
-    Authenticator,
-    from_certificate,
     impersonate,
     known,
 )
@@ -74,25 +72,6 @@ def test_masters_may_everything_and_strangers_learn_the_version() -> None:
 def test_a_refused_path_is_named() -> None:
     error = refusal(ANONYMOUS, parse_request("GET", "/", NO_QUERY))
     assert error.message == 'forbidden: User "system:anonymous" cannot get path "/"'
-
-
-def test_a_certificate_names_its_user_and_groups() -> None:
-    subject = ((("organizationName", "a"),), (("organizationName", "b"),), (("commonName", "x"),))
-    assert from_certificate({"subject": subject}) == known("x", ("a", "b"))
-    assert from_certificate({}) is None
-    assert from_certificate({"subject": ((("organizationName", "a"),),)}) is None
-
-
-def test_tokens_certificates_and_nobody() -> None:
-    authenticator = Authenticator({"secret": BOB})
-    assert authenticator.authenticate(None, "Bearer secret") == BOB
-    assert authenticator.authenticate(None, "") == ANONYMOUS
-    assert authenticator.authenticate(known("c"), "Bearer wrong") == known("c")
-    with pytest.raises(StatusError) as failure:
-        authenticator.authenticate(None, "Bearer wrong")
-    assert (failure.value.code, failure.value.message) == (401, "Unauthorized")
-    with pytest.raises(StatusError):
-        Authenticator(anonymous=False).authenticate(None, "")
 
 
 def test_impersonation_is_a_right_of_its_own() -> None:

@@ -44,10 +44,9 @@ def kinds_of(crd: Object) -> list[CustomKind]:
             else:
                 resource = replace(resource, stored_as=stored)
             found.append(CustomKind(resource, version, tag, terminating=terminating))
-    conversion = spec.get("conversion") or {}
-    if conversion.get("strategy") == "Webhook":
+    if (spec.get("conversion") or {}).get("strategy") == "Webhook":
         for kind in found:
-            kind.conversion = conversion.get("webhook") or {}
+            kind.converted_by_webhook = True
     return found
 
 

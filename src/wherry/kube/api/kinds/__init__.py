@@ -134,6 +134,8 @@ _ALL: tuple[Kind, ...] = (
     ResourceSlice(resources.RESOURCE_SLICES),
     CustomResourceDefinition(resources.CUSTOM_RESOURCE_DEFINITIONS),
     APIService(resources.API_SERVICES),
+    Kind(resources.TOKEN_REVIEWS),
+    Kind(resources.SELF_SUBJECT_REVIEWS),
 )
 
 KINDS: dict[tuple[str, str, str], Kind] = {

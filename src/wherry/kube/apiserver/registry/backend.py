@@ -11,12 +11,13 @@ from wherry.kube.api.catalogue import Catalogue, Served
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import SERVICES, Resource
-from wherry.kube.apiserver.admission import Admission
+from wherry.kube.apiserver.admission import Admission, of
+from wherry.kube.apiserver.authn.assembly import Identities
 from wherry.kube.apiserver.cache import Cache
-from wherry.kube.apiserver.extensions.callout import Callouts
 from wherry.kube.apiserver.objects import Object
+from wherry.kube.apiserver.options import WriteOptions
 from wherry.kube.apiserver.registry.records import Records
-from wherry.kube.apiserver.request import no_such_path
+from wherry.kube.apiserver.request import APIRequest, no_such_path
 from wherry.kube.apiserver.services import Allocations
 from wherry.kube.store.types import Guard, Store
 
@@ -38,10 +39,11 @@ class _Turns:
 
 
 class Backend:
-    """The records of every resource, and what their writes take besides. ``admission`` is set by
-    the server as soon as there is what it needs."""
+    """The records of every resource, and what their writes take besides. ``admission`` and
+    ``identities`` are set by the server as soon as there is what they need."""
 
     admission: Admission
+    identities: Identities
 
     def __init__(
         self, store: Store, cache: Cache, allocations: Allocations, catalogue: Catalogue
@@ -52,8 +54,6 @@ class Backend:
         self.shared = store.shared
         self._allocating = asyncio.Lock()
         self._allocations = allocations
-        self.callouts = Callouts(cache)
-        self.asked_outside: list[Callable[[Resource], bool]] = []
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
         self._records = {
             kind.resource: Records(kind, store, cache)
@@ -81,11 +81,7 @@ class Backend:
     @contextlib.asynccontextmanager
     async def turn(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[None]:
         """Writers of one object take turns: those of this process need not undo each other's work,
-        as they would by comparing and swapping alone. Not where a webhook may be asked meanwhile
-        (one of ``asked_outside`` says so): it may write the object itself."""
-        if any(asks(resource) for asks in self.asked_outside):
-            yield
-            return
+        as they would by comparing and swapping alone."""
         key = (resource, namespace, name)
         turns = self._turns.setdefault(key, _Turns())
         turns.wanted += 1
@@ -96,6 +92,12 @@ class Backend:
             turns.wanted -= 1
             if not turns.wanted:
                 del self._turns[key]
+
+    async def admit(self, request: APIRequest, o: Object, options: WriteOptions) -> Object:
+        """What admission makes of ``o``, which is created and not stored: a Binding, a review."""
+        attributes = of(request, "CREATE", o, None, options)
+        await self.admission.admit(attributes)
+        return attributes.new
 
     def take(self, new: Object, old: Object | None, resource: Resource) -> Settle:
         """Allocate what ``new`` needs; the returned function is to be called after the write.

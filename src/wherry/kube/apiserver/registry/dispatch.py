@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import BINDINGS, Resource
+from wherry.kube.api.resources import BINDINGS, SELF_SUBJECT_REVIEWS, TOKEN_REVIEWS, Resource
 from wherry.kube.api.subresources import subresource
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.registry import (
@@ -15,6 +15,7 @@ from wherry.kube.apiserver.registry import (
     patching,
     reading,
     subresources,
+    tokens,
     updating,
     watching,
 )
@@ -68,7 +69,15 @@ SUBRESOURCES: dict[tuple[str, str], Handler] = {
     ("scale", "patch"): subresources.patch_scale,
     ("binding", "create"): subresources.bind,
     ("eviction", "create"): subresources.evict,
+    ("token", "create"): tokens.request_token,
 }
+
+ANSWERED: dict[Resource, Handler] = {
+    BINDINGS: subresources.bind_named,
+    TOKEN_REVIEWS: tokens.review_token,
+    SELF_SUBJECT_REVIEWS: tokens.review_self,
+}
+"""What is only ever posted, and answered at once."""
 
 
 def not_allowed() -> StatusError:
@@ -98,8 +107,8 @@ def handler(request: APIRequest) -> Handler:
         return found
     if info.verb not in resource.verbs or not _has_place(resource, request):
         raise not_allowed()
-    if resource is BINDINGS:
-        return subresources.bind_named
+    if (answering := ANSWERED.get(resource)) is not None:
+        return answering
     return VERBS[info.verb]
 
 

@@ -14,7 +14,6 @@ from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, now
 from wherry.kube.api.resources import PODS
-from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single, success
 from wherry.kube.apiserver.content import read_kind
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -142,7 +141,7 @@ async def bind(backend: Backend, request: APIRequest) -> Single:
     if metadata.get("name", name) != name:
         raise bad_request("name in URL does not match name in Binding object")
 
-    binding = await _admit(backend, request, binding, options)
+    binding = await backend.admit(request, binding, options)
 
     def bound(old: Stored) -> Object:
         why = _unbindable(old.object, metadata.get("uid"))
@@ -152,13 +151,6 @@ async def bind(backend: Backend, request: APIRequest) -> Single:
 
     stored = await change(backend, request, bound, internal("binding"), options, manage=False)
     return success(request.info.served, name, stored.object["metadata"]["uid"], 201)
-
-
-async def _admit(backend: Backend, request: APIRequest, o: Object, options: WriteOptions) -> Object:
-    """What admission makes of ``o``, which is created below an object."""
-    attributes = of(request, "CREATE", o, None, options)
-    await backend.admission.admit(attributes)
-    return attributes.new
 
 
 def _unbindable(pod: Object, uid: str | None) -> str:
@@ -219,7 +211,7 @@ async def evict(backend: Backend, request: APIRequest) -> Single:
         deletion.policy,
         deletion.dry_run or options.dry_run or dry_run(request.query.all("dryRun"), "Eviction"),
     )
-    await _admit(backend, request, eviction, options)
+    await backend.admit(request, eviction, options)
     await remove(backend, request, request.info.namespace, name, deletion, admitted=False)
     return Single(
         answer(

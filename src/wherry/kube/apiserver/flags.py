@@ -1,0 +1,57 @@
+"""kube-apiserver's own options, by their names: for the server alone on a command line, and for
+the server of an instance (``wherry up --apiserver-arg``)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from wherry.kube.apiserver.admission import AdmissionOptions
+from wherry.kube.apiserver.admission.configuration import read_configuration
+from wherry.kube.apiserver.authn import config as authentication
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """All options that `settings` understands."""
+    admission = parser.add_argument_group("admission")
+    comma = authentication.comma
+    admission.add_argument("--enable-admission-plugins", type=comma, default=(), metavar="NAME,…")
+    admission.add_argument("--disable-admission-plugins", type=comma, default=(), metavar="NAME,…")
+    admission.add_argument("--admission-control-config-file", type=Path)
+    authentication.add_flags(parser)
+
+
+def settings(given: argparse.Namespace) -> dict[str, Any]:
+    """What the options say, as arguments of APIServerConfig.
+
+    Raises:
+        ValueError, OSError: an option or a file it names is wrong.
+    """
+    file = given.admission_control_config_file
+    return {
+        "admission": AdmissionOptions(
+            given.enable_admission_plugins,
+            given.disable_admission_plugins,
+            read_configuration(file) if file else {},
+        ),
+        "authentication": authentication.from_flags(given),
+        "anonymous": given.anonymous_auth,
+    }
+
+
+class BadOptions(ValueError):
+    """An option is unknown or its value is wrong; the text says which."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise BadOptions(message)
+
+
+def read(arguments: Iterable[str]) -> argparse.Namespace:
+    """Options given as ``name=value``, with or without dashes before them. Raises BadOptions."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    add(parser)
+    return parser.parse_args([f"--{argument.lstrip('-')}" for argument in arguments])
