@@ -35,18 +35,26 @@ class Authority:
     def certificate(self) -> Path:
         return self.directory / "ca.crt"
 
-    def issue(self, stem: str, user: str, *groups: str) -> tuple[Path, Path]:
-        """A certificate for a user or a server on loopback: its paths, and its key's."""
+    def issue(
+        self, stem: str, user: str, *groups: str, hosts: tuple[str, ...] = ()
+    ) -> tuple[Path, Path]:
+        """A certificate for a user or a server on loopback, and by the names of ``hosts``: its
+        paths, and its key's."""
         key = ec.generate_private_key(ec.SECP256R1())
-        self._write(stem, self._sign(_name(user, *groups), key), key)
+        self._write(stem, self._sign(_name(user, *groups), key, hosts=hosts), key)
         return self.directory / f"{stem}.crt", self.directory / f"{stem}.key"
 
     def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool = False
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        authority: bool = False,
+        hosts: tuple[str, ...] = (),
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         names = [
-            x509.DNSName("localhost"),
+            *map(x509.DNSName, ("localhost", *hosts)),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         ]
         return (

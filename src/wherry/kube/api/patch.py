@@ -84,21 +84,48 @@ def json_patch(doc: Any, operations: Any) -> Any:
             "Request entity too large: The allowed maximum operations in a JSON patch is "
             f"{_MOST_OPERATIONS}, got {len(operations)}",
         )
-    holder = {"": clone(doc)}  # so that the document as a whole can be replaced like any member
-    copied = 0
     try:
-        for operation in operations:
-            copied += _operate(holder, operation)
-            if copied > _MOST_COPIED:
-                raise _Inapplicable
-    except _Inapplicable:
+        return apply_operations(doc, operations)
+    except ValueError:
         raise StatusError(
             422,
             "Invalid",
             "the server rejected our request due to an error in our request",
             details={},
         ) from None
+
+
+def apply_operations(doc: Any, operations: list[Any]) -> Any:
+    """``doc`` with the operations of a JSON patch applied, all or none.
+
+    Raises:
+        ValueError: one does not fit; which, and why, in the words of upstream's library.
+    """
+    holder = {"": clone(doc)}  # so that the document as a whole can be replaced like any member
+    copied = 0
+    for operation in operations:
+        try:
+            copied += _operate(holder, operation)
+            if copied > _MOST_COPIED:
+                raise _Inapplicable
+        except (_Inapplicable, AttributeError):
+            raise ValueError(_why(operation)) from None
     return holder[""]
+
+
+def _why(operation: Any) -> str:
+    if not isinstance(operation, dict):
+        found = word_for(operation)
+        return f"json: cannot unmarshal {found} into Go value of type jsonpatch.Operation"
+    op, path = operation.get("op"), operation.get("path")
+    match op:
+        case "test":
+            return f"testing value {path} failed: test failed"
+        case "replace":
+            return f"replace operation does not apply: doc is missing key: {path}: missing value"
+        case "remove" | "add" | "move" | "copy":
+            return f'{op} operation does not apply: doc is missing path: "{path}": missing value'
+    return f"Unexpected kind: {op}"
 
 
 def _malformed(operations: Any) -> StatusError:

@@ -73,7 +73,7 @@ class APIServer:
         self._cache = Cache(store, self.catalogue.served.resources)
         self.catalogue.listen(lambda before, now: self._cache.hold(before.resources, now.resources))
         self._allocations = Allocations(config.service_cidr)
-        backend = Backend(store, self._cache, self._allocations, self.catalogue)
+        self._backend = backend = Backend(store, self._cache, self._allocations, self.catalogue)
         identities = assemble(
             config.authentication,
             self._cache,
@@ -151,6 +151,7 @@ class APIServer:
         await self._carrier.close()
         await self._identities.close()
         await self._definitions.close()
+        await self._backend.callouts.close()
         await self._expiry.close()
         await self._cache.close()
 

@@ -44,9 +44,10 @@ def kinds_of(crd: Object) -> list[CustomKind]:
             else:
                 resource = replace(resource, stored_as=stored)
             found.append(CustomKind(resource, version, tag, terminating=terminating))
-    if (spec.get("conversion") or {}).get("strategy") == "Webhook":
+    conversion = spec.get("conversion") or {}
+    if conversion.get("strategy") == "Webhook":
         for kind in found:
-            kind.converted_by_webhook = True
+            kind.conversion = conversion.get("webhook") or {}
     return found
 
 

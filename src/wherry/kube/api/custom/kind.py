@@ -42,8 +42,8 @@ class CustomKind(Kind):
     has_generation = True
     unconditional_update = False
     strategic = False
-    converted_by_webhook = False
-    """Versions differ in more than their name: only its webhook could turn one into another."""
+    conversion: Object | None = None
+    """The webhook that turns one version into another; None where they differ only in name."""
     kube_finalizers = False
 
     def __init__(

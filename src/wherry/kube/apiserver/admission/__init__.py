@@ -32,6 +32,7 @@ from wherry.kube.apiserver.admission.attributes import Attributes, of
 from wherry.kube.apiserver.admission.configuration import AdmissionOptions
 from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.admission.plugin import EVERYTHING, Chain, Plugin, on
+from wherry.kube.apiserver.admission.webhooks import plugin as webhooks
 
 __all__ = [
     "MUTATING",
@@ -95,11 +96,13 @@ MUTATING: tuple[Plugin, ...] = (
         (on("CREATE UPDATE", PODS),),
     ),
     Plugin("DefaultTolerationSeconds", toleration_seconds.admit, (on("CREATE UPDATE", PODS),)),
+    Plugin("MutatingAdmissionWebhook", webhooks.admit, (EVERYTHING,)),
 )
 
 VALIDATING: tuple[Plugin, ...] = (
     Plugin("ServiceAccount", service_account.validate, (on("CREATE", PODS),)),
     Plugin("Priority", priority.validate, (on("CREATE UPDATE", PRIORITY_CLASSES),)),
+    Plugin("ValidatingAdmissionWebhook", webhooks.validate, (EVERYTHING,)),
 )
 
 

@@ -38,7 +38,7 @@ async def answer(
     kind = backend.catalogue.served.kind(info.group, info.version, info.plural)
     if kind is None:
         raise no_such_path()
-    if getattr(kind, "converted_by_webhook", False):
+    if getattr(kind, "conversion", None) is not None:
         # Renaming it would make an object of the wrong form: better none than that.
         raise StatusError(
             500,

@@ -14,6 +14,7 @@ from wherry.kube.api.resources import SERVICES, Resource
 from wherry.kube.apiserver.admission import Admission, of
 from wherry.kube.apiserver.authn.assembly import Identities
 from wherry.kube.apiserver.cache import Cache
+from wherry.kube.apiserver.extensions.callout import Callouts
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.options import WriteOptions
 from wherry.kube.apiserver.registry.records import Records
@@ -54,6 +55,8 @@ class Backend:
         self.shared = store.shared
         self._allocating = asyncio.Lock()
         self._allocations = allocations
+        self.callouts = Callouts(cache)
+        self.asked_outside: list[Callable[[Resource], bool]] = []
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
         self._records = {
             kind.resource: Records(kind, store, cache)
@@ -81,7 +84,11 @@ class Backend:
     @contextlib.asynccontextmanager
     async def turn(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[None]:
         """Writers of one object take turns: those of this process need not undo each other's work,
-        as they would by comparing and swapping alone."""
+        as they would by comparing and swapping alone. Not where a webhook may be asked meanwhile
+        (one of ``asked_outside`` says so): it may write the object itself."""
+        if any(asks(resource) for asks in self.asked_outside):
+            yield
+            return
         key = (resource, namespace, name)
         turns = self._turns.setdefault(key, _Turns())
         turns.wanted += 1
