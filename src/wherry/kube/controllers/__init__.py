@@ -31,6 +31,10 @@ from wherry.kube.controllers.replicas.controller import (
 from wherry.kube.controllers.root_ca import RootCAController
 from wherry.kube.controllers.service_account import ServiceAccountController
 from wherry.kube.controllers.stateful_set.controller import StatefulSetController
+from wherry.kube.controllers.storage_protection import (
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from wherry.kube.controllers.taint_eviction import TaintEvictionController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
@@ -48,6 +52,9 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ServiceAccountController,
     RootCAController,
     GarbageCollector,
+    # volumes
+    ClaimProtectionController,
+    VolumeProtectionController,
     # nodes and the pods on them
     NodeIPAMController,
     NodeLifecycleController,

@@ -16,17 +16,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wherry.kube.api.resources import (
+    INGRESSES,
     LEASES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
     PODS,
     PRIORITY_CLASSES,
 )
 from wherry.kube.apiserver.admission import (
+    claim_resize,
+    default_classes,
+    limit_ranger,
     namespace_lifecycle,
+    new_nodes,
     node_restriction,
     priority,
+    runtime_class,
     service_account,
+    storage_protection,
     toleration_seconds,
+    topology_labels,
 )
 from wherry.kube.apiserver.admission.attributes import Attributes, of
 from wherry.kube.apiserver.admission.configuration import AdmissionOptions
@@ -82,26 +92,52 @@ ORDER = (
 )
 """The names of all plugins in upstream's order, which both tables keep."""
 
+_WRITES = on("CREATE UPDATE DELETE", subresources=None)
+
 MUTATING: tuple[Plugin, ...] = (
-    Plugin("NamespaceLifecycle", namespace_lifecycle.admit, (EVERYTHING,)),
+    Plugin("NamespaceLifecycle", namespace_lifecycle.admit, (_WRITES,)),
+    Plugin("LimitRanger", limit_ranger.admit, (on("CREATE", PODS),)),
     Plugin("ServiceAccount", service_account.admit, (on("CREATE", PODS),)),
     Plugin(
         "NodeRestriction",
         node_restriction.admit,
         (on("", PODS, NODES, LEASES, subresources=None),),
     ),
-    Plugin(
-        "Priority",
-        priority.admit,
-        (on("CREATE UPDATE", PODS),),
-    ),
+    Plugin("TaintNodesByCondition", new_nodes.admit, (on("CREATE", NODES),)),
+    Plugin("Priority", priority.admit, (on("CREATE UPDATE", PODS),)),
     Plugin("DefaultTolerationSeconds", toleration_seconds.admit, (on("CREATE UPDATE", PODS),)),
+    Plugin(
+        "DefaultStorageClass", default_classes.storage, (on("CREATE", PERSISTENT_VOLUME_CLAIMS),)
+    ),
+    Plugin(
+        "StorageObjectInUseProtection",
+        storage_protection.admit,
+        (on("CREATE", PERSISTENT_VOLUMES, PERSISTENT_VOLUME_CLAIMS),),
+    ),
+    Plugin("RuntimeClass", runtime_class.admit, (on("CREATE", PODS),)),
+    Plugin("DefaultIngressClass", default_classes.ingress, (on("CREATE", INGRESSES),)),
+    Plugin(
+        "PodTopologyLabels",
+        topology_labels.admit,
+        (on("CREATE", PODS, subresources=("", "binding")),),
+    ),
     Plugin("MutatingAdmissionWebhook", webhooks.admit, (EVERYTHING,)),
 )
 
 VALIDATING: tuple[Plugin, ...] = (
+    Plugin(
+        "LimitRanger",
+        limit_ranger.validate,
+        (on("CREATE", PODS), on("CREATE UPDATE", PERSISTENT_VOLUME_CLAIMS)),
+    ),
     Plugin("ServiceAccount", service_account.validate, (on("CREATE", PODS),)),
     Plugin("Priority", priority.validate, (on("CREATE UPDATE", PRIORITY_CLASSES),)),
+    Plugin(
+        "PersistentVolumeClaimResize",
+        claim_resize.validate,
+        (on("UPDATE", PERSISTENT_VOLUME_CLAIMS),),
+    ),
+    Plugin("RuntimeClass", runtime_class.validate, (on("CREATE", PODS),)),
     Plugin("ValidatingAdmissionWebhook", webhooks.validate, (EVERYTHING,)),
 )
 

@@ -1,0 +1,3 @@
+from apiserver_harness import api, server, store
+
+__all__ = ["api", "server", "store"]
