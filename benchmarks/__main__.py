@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import cluster, engine, images
+from benchmarks import apiserver, cluster, engine, images
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -23,6 +23,13 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "load_save": images.load_and_save,
     "push_pull": images.push_and_pull,
     "build": images.build,
+    "apiserver_ready": apiserver.ready,
+    "apiserver_create": apiserver.create,
+    "apiserver_get": apiserver.get,
+    "apiserver_list": apiserver.lists,
+    "apiserver_many": apiserver.many,
+    "apiserver_watchers": apiserver.watchers,
+    "apiserver_growth": apiserver.growth,
 }
 
 
