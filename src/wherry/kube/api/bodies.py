@@ -7,6 +7,7 @@ always one of its author: it is told of, and the caller decides by ``fieldValida
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -62,11 +63,23 @@ def parse_json(body: bytes, kind: str = "Object") -> tuple[Any, list[str]]:
         raise unrecognized(kind, why=why, body=body) from error
     if body.count(b"{") + body.count(b"[") > MOST_LEVELS and _is_deep(value):
         raise unrecognized(kind, why="exceeded max depth", body=body)
+    return value, [] if _has_all(value, body) else _duplicates(body)
+
+
+def _has_all(value: Any, body: bytes) -> bool:
+    """Whether the value holds every entry of its text, so that no key stood twice.
+
+    Written again it has as many colons then: one a key, and those within strings, which stand
+    there as they were as long as none is escaped by its number.
+    """
+    if b"\\u" not in body:
+        with contextlib.suppress(TypeError):  # too deep for orjson to write
+            return body.count(b":") == orjson.dumps(value).count(b":")
     try:
         json.loads(body, object_pairs_hook=_unique)
     except _Duplicate:
-        return value, _duplicates(body)
-    return value, []
+        return False
+    return True
 
 
 def _is_deep(value: Any) -> bool:

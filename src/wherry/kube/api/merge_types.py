@@ -68,14 +68,17 @@ class KeyedList:
 
     def __init__(self, keys: tuple[str, ...], defaults: dict[str, Any], item: MergeType) -> None:
         self.keys = tuple(sorted(keys))
-        self.defaults = defaults
+        self.defaults = {key: defaults.get(key) for key in self.keys}
         self.item = item
 
     def step(self, item: Any) -> str:
         """The step of a path that leads to ``item``: ``k:{"name":"web"}``."""
-        keys = item if isinstance(item, dict) else {}
-        identity = {key: keys.get(key, self.defaults.get(key)) for key in self.keys}
-        return f"k:{orjson.dumps(identity).decode()}"
+        identity = self.defaults.copy()
+        if isinstance(item, dict):
+            for key in self.keys:
+                if key in item:
+                    identity[key] = item[key]
+        return "k:" + orjson.dumps(identity).decode()
 
 
 class Set:

@@ -7,10 +7,14 @@ Upstream: sigs.k8s.io/structured-merge-diff, typed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 from wherry.kube.api.field_sets import SELF, Fields, is_member, join, path_text
 from wherry.kube.api.merge_types import LEAF, KeyedList, Leaf, Map, MergeType, Set, Struct
+
+_FIELDS = (Struct, Map)
+_ITEMS = (KeyedList, Set)
 
 ABSENT: Final = object()
 """No value at all, which null is not."""
@@ -21,7 +25,7 @@ def field_set(value: Any, shape: MergeType) -> Fields:
     if isinstance(shape, Leaf):
         return {}
     out: Fields = {}
-    if isinstance(shape, Struct | Map):
+    if isinstance(shape, _FIELDS):
         if isinstance(value, dict):
             for key in sorted(value):
                 out[f"f:{key}"] = field_set(value[key], shape.field(key))
@@ -34,6 +38,9 @@ def field_set(value: Any, shape: MergeType) -> Fields:
 
 def compare(old: Any, new: Any, shape: MergeType) -> tuple[Fields, Fields]:
     """What differs: the fields that are new or changed, and those that are gone."""
+    if not old and isinstance(new, dict):  # a create: all of it is new
+        whole = _whole(new, shape)
+        return {step: below for step, below in whole.items() if step != SELF}, {}
     changed, removed = _compare(old, new, shape)
     return changed or {}, removed or {}
 
@@ -65,14 +72,34 @@ def _compare(old: Any, new: Any, shape: MergeType) -> _Difference:
 
 
 def _whole(value: Any, shape: MergeType) -> Fields:
-    """Every field of a value that is new or gone, and the value itself."""
-    if isinstance(shape, Struct | Map) and isinstance(value, dict):
-        below = {f"f:{key}": _whole(value[key], shape.field(key)) for key in sorted(value)}
-    elif isinstance(shape, KeyedList | Set) and isinstance(value, list):
-        below = _sorted({shape.step(item): _whole(item, shape.item) for item in value})
+    """Every field of a value that is new or gone, and the value itself. Each create walks its
+    whole object here, so a step is only taken where something may be below it."""
+    if shape is LEAF or not value:
+        return {}
+    kind = type(value)
+    below: Fields = {SELF: {}}
+    if kind is dict and isinstance(shape, Map):
+        inner = shape.item
+        for key in sorted(value):
+            below["f:" + key] = {} if inner is LEAF else _whole(value[key], inner)
+    elif kind is dict and isinstance(shape, Struct):
+        known, inner_of = shape.fields, shape.field
+        for key in sorted(value):
+            inner = known.get(key) or inner_of(key)
+            below["f:" + key] = {} if inner is LEAF else _whole(value[key], inner)
+    elif kind is list and isinstance(shape, _ITEMS):
+        inner, step_of = shape.item, shape.step
+        if len(value) == 1:
+            below[step_of(value[0])] = _whole(value[0], inner)
+        else:
+            for step, item in sorted([(step_of(item), item) for item in value], key=_first):
+                below[step] = _whole(item, inner)
     else:
         return {}
-    return {SELF: {}, **below} if below else below
+    return below
+
+
+_first = itemgetter(0)
 
 
 def _sorted(fields: Fields) -> Fields:
@@ -81,10 +108,10 @@ def _sorted(fields: Fields) -> Fields:
 
 def _pairs(old: Any, new: Any, shape: MergeType) -> Iterator[tuple[str, Any, Any, MergeType]]:
     """Step by step what stands there before and after, and its shape."""
-    if isinstance(shape, Struct | Map):
+    if isinstance(shape, _FIELDS):
         for key in old.keys() | new.keys():
             yield f"f:{key}", old.get(key, ABSENT), new.get(key, ABSENT), shape.field(key)
-    elif isinstance(shape, KeyedList | Set):
+    elif isinstance(shape, _ITEMS):
         before, after = _by_step(old, shape), _by_step(new, shape)
         for step in before.keys() | after.keys():
             left, right = before.get(step, []), after.get(step, [])
@@ -104,12 +131,12 @@ def _by_step(items: list[Any], shape: KeyedList | Set) -> dict[str, list[Any]]:
 
 def merge(live: Any, config: Any, shape: MergeType) -> Any:
     """``live`` with everything that ``config`` sets set so."""
-    if isinstance(shape, Struct | Map) and isinstance(live, dict) and isinstance(config, dict):
+    if isinstance(shape, _FIELDS) and isinstance(live, dict) and isinstance(config, dict):
         out = dict(live)
         for key, value in config.items():
             out[key] = merge(live[key], value, shape.field(key)) if key in live else value
         return out
-    if isinstance(shape, KeyedList | Set) and isinstance(live, list) and isinstance(config, list):
+    if isinstance(shape, _ITEMS) and isinstance(live, list) and isinstance(config, list):
         return _merge_lists(live, config, shape)
     return config
 
@@ -166,7 +193,7 @@ def named_as_members(fields: Fields, shape: MergeType) -> Fields:
 
 
 def _step_shape(step: str, shape: MergeType) -> MergeType:
-    if isinstance(shape, Struct | Map):
+    if isinstance(shape, _FIELDS):
         return shape.field(step[2:])
     return shape if isinstance(shape, Leaf) else shape.item
 
@@ -175,14 +202,14 @@ def without(value: Any, fields: Fields, shape: MergeType) -> Any:
     """``value`` without the members of ``fields``; ABSENT where a list or map was emptied by it."""
     if not fields or isinstance(shape, Leaf):
         return value
-    if isinstance(shape, Struct | Map) and isinstance(value, dict):
+    if isinstance(shape, _FIELDS) and isinstance(value, dict):
         out: dict[str, Any] = {}
         for key, each in value.items():
             kept = _kept(each, fields.get(f"f:{key}"), shape.field(key))
             if kept is not ABSENT:
                 out[key] = kept
         return out if out or not value else ABSENT
-    if isinstance(shape, KeyedList | Set) and isinstance(value, list):
+    if isinstance(shape, _ITEMS) and isinstance(value, list):
         items = [_kept(each, fields.get(shape.step(each)), shape.item) for each in value]
         items = [each for each in items if each is not ABSENT]
         return items if items or not value else ABSENT
@@ -198,10 +225,10 @@ def _kept(value: Any, node: Fields | None, shape: MergeType) -> Any:
 def duplicates(value: Any, shape: MergeType, path: str = "") -> list[str]:
     """Complaints about items that stand twice in a list where that means nothing."""
     out: list[str] = []
-    if isinstance(shape, Struct | Map) and isinstance(value, dict):
+    if isinstance(shape, _FIELDS) and isinstance(value, dict):
         for key, each in value.items():
             out += duplicates(each, shape.field(key), f"{path}.{key}")
-    elif isinstance(shape, KeyedList | Set) and isinstance(value, list):
+    elif isinstance(shape, _ITEMS) and isinstance(value, list):
         for step, items in _by_step(value, shape).items():
             if len(items) > 1:
                 out.append(f"{path}: duplicate entries for key {path_text((step,))}")

@@ -41,7 +41,6 @@ _EVENTS = 4096  # recent events a resource keeps at least,
 _EVENT_BYTES = 8 << 20  # unless their objects are larger than this in sum
 _BATCH = 200  # events told at once at most,
 _BATCH_BYTES = 128 * 1024  # or so large
-_SETTLE_AFTER = 2000  # changes
 _TRY_AGAIN = 1.0  # seconds until a store that cannot be read is read again
 _CATCH_UP = 10.0  # seconds a request waits for what other servers wrote
 _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
@@ -269,17 +268,13 @@ class ResourceCache:
         value = kv.value
         if self.resource.custom:  # it may have been stored in an older version
             value = in_version(value, self.resource)
-        stored = Stored(
-            kv.key[len(self.prefix) :],
-            kv.mod_revision,
-            data=splice(value, kv.mod_revision),
-        )
-        write = self._writes.get(kv.value)
-        if write is not None and write.stored is None:
-            write.object["metadata"]["resourceVersion"] = str(kv.mod_revision)
-            stored = Stored(stored.key, stored.revision, data=stored.data, object=write.object)
-            write.stored = stored
-        return stored
+        key, data = kv.key[len(self.prefix) :], splice(value, kv.mod_revision)
+        write = self._writes.get(kv.value) if self._writes else None
+        if write is None or write.stored is not None:
+            return Stored(key, kv.mod_revision, data=data)
+        write.object["metadata"]["resourceVersion"] = str(kv.mod_revision)
+        write.stored = Stored(key, kv.mod_revision, data=data, object=write.object)
+        return write.stored
 
     # --- watching ---------------------------------------------------------------------------
 
@@ -409,7 +404,6 @@ class Cache:
         self._unclaimed: dict[str, KeyValue] = {}
         self.revision = 0
         self.hold((), resources)
-        self._since_settled = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._following: asyncio.Task[None] | None = None
 
@@ -528,13 +522,7 @@ class Cache:
         for cache, held in sorted_out.items():
             cache.load(held, revision)
         self._advance(revision)
-        self._settle()
-
-    def _settle(self) -> None:
-        """Spare the garbage collector the objects held here: they are many, live long and hold no
-        cycles, and each full collection would stop the server to look at all of them. What is
-        frozen is still freed when nothing refers to it any more."""
-        self._since_settled = 0
+        # Many objects that live long: each full collection would stop the server to look at them.
         gc.collect(1)
         gc.freeze()
 
@@ -559,9 +547,6 @@ class Cache:
                 await asyncio.sleep(_TRY_AGAIN)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        self._since_settled += len(changes)
-        if self._since_settled >= _SETTLE_AFTER:
-            self._settle()
         told = set()
         for change in changes:
             cache = self._locate(change.key)

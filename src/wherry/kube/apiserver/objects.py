@@ -8,6 +8,7 @@ written, and never again for a reader or a watcher.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import orjson
@@ -49,10 +50,36 @@ def in_version(value: bytes, resource: Resource) -> bytes:
     return head + value[head_length(value) - len(_METADATA) :]
 
 
+class _Decoded:
+    """Which objects are held decoded as well: those that were last, up to a size.
+
+    Decoded an object takes some six times the memory of its JSON, and reading it takes
+    microseconds; so of many objects only those that are in use are worth it. Who has a decoded
+    object keeps it, only this reference to it goes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: deque[tuple[Stored, int]] = deque()
+        self._size = 0
+
+    def add(self, stored: Stored, size: int) -> None:
+        self._held.append((stored, size))
+        self._size += size
+        while self._size > self._limit:
+            oldest, its_size = self._held.popleft()
+            oldest.forget_object()
+            self._size -= its_size
+
+
+_DECODED = _Decoded(8 << 20)  # bytes of their JSON
+
+
 class Stored:
     """An object at a revision. Immutable: what it was made of must not be changed any more.
 
-    Either form may come first; the other is made when somebody asks for it, and then kept.
+    Either form may come first; the other is made when somebody asks for it, and then kept, the
+    decoded one for some time.
     """
 
     __slots__ = ("_data", "_object", "key", "revision")
@@ -64,6 +91,8 @@ class Stored:
         self.revision = revision
         self._data = data
         self._object = object
+        if data is not None and object is not None:
+            _DECODED.add(self, len(data))
 
     @property
     def data(self) -> bytes:
@@ -75,9 +104,17 @@ class Stored:
     @property
     def object(self) -> Object:
         """The decoded object: shared, read-only."""
-        if self._object is None:
-            self._object = orjson.loads(self.data)
-        return self._object
+        found = self._object
+        if found is None:
+            data = self.data
+            found = self._object = orjson.loads(data)
+            _DECODED.add(self, len(data))
+        return found
+
+    def forget_object(self) -> None:
+        """Keep the encoded form alone."""
+        if self._data is not None:
+            self._object = None
 
     def __repr__(self) -> str:
         return f"<{self.key} @{self.revision}>"
