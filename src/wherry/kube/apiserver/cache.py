@@ -336,6 +336,8 @@ class ResourceCache:
         """Some of the events from position ``start`` on: no more than a watcher that does not
         read may hold in memory."""
         events = self._events[start : start + _BATCH]
+        if len(events) < 2:
+            return events
         size = 0
         for i, event in enumerate(events):
             size += len(event.current.data) if event.current else 0

@@ -71,24 +71,22 @@ class _View:
     def __init__(self, kind: Kind, selection: Selection, namespace: str) -> None:
         self._kind = kind
         self._selection = selection
+        self._everything = selection.everything
         self._prefix = f"{namespace}/" if namespace and kind.resource.namespaced else ""
 
     def see(self, event: Event) -> Seen | None:
         if self._prefix and not event.key.startswith(self._prefix):
             return None
         before, now = self._wants(event.previous), self._wants(event.current)
-        if now:
-            type = "MODIFIED" if before else "ADDED"
-        elif before:
-            type = "DELETED"
-        else:
+        if not before and not now:
             return None
+        type = "MODIFIED" if before and now else "ADDED" if now else "DELETED"
         return Seen(type, event.shown(type))
 
     def _wants(self, stored: Stored | None) -> bool:
         if stored is None:
             return False
-        return self._selection.everything or self._selection.matches(self._kind, stored.object)
+        return self._everything or self._selection.matches(self._kind, stored.object)
 
 
 def _bookmark(kind: Kind, revision: int, annotations: dict[str, str]) -> Seen:
