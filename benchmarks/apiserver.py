@@ -7,7 +7,6 @@ of who set which field.
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from benchmarks.apiservers import TOKEN, Server, ours, theirs, wrk
-from benchmarks.harness import Figure, timed
+from benchmarks.harness import Figure
 
 PODS = "/api/v1/namespaces/default/pods"
 MANY = 17_600
@@ -160,9 +159,7 @@ def create() -> list[Figure]:
     """Durable creates of pods over 32 connections."""
 
     def measure(server: Server) -> list[float]:
-        return [
-            wrk(server, PODS, 32, lua=_creating(run * 100_000)).per_second for run in range(3)
-        ]
+        return [wrk(server, PODS, 32, lua=_creating(run * 100_000)).per_second for run in range(3)]
 
     with _both() as servers:
         values, peer = _measured(servers, measure)

@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.harness import CLIENTS, PEERS, environment, resident
 from wherry.launcher.pki import Authority
 
-TOKEN = "benchmark"  # noqa: S105 - of servers that live for a minute, on the loopback
+TOKEN = "benchmark"
 PEER = "WHERRY_KUBE_APISERVER"
 
 _WRK = ("wrk", "libluajit-5.1-2", "libluajit2-5.1-2")
@@ -52,8 +52,8 @@ class Server:
     def request(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
         """One request, as an administrator."""
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        asked = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310
-        with urllib.request.urlopen(asked, context=self.context, timeout=60) as answer:  # noqa: S310
+        asked = urllib.request.Request(self.url + path, body, headers, method=method)
+        with urllib.request.urlopen(asked, context=self.context, timeout=60) as answer:
             data: bytes = answer.read()
         return data
 
@@ -110,9 +110,7 @@ def _prepared() -> Server:
     place = Path(tempfile.mkdtemp(prefix="wherry-bench-api-"))
     (place / "pki").mkdir()
     authority = Authority(place / "pki")
-    authority.issue_server(
-        "server", "kube-apiserver", names=["localhost"], addresses=["127.0.0.1"]
-    )
+    authority.issue_server("server", "kube-apiserver", names=["localhost"], addresses=["127.0.0.1"])
     (place / "tokens.csv").write_text(f'{TOKEN},benchmark,1,"system:masters"\n')
     return Server(place)
 
