@@ -11,10 +11,10 @@ here takes 2. Values are plain Python ones (``values``), so nothing is converted
 give a function as the value of a variable to have it computed when it is first used.
 """
 
-from wherry.kube.api.cel import kubernetes  # noqa: F401 - adds its functions
+from wherry.kube.api.cel import authorizer, kubernetes  # noqa: F401 - they add their functions
 from wherry.kube.api.cel.program import BUDGET, Program, compile, unescape
 from wherry.kube.api.cel.syntax import CompileError, UInt
-from wherry.kube.api.cel.values import CELError, CostExceeded, Opaque, Optional
+from wherry.kube.api.cel.values import CELError, CostExceeded, Opaque, Optional, type_name
 
 __all__ = [
     "BUDGET",
@@ -26,5 +26,6 @@ __all__ = [
     "Program",
     "UInt",
     "compile",
+    "type_name",
     "unescape",
 ]

@@ -42,6 +42,7 @@ from wherry.kube.apiserver.admission.attributes import Attributes, of
 from wherry.kube.apiserver.admission.configuration import AdmissionOptions
 from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.admission.plugin import EVERYTHING, Chain, Plugin, on
+from wherry.kube.apiserver.admission.policies import plugin as policies
 from wherry.kube.apiserver.admission.webhooks import plugin as webhooks
 
 __all__ = [
@@ -121,6 +122,7 @@ MUTATING: tuple[Plugin, ...] = (
         topology_labels.admit,
         (on("CREATE", PODS, subresources=("", "binding")),),
     ),
+    Plugin("MutatingAdmissionPolicy", policies.admit, (EVERYTHING,)),
     Plugin("MutatingAdmissionWebhook", webhooks.admit, (EVERYTHING,)),
 )
 
@@ -138,6 +140,7 @@ VALIDATING: tuple[Plugin, ...] = (
         (on("UPDATE", PERSISTENT_VOLUME_CLAIMS),),
     ),
     Plugin("RuntimeClass", runtime_class.validate, (on("CREATE", PODS),)),
+    Plugin("ValidatingAdmissionPolicy", policies.validate, (EVERYTHING,)),
     Plugin("ValidatingAdmissionWebhook", webhooks.validate, (EVERYTHING,)),
 )
 

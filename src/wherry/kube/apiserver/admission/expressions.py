@@ -10,12 +10,13 @@ from functools import cached_property
 from typing import Any
 
 from wherry.kube.api import cel
+from wherry.kube.api.cel.authorizer import Authorizer, Question, Verdict
 from wherry.kube.api.resources import Resource
 from wherry.kube.apiserver.admission.attributes import Attributes
-from wherry.kube.apiserver.admission.authorizing import Authorizing, Request
 from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.admission.matching import namespace_of
 from wherry.kube.apiserver.admission.webhooks.review import request_of
+from wherry.kube.apiserver.request import RequestInfo, User
 
 Object = dict[str, Any]
 
@@ -104,10 +105,31 @@ class Environment:
         }
 
     @cached_property
-    def _authorizer(self) -> Any:
-        a = self._attributes
-        return Authorizing(
-            self._context.authorizer,
-            a.user,
-            Request(self._asked.group, self._asked.plural, a.subresource, a.namespace, a.name),
+    def _authorizer(self) -> Authorizer:
+        a, asked = self._attributes, self._asked
+        request = Question(
+            group=asked.group,
+            resource=asked.plural,
+            subresource=a.subresource,
+            namespace=a.namespace,
+            name=a.name,
         )
+        return Authorizer(self._decide, request)
+
+    def _decide(self, question: Question) -> Verdict:
+        q, user = question, self._attributes.user
+        if q.account is not None:
+            user = service_account(*q.account)
+        if q.path:
+            info = RequestInfo(q.verb.upper(), q.path, q.verb)
+        else:
+            info = RequestInfo(
+                "", "", q.verb, True, q.group, "*", q.resource, q.subresource, q.namespace, q.name
+            )
+        return Verdict(self._context.authorizer.allows(user, info))
+
+
+def service_account(namespace: str, name: str) -> User:
+    """The user that a service account is."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+    return User(f"system:serviceaccount:{namespace}:{name}", (*groups, "system:authenticated"))

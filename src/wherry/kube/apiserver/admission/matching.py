@@ -104,6 +104,14 @@ class Selection:
             return None
         return self._named(self.rules, served, attributes, asked)
 
+    def names(
+        self, served: Served, attributes: Attributes, asked: Resource, *, any_resource: bool
+    ) -> bool:
+        """Whether the request is meant; ``any_resource``: where no rule says which, all are."""
+        if self._named(self.excluded, served, attributes, asked) is not None:
+            return False
+        return any_resource or self._named(self.rules, served, attributes, asked) is not None
+
     def _named(
         self, rules: tuple[Rule, ...], served: Served, attributes: Attributes, asked: Resource
     ) -> Resource | None:
