@@ -208,8 +208,15 @@ class ResourceCache:
         for key in before.keys() | self._objects.keys():
             was, now = before.get(key), self._objects.get(key)
             if was is None or now is None or was.revision != now.revision:
-                for listener in self._listeners:
-                    listener(Event(key, self.revision, now, was))
+                self._tell(Event(key, self.revision, now, was))
+
+    def _tell(self, event: Event) -> None:
+        """To the listeners. The failure of one must not be that of all who read."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                log.exception("%s %s", self.resource.plural, event.key)
 
     def apply(self, change: Change) -> None:
         key = change.key[len(self.prefix) :]
@@ -224,8 +231,7 @@ class ResourceCache:
             del self._keys[bisect_left(self._keys, key)]
         event = Event(key, change.revision, current, previous)
         self._append(event)
-        for listener in self._listeners:
-            listener(event)
+        self._tell(event)
 
     def end_watches(self) -> None:
         """Let everybody who watches come to an orderly end; new watches end at once."""
@@ -538,6 +544,10 @@ class Cache:
                 return  # the store was closed
             except (Compacted, StoreUnavailable) as error:
                 log.warning("the store's watch broke off, reading it anew: %s", error)
+                await self._load_again()
+            except Exception:
+                log.exception("what the store told makes no sense, reading it anew")
+                await asyncio.sleep(_TRY_AGAIN)
                 await self._load_again()
 
     async def _load_again(self) -> None:

@@ -21,7 +21,7 @@ FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 def is_true(crd: Mapping[str, Any], type: str) -> bool:
     """Whether the condition of that type is True."""
     conditions = (crd.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == type and c["status"] == "True" for c in conditions)
+    return any(c.get("type") == type and c.get("status") == "True" for c in conditions)
 
 
 def kinds_of(crd: Object) -> list[CustomKind]:
@@ -30,7 +30,9 @@ def kinds_of(crd: Object) -> list[CustomKind]:
     if not is_true(crd, "Established"):
         return []
     spec = crd["spec"]
-    names = (crd.get("status") or {}).get("acceptedNames") or spec["names"]
+    accepted = (crd.get("status") or {}).get("acceptedNames") or {}
+    names = {field: name for field, name in accepted.items() if name} or spec["names"]
+    names = {"plural": spec["names"]["plural"], "kind": spec["names"]["kind"], **names}
     tag = f"{metadata(crd).get('uid')}/{metadata(crd).get('generation')}"
     terminating = metadata(crd).get("deletionTimestamp") is not None
     storage = next(v for v in spec["versions"] if v["storage"])
@@ -87,7 +89,7 @@ def status_of(crd: Object, others: Iterable[Object]) -> Object:
     accepted names are taken."""
     spec, status = crd["spec"], crd.get("status") or {}
     accepted, conflict = _accept(spec["names"], status.get("acceptedNames") or {}, others)
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    conditions = {c.get("type", ""): c for c in status.get("conditions") or ()}
     if conflict is None:
         names = _condition("NamesAccepted", "True", "NoConflicts", "no conflicts found")
         established = _condition(
@@ -113,7 +115,7 @@ def status_of(crd: Object, others: Iterable[Object]) -> Object:
         )
     for each in wanted:
         before = conditions.get(each["type"])
-        if before is not None and before["status"] == each["status"]:
+        if before is not None and before.get("status") == each["status"]:
             each = {**each, "lastTransitionTime": before.get("lastTransitionTime")}
         conditions[each["type"]] = each
     storage = next(v["name"] for v in spec["versions"] if v["storage"])

@@ -14,7 +14,7 @@ from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.kinds.fields import quote
 from wherry.kube.api.meta import clone
-from wherry.kube.api.schema import parse_json, parse_yaml
+from wherry.kube.api.schema import Decoded, parse_json, parse_yaml
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.content import media_type, unsupported_media_type, warn
 from wherry.kube.apiserver.objects import Object, Stored
@@ -23,7 +23,13 @@ from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.creating import insert, take_namespace
 from wherry.kube.apiserver.registry.records import Records
-from wherry.kube.apiserver.registry.updating import ASPECTS, Aspect, change, check_name
+from wherry.kube.apiserver.registry.updating import (
+    ASPECTS,
+    Aspect,
+    change,
+    check_name,
+    check_uid,
+)
 from wherry.kube.apiserver.request import APIRequest, Body
 
 MEDIA_TYPES = (
@@ -131,6 +137,15 @@ def _conflict(kind: Kind, request: APIRequest) -> StatusError:
     return conflict(kind.resource.plural, request.info.name, MODIFIED, kind.resource.group)
 
 
+def require_manager(request: APIRequest) -> None:
+    """Who applies says who that is. Raises StatusError 422."""
+    if not request.query.get("fieldManager"):
+        fault = FieldError(
+            "fieldManager", "FieldValueRequired", "Required value: is required for apply patch"
+        )
+        raise invalid("PatchOptions", "", [fault], "meta.k8s.io")
+
+
 async def _apply(
     backend: Backend,
     request: APIRequest,
@@ -140,20 +155,16 @@ async def _apply(
 ) -> Single:
     """Server-side apply: creates the object where there is none."""
     resource = kind.resource
-    if not request.query.get("fieldManager"):
-        fault = FieldError(
-            "fieldManager", "FieldValueRequired", "Required value: is required for apply patch"
-        )
-        raise invalid("PatchOptions", "", [fault], "meta.k8s.io")
-    value, complaints = (
-        (request.body.value, [])
-        if request.body.decoded
-        else parse_yaml(request.body.data, resource.kind)
-    )
-    applied = _applied(request, kind, options, value, complaints)
+    require_manager(request)
+    value, complaints = read_configuration(request.body, resource.kind)
+    decoded = kind.decode(value)
+    applied = judge(request, options, decoded, complaints)
+    if applied["metadata"].get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
     records: Records = backend.records(resource)
 
     def make(live: Object | None) -> Object:
+        _check_identity(records, request, applied["metadata"], live)
         made = ownership.applied(
             kind,
             live,
@@ -190,11 +201,41 @@ async def _apply(
         return Single(stored, kind)
 
 
-def _applied(
-    request: APIRequest, kind: Kind, options: WriteOptions, value: Any, complaints: list[str]
+def _check_identity(
+    records: Records, request: APIRequest, metadata: Object, live: Object | None
+) -> None:
+    """A configuration that names a uid or a revision is for that object alone, as it is then.
+
+    Raises:
+        StatusError: 409.
+    """
+    uid, revision = metadata.get("uid"), metadata.get("resourceVersion")
+    if live is None:
+        if uid:
+            raise records.conflict(
+                request.info.name,
+                f"uid mismatch: the provided object specified uid {uid}, and no existing object "
+                "was found",
+            )
+        return
+    check_uid(records, request.info, uid or "", live["metadata"]["uid"])
+    if revision and revision != live["metadata"]["resourceVersion"]:
+        raise records.conflict(request.info.name)
+
+
+def read_configuration(body: Body, kind: str) -> tuple[Any, list[str]]:
+    """The applied configuration as a value, and complaints about its form. Raises StatusError."""
+    return (body.value, []) if body.decoded else parse_yaml(body.data, kind)
+
+
+def judge(
+    request: APIRequest, options: WriteOptions, decoded: Decoded, complaints: list[str]
 ) -> Object:
-    """The applied configuration: of known fields, without defaults. Raises StatusError 400."""
-    decoded = kind.decode(value)
+    """The applied configuration: of known fields, without defaults, of the name in the path.
+
+    Raises:
+        StatusError: 400.
+    """
     faults = complaints + decoded.unknown
     if faults and options.field_validation == "Strict":
         raise bad_request(f"error decoding YAML: strict decoding error: {', '.join(faults)}")
@@ -202,6 +243,4 @@ def _applied(
     metadata = decoded.value.setdefault("metadata", {})
     metadata.setdefault("name", request.info.name)
     check_name(request, decoded.value)
-    if metadata.get("managedFields"):
-        raise bad_request("metadata.managedFields must be nil")
     return decoded.value

@@ -13,9 +13,10 @@ from wherry.kube.api import errors
 from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, now
+from wherry.kube.api.patch import APPLY
 from wherry.kube.api.resources import PODS
 from wherry.kube.apiserver.answers import Single, success
-from wherry.kube.apiserver.content import read_kind
+from wherry.kube.apiserver.content import media_type, read_kind
 from wherry.kube.apiserver.objects import Object, Stored, answer
 from wherry.kube.apiserver.options import (
     DeleteOptions,
@@ -24,9 +25,15 @@ from wherry.kube.apiserver.options import (
     parse_delete_options,
     parse_write_options,
 )
+from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.deleting import remove
-from wherry.kube.apiserver.registry.patching import read_patch
+from wherry.kube.apiserver.registry.patching import (
+    judge,
+    read_configuration,
+    read_patch,
+    require_manager,
+)
 from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.registry.updating import SCALE, change, internal
 from wherry.kube.apiserver.request import NO_QUERY, APIRequest
@@ -57,6 +64,8 @@ async def patch_scale(backend: Backend, request: APIRequest) -> Single:
     """Change the Scale by a patch."""
     options = parse_write_options(request.query, "PatchOptions", request.user_agent)
     kind = backend.records(request.info.served).kind
+    if media_type(request.body) == APPLY:
+        return await _apply_scale(backend, request, options, kind)
     apply_to, _ = read_patch(kind, request.body)
 
     def patched(present: Object) -> Object:
@@ -65,6 +74,41 @@ async def patch_scale(backend: Backend, request: APIRequest) -> Single:
         return decode_kind(*_SCALE, apply_to(present)).value
 
     return await _rescale(backend, request, options, patched)
+
+
+async def _apply_scale(
+    backend: Backend, request: APIRequest, options: WriteOptions, kind: Kind
+) -> Single:
+    """Apply a Scale: what it says of replicas is applied to the object itself, and so owned."""
+    from wherry.kube.api.schema import decode_kind
+
+    records = backend.records(request.info.served)
+    require_manager(request)
+    value, complaints = read_configuration(request.body, "Scale")
+    applied = judge(request, options, decode_kind(*_SCALE, value), complaints)
+    configuration: Object = {
+        "apiVersion": kind.resource.api_version,
+        "kind": kind.resource.kind,
+        "metadata": {"name": request.info.name},
+    }
+    if "replicas" in (applied.get("spec") or {}):
+        kind.apply_scale(configuration, applied)
+
+    def make(old: Stored) -> Object:
+        _check_scale(records, kind, applied, old, request.info.name)
+        new = ownership.applied(
+            kind,
+            old.object,
+            configuration,
+            options.field_manager,
+            "scale",
+            force=bool(options.force),
+        )
+        kind.prepare_update(new, old.object)
+        return new
+
+    stored = await change(backend, request, make, SCALE, options, manage=False)
+    return Single(answer(kind.scale(stored.object)))
 
 
 async def _rescale(
@@ -172,7 +216,7 @@ def _unbindable(pod: Object, uid: str | None) -> str:
 
 def _bound(pod: Object, node: str, binding: Object) -> Object:
     status = pod.get("status", {})
-    conditions = [c for c in status.get("conditions") or [] if c["type"] != "PodScheduled"]
+    conditions = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
     conditions.append(
         {
             "type": "PodScheduled",

@@ -120,7 +120,7 @@ async def update(backend: Backend, request: APIRequest) -> Single:
     uid = given["metadata"].get("uid") or ""
 
     def replaced(old: Stored) -> Object:
-        _check_uid(records, request.info, uid, old.object["metadata"]["uid"])
+        check_uid(records, request.info, uid, old.object["metadata"]["uid"])
         if not based_on and not kind.unconditional_update:
             fault = FieldError(
                 "metadata.resourceVersion",
@@ -135,7 +135,7 @@ async def update(backend: Backend, request: APIRequest) -> Single:
 
     present = records.cache.get(request.info.namespace, request.info.name)
     if present is None:
-        _check_uid(records, request.info, uid, "")
+        check_uid(records, request.info, uid, "")
     if present is None and kind.create_on_update and not aspect.subresource:
         if based_on:
             raise records.conflict(request.info.name)
@@ -144,7 +144,7 @@ async def update(backend: Backend, request: APIRequest) -> Single:
     return Single(stored, kind)
 
 
-def _check_uid(records: Records, info: RequestInfo, wanted: str, found: str) -> None:
+def check_uid(records: Records, info: RequestInfo, wanted: str, found: str) -> None:
     """An object that says its uid is of that object alone. Raises StatusError 409."""
     if wanted and wanted != found:
         raise records.conflict(
@@ -229,7 +229,7 @@ async def _attempt(
         await backend.admission.mutate(attributes)
         new = attributes.new
         metadata = new["metadata"]
-    _check_uid(records, request.info, metadata.get("uid") or "", old.object["metadata"]["uid"])
+    check_uid(records, request.info, metadata.get("uid") or "", old.object["metadata"]["uid"])
     aspect.prepare(kind, new, old.object)
     check(kind, new, aspect.validate(kind, new, old.object))
     if manage:
