@@ -85,3 +85,68 @@ def test_a_daemon_set_follows_the_nodes_labels(cluster: Instance, namespace: str
         assert "Created pod: agent-" in run("describe", "ds", "agent")
     finally:
         cluster.kubectl("label", "node", node, "example.com/agent-")
+
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: NAME}
+spec:
+  completions: 3
+  parallelism: 2
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: c, image: "hello:1", command: [sh, -c, "echo done"]}]
+"""
+
+CRON = """
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick}
+spec:
+  schedule: "0 0 1 1 *"
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: OnFailure
+          containers: [{name: c, image: "hello:1", command: [sh, -c, "echo tick"]}]
+"""
+
+
+def test_a_job_runs_to_completion(cluster: Instance, namespace: str) -> None:
+    run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
+    run("apply", "-f", "-", stdin=JOB.replace("NAME", "sum"))
+    run("wait", "--for=condition=Complete", "job/sum", "--timeout=60s")
+    assert re.search(r"sum\s+Complete\s+3/3", run("get", "jobs"))
+    assert run("logs", "job/sum").strip().endswith("done")
+    described = run("describe", "job", "sum")
+    assert "3 Succeeded / 0 Failed" in described and "Job completed" in described
+    pods = cluster.get("pods", "-n", namespace, "-l", "job-name=sum")["items"]
+    assert not any("finalizers" in pod["metadata"] for pod in pods)
+    run("delete", "job", "sum")
+    eventually(lambda: not cluster.get("pods", "-n", namespace, "-l", "job-name=sum")["items"])
+
+
+def test_a_job_that_fails_says_why_and_goes_when_its_time_is_over(
+    cluster: Instance, namespace: str
+) -> None:
+    run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
+    failing = JOB.replace("NAME", "bad").replace("echo done", "exit 3")
+    run("apply", "-f", "-", stdin=failing.replace("  completions: 3", "  backoffLimit: 0"))
+    run("wait", "--for=condition=Failed", "job/bad", "--timeout=60s")
+    described = run("describe", "job", "bad")
+    assert "BackoffLimitExceeded" in described
+    assert "Job has reached the specified backoff limit" in described
+    run("patch", "job", "bad", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 0}}')
+    eventually(lambda: not cluster.get("jobs", "-n", namespace)["items"])
+
+
+def test_a_cron_job_is_run_by_hand(cluster: Instance, namespace: str) -> None:
+    run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
+    run("apply", "-f", "-", stdin=CRON)
+    run("create", "job", "now", "--from=cronjob/tick")
+    run("wait", "--for=condition=Complete", "job/now", "--timeout=60s")
+    assert run("logs", "job/now") == "tick\n"
+    assert re.search(r"tick\s+0 0 1 1 \*\s+<none>\s+False", run("get", "cronjobs"))

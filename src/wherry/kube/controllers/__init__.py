@@ -13,6 +13,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.controllers.base import Context, Controller, Options
+from wherry.kube.controllers.cron_job import CronJobController
 from wherry.kube.controllers.daemon_set.controller import DaemonSetController
 from wherry.kube.controllers.deployment.controller import DeploymentController
 from wherry.kube.controllers.endpoints.controllers import (
@@ -20,6 +21,7 @@ from wherry.kube.controllers.endpoints.controllers import (
     EndpointSliceController,
 )
 from wherry.kube.controllers.garbage.controller import GarbageCollector
+from wherry.kube.controllers.job.controller import JobController, TTLAfterFinishedController
 from wherry.kube.controllers.namespace import NamespaceController
 from wherry.kube.controllers.node_ipam import NodeIPAMController
 from wherry.kube.controllers.node_lifecycle import NodeLifecycleController
@@ -44,6 +46,9 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ReplicationControllerController,
     StatefulSetController,
     DaemonSetController,
+    JobController,
+    TTLAfterFinishedController,
+    CronJobController,
     # services
     EndpointsController,
     EndpointSliceController,
