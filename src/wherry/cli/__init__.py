@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where the cluster's state lies: sqlite (the default), etcd://HOST:PORT,… or "
         "etcds://HOST:PORT,…?ca=FILE&cert=FILE&key=FILE",
     )
+    up.add_argument(
+        "--apiserver-arg",
+        action="append",
+        metavar="NAME=VALUE",
+        help="an option of kube-apiserver's (token-auth-file=…, audit-policy-file=…); may repeat, "
+        "is kept with the instance; '' forgets them",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -142,6 +149,7 @@ def _up(options: argparse.Namespace) -> int:
             node_name=options.node_name,
             docker_tcp=options.docker_tcp,
             store=options.store,
+            apiserver_args=options.apiserver_arg,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

@@ -44,6 +44,7 @@ class Instance:
     api_port: int
     kubelet_port: int
     docker_tcp: str = ""  # HOST:PORT of the Docker API with TLS, besides its socket; empty: none
+    apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
     store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one
 
     @property
@@ -144,6 +145,7 @@ def find(data_dir: Path) -> Instance | None:
         return None
     except ValueError as error:
         raise InstanceError(f"{path} is damaged: {error}") from error
+    saved["apiserver_args"] = tuple(saved.get("apiserver_args", ()))
     return Instance(data_dir=data_dir, **saved)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wherry.host.files import write_atomic
+from wherry.host.files import make_private, write_atomic
 from wherry.launcher.instance import Instance
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 3650
 Pair = tuple[bytes, bytes]  # a certificate and its key, PEM
+FRONT_PROXY_CLIENT = "front-proxy-client"
 API_KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 
 
@@ -32,6 +33,7 @@ def ensure(instance: Instance) -> None:
 
     The administrator's kubeconfig is written last: where it stands, all of them do.
     """
+    _ensure_later_keys(instance)
     if instance.kubeconfig.exists():
         return
     authority = Authority(instance.pki)
@@ -65,6 +67,26 @@ def ensure(instance: Instance) -> None:
     for path, user, organization in clients:
         certificate, key = authority.client(user, organization)
         _write_kubeconfig(path, instance, authority.certificate_pem, user, certificate, key)
+
+
+def _ensure_later_keys(instance: Instance) -> None:
+    """What instances of before did not have: the key of ServiceAccounts' tokens, and the authority
+    of the proxy that speaks to aggregated API servers in its users' names."""
+    tokens = instance.pki / "sa.key"
+    if not tokens.exists():
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        write_atomic(tokens, _key_pem(ec.generate_private_key(ec.SECP256R1())))
+    proxy = front_proxy(instance)
+    if not (proxy / "client.crt").exists():
+        make_private(proxy)
+        Authority(proxy, "front-proxy-ca").issue_client("client", FRONT_PROXY_CLIENT, "")
+
+
+def front_proxy(instance: Instance) -> Path:
+    """Where that authority lies (``ca.crt``), and the proxy's own certificate (``client.crt``,
+    ``client.key``)."""
+    return instance.pki / "front-proxy"
 
 
 class Authority:

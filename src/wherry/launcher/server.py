@@ -14,21 +14,27 @@ from typing import Any
 
 from wherry.host.notify import notify
 from wherry.host.tasks import run_until
+from wherry.kube.api import jose
+from wherry.kube.apiserver import flags
+from wherry.kube.apiserver.authn.keys import Keys
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
 from wherry.kube.client.election import LeaderElector, LeadershipLost
 from wherry.kube.controllers import Options, run_controllers
+from wherry.kube.controllers.certificates.signing import Authority
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.opening import open_store
 from wherry.launcher.instance import Instance
+from wherry.launcher.pki import FRONT_PROXY_CLIENT, front_proxy
 
 log = logging.getLogger(__name__)
 
 
 async def serve(instance: Instance, stop: asyncio.Event) -> None:
     """Run the control plane of ``instance`` until ``stop`` is set."""
+    config = _config(instance)
     store = await open_store(instance.store, instance.data_dir)
-    server = APIServer(_config(instance), store)
+    server = APIServer(config, store)
     await server.open()
     try:
         await server.serve()
@@ -38,9 +44,12 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             server.transport("system:kube-controller-manager"), manager="kube-controller-manager"
         )
         scheduler = Client(server.transport("system:kube-scheduler"), manager="kube-scheduler")
+        keys = Keys(config.authentication.signing_key)
         options = Options(
             cluster_cidr=instance.cluster_range,
             root_ca=(instance.pki / "ca.crt").read_text(),
+            sign_token=lambda claims: jose.sign(keys.signer, claims),
+            authority=Authority(instance.pki / "ca.crt", instance.pki / "ca.key"),
         )
         work: list[tuple[Client, str, Callable[[], Coroutine[Any, Any, None]]]] = [
             (controllers, "kube-controller-manager", lambda: run_controllers(controllers, options)),
@@ -67,7 +76,17 @@ async def _lead(client: Client, name: str, run: Callable[[], Coroutine[Any, Any,
 
 
 def _config(instance: Instance) -> APIServerConfig:
+    """Raises ValueError, OSError where an option of the user's is wrong."""
     pki = instance.pki
+    proxy = front_proxy(instance)
+    given = flags.read(
+        (
+            f"service-account-signing-key-file={pki / 'sa.key'}",
+            f"requestheader-client-ca-file={proxy / 'ca.crt'}",
+            f"requestheader-allowed-names={FRONT_PROXY_CLIENT}",
+            *instance.apiserver_args,
+        )
+    )
     return APIServerConfig(
         advertise_address=instance.node_ip,
         port=instance.api_port,
@@ -78,4 +97,5 @@ def _config(instance: Instance) -> APIServerConfig:
         kubelet_client_cert=pki / "apiserver-kubelet-client.crt",
         kubelet_client_key=pki / "apiserver-kubelet-client.key",
         kubelet_ca=pki / "ca.crt",
+        **flags.settings(given),
     )

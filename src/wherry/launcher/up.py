@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,11 +36,14 @@ def up(
     node_name: str | None = None,
     docker_tcp: str | None = None,
     store: str | None = None,
+    apiserver_args: Sequence[str] | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
     ``docker_tcp`` is where to serve the Docker API with TLS, or ``off``; None leaves it as it is.
     ``store`` is where the cluster's state is to lie (`wherry.kube.store.address`); likewise.
+    ``apiserver_args`` are kube-apiserver's options for the server, NAME=VALUE; none but empty ones
+    forgets those that were kept.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -48,7 +52,8 @@ def up(
     tcp = None if docker_tcp is None else addresses.normalise(docker_tcp)
     try:
         word = None if store is None else canonical(store)
-    except ValueError as error:
+        told = None if apiserver_args is None else _checked(apiserver_args)
+    except (ValueError, OSError) as error:
         raise UpFailed(str(error)) from error
     instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
     try:
@@ -75,6 +80,14 @@ def up(
                 )
             instance = replace(instance, store=word)
             instances.save(instance)
+        if told is not None and told != instance.apiserver_args:
+            if "server" in running:
+                raise UpFailed(
+                    "the server runs already, with other options; "
+                    "`wherry down` stops it for the change"
+                )
+            instance = replace(instance, apiserver_args=told)
+            instances.save(instance)
         if running == set(supervise.DAEMONS):
             return Started(instance, None)
         try:
@@ -94,6 +107,16 @@ def up(
         return Started(instance, asyncio.run(supervise.start(instance)))
     finally:
         lock.release()
+
+
+def _checked(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The options as they are kept. Raises ValueError where one is none of the server's."""
+    given = [argument for argument in arguments if argument]
+    if not given:
+        return ()
+    from wherry.kube.apiserver import flags
+
+    return flags.canonical(given)
 
 
 def _check_port(port: int, who: str, host: str = "0.0.0.0") -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds.priority_class import SYSTEM_CLASSES
 from wherry.kube.api.resources import (
+    CONFIG_MAPS,
     ENDPOINT_SLICES,
     ENDPOINTS,
     NAMESPACES,
@@ -47,15 +48,18 @@ async def reconcile(
     service_cidr: str,
     advertise_address: str,
     port: int,
+    authentication: Object,
 ) -> None:
     """Make what is missing and mend what is wrong.
 
     Args:
         service_address: the first address of the service range, ``service_cidr``.
         advertise_address: where pods reach this server, with ``port``.
+        authentication: the ConfigMap that tells aggregated servers whom to believe.
     """
     await asyncio.gather(*(_namespace(transport, name) for name in SYSTEM_NAMESPACES))
     await asyncio.gather(
+        _published(transport, authentication),
         _service(transport, service_address, port),
         _ensure(transport, SERVICE_CIDRS, _range(service_cidr), lambda found: None),
         *(_priority_class(transport, name) for name in SYSTEM_CLASSES),
@@ -67,6 +71,16 @@ async def reconcile(
         _endpoints(transport, advertise_address, port),
         _slice(transport, advertise_address, port),
     )
+
+
+async def _published(transport: Transport, wanted: Object) -> None:
+    if wanted["data"]:
+        await _ensure(transport, CONFIG_MAPS, wanted, lambda found: _told(found, wanted))
+
+
+def _told(found: Object, wanted: Object) -> Object | None:
+    data = {**(found.get("data") or {}), **wanted["data"]}
+    return None if data == found.get("data") else {**found, "data": data}
 
 
 async def _namespace(transport: Transport, name: str) -> None:

@@ -5,8 +5,9 @@ A path has one handler in `PATHS`; those that end in ``/`` also have all paths b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
+from types import MappingProxyType
 
 import orjson
 
@@ -27,12 +28,20 @@ class Documents:
         catalogue: what is served.
         address: ``host:port`` where clients find this server.
         checks: what health asks.
+        published: what else there is to read, by path.
     """
 
-    def __init__(self, catalogue: Catalogue, address: str, checks: tuple[Check, ...]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        address: str,
+        checks: tuple[Check, ...],
+        published: Mapping[str, Callable[[], Document]] = MappingProxyType({}),
+    ) -> None:
         self._catalogue = catalogue
         self._address = address
         self._checks = checks
+        self._documents = published
 
     def answer(self, info: RequestInfo, query: Query, headers: dict[str, str]) -> Document:
         """The document at a path.
@@ -61,9 +70,17 @@ class Documents:
                 return _found(self._discovery.resource_list(f"{group}/{version}"))
             case ["openapi", *rest]:
                 return self._openapi(rest, query, headers)
+            case ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"]:
+                return self._published(info.path)
             case ["healthz" | "livez" | "readyz" as kind, *rest]:
                 return self._health(kind, "/".join(rest), query)
         raise no_such_path()
+
+    def _published(self, path: str) -> Document:
+        document = self._documents.get(path)
+        if document is None:
+            raise no_such_path()
+        return document()
 
     @property
     def _discovery(self) -> discovery.Discovery:
@@ -75,7 +92,15 @@ class Documents:
         for group, versions in groups.items():
             paths.append(f"/apis/{group}")
             paths += [f"/apis/{group}/{version}" for version in versions]
-        paths += ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+        paths += [
+            *self._documents,
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
         return paths
 
     def _root(self, root: str, accept: str, headers: dict[str, str]) -> Document:

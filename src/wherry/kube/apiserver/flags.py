@@ -50,6 +50,24 @@ class _Parser(argparse.ArgumentParser):
         raise BadOptions(message)
 
 
+def canonical(arguments: Iterable[str]) -> tuple[str, ...]:
+    """The same options with absolute paths, checked one by one and together.
+
+    Raises:
+        ValueError, OSError: an option or a file it names is wrong.
+    """
+    kept = []
+    for argument in arguments:
+        name, equals, value = argument.lstrip("-").partition("=")
+        parsed = [v for k, v in vars(read([argument])).items() if k == name.replace("-", "_")]
+        paths = parsed[0] if parsed and isinstance(parsed[0], list) else parsed
+        if equals and any(isinstance(each, Path) for each in paths):
+            value = str(Path(value).absolute())
+        kept.append(f"{name}{equals}{value}")
+    settings(read(kept))
+    return tuple(kept)
+
+
 def read(arguments: Iterable[str]) -> argparse.Namespace:
     """Options given as ``name=value``, with or without dashes before them. Raises BadOptions."""
     parser = _Parser(add_help=False, allow_abbrev=False)

@@ -74,6 +74,8 @@ _CONTROLLERS = (
     Rule(("create",), _SLICES, ("endpointslices",)),
     Rule(("create",), _LEASES, ("leases",)),
     Rule(("create",), ("apps", "batch"), (ALL,)),
+    Rule(("approve", "sign"), ("certificates.k8s.io",), ("signers",)),
+    Rule(("create",), ("authorization.k8s.io",), ("subjectaccessreviews",)),
 )
 
 _NODES = (

@@ -10,7 +10,7 @@ from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
-from wherry.kube.apiserver.authn import MASTERS, known
+from wherry.kube.apiserver.authn import MASTERS, discovery, known, published
 from wherry.kube.apiserver.authn.assembly import assemble
 from wherry.kube.apiserver.authn.config import Authentication
 from wherry.kube.apiserver.authz import Authorizer
@@ -91,6 +91,12 @@ class APIServer:
                 ("etcd", self._store_fault),
                 ("informer-sync", self._cache_fault),
             ),
+            published=discovery.published(
+                identities.service_accounts.keys,
+                identities.service_accounts.issuer,
+                config.authentication.jwks_uri
+                or f"https://{config.advertise_address}:{config.port}{discovery.KEY_SET}",
+            ),
         )
         authorizer = Authorizer(GRANTS)
         backend.admission = Admission(
@@ -130,6 +136,7 @@ class APIServer:
             self._config.service_cidr,
             self._config.advertise_address,
             self._config.port,
+            published.config_map(self._config.client_ca, self._config.authentication),
         )
 
     async def serve(self) -> int:

@@ -12,7 +12,13 @@ import asyncio
 from wherry.kube.client.client import Client
 from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
+from wherry.kube.controllers.account_token import AccountTokenController
 from wherry.kube.controllers.base import Context, Controller, Options
+from wherry.kube.controllers.certificates.controllers import (
+    ApprovingController,
+    CleaningController,
+    SigningController,
+)
 from wherry.kube.controllers.cron_job import CronJobController
 from wherry.kube.controllers.daemon_set.controller import DaemonSetController
 from wherry.kube.controllers.deployment.controller import DeploymentController
@@ -55,11 +61,16 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     # namespaces and what is in each
     NamespaceController,
     ServiceAccountController,
+    AccountTokenController,
     RootCAController,
     GarbageCollector,
     # volumes
     ClaimProtectionController,
     VolumeProtectionController,
+    # certificates
+    ApprovingController,
+    SigningController,
+    CleaningController,
     # nodes and the pods on them
     NodeIPAMController,
     NodeLifecycleController,

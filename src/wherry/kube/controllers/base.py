@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
@@ -21,6 +21,9 @@ from wherry.kube.client.informer import Informer, SharedInformers
 from wherry.kube.client.queue import WorkQueue, work
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.client.transport import Object
+
+if TYPE_CHECKING:
+    from wherry.kube.controllers.certificates.signing import Authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class Options:
     enabled: tuple[str, ...] = ("*",)
     root_ca: str = ""
     """PEM of the authority pods trust for the API server; without it none is published."""
+    sign_token: Callable[[Object], str] | None = None
+    """Signs the claims of a ServiceAccount's token; without it Secrets get none."""
+    authority: Authority | None = None
+    """Signs CertificateSigningRequests; without it nobody here does."""
     cluster_cidr: str = ""
     """Where pods' addresses come from; without it nodes get no range."""
     node_mask: int = 24

@@ -16,7 +16,7 @@ Upstream: k8s.io/apiserver/pkg/registry/rest/{create,update}.go and pkg/registry
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -113,7 +113,14 @@ class Kind:
     def default(self, o: Object) -> None:
         """Fill in what the client left out. Applying it twice changes nothing more."""
 
-    def note_requester(self, o: Object, name: str, uid: str, groups: Sequence[str]) -> None:
+    def note_requester(
+        self,
+        o: Object,
+        name: str,
+        uid: str,
+        groups: Sequence[str],
+        extra: Mapping[str, Sequence[str]],
+    ) -> None:
         """Write down who creates the object, in the few kinds where it counts."""
 
     def prepare_create(self, o: Object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -47,11 +47,19 @@ class CertificateSigningRequest(Kind):
     )
     field_names = frozenset({"spec.signerName"})
 
-    def note_requester(self, o: Object, name: str, uid: str, groups: Sequence[str]) -> None:
+    def note_requester(
+        self,
+        o: Object,
+        name: str,
+        uid: str,
+        groups: Sequence[str],
+        extra: Mapping[str, Sequence[str]],
+    ) -> None:
         """Who asks is what the request says; what the object says of it does not count."""
         spec = o.setdefault("spec", {})
-        spec.pop("extra", None)
-        for key, value in (("username", name), ("uid", uid), ("groups", list(groups))):
+        more = {key: list(values) for key, values in extra.items()}
+        said = (("username", name), ("uid", uid), ("groups", list(groups)), ("extra", more))
+        for key, value in said:
             spec.pop(key, None)
             if value:
                 spec[key] = value

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wherry.kube.api.resources import (
+    CERTIFICATE_SIGNING_REQUESTS,
     INGRESSES,
     LEASES,
     NODES,
@@ -25,6 +26,7 @@ from wherry.kube.api.resources import (
     PRIORITY_CLASSES,
 )
 from wherry.kube.apiserver.admission import (
+    certificates,
     claim_resize,
     default_classes,
     limit_ranger,
@@ -140,6 +142,21 @@ VALIDATING: tuple[Plugin, ...] = (
         (on("UPDATE", PERSISTENT_VOLUME_CLAIMS),),
     ),
     Plugin("RuntimeClass", runtime_class.validate, (on("CREATE", PODS),)),
+    Plugin(
+        "CertificateApproval",
+        certificates.approve,
+        (on("UPDATE", CERTIFICATE_SIGNING_REQUESTS, subresources=("approval",)),),
+    ),
+    Plugin(
+        "CertificateSigning",
+        certificates.sign,
+        (on("UPDATE", CERTIFICATE_SIGNING_REQUESTS, subresources=("status",)),),
+    ),
+    Plugin(
+        "CertificateSubjectRestriction",
+        certificates.restrict_subject,
+        (on("CREATE", CERTIFICATE_SIGNING_REQUESTS),),
+    ),
     Plugin("ValidatingAdmissionPolicy", policies.validate, (EVERYTHING,)),
     Plugin("ValidatingAdmissionWebhook", webhooks.validate, (EVERYTHING,)),
 )

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from wherry.kube.api.account_tokens import split_user_name
 from wherry.kube.api.errors import bad_request
 from wherry.kube.apiserver.authn.users import (
     ANONYMOUS,
     UNAUTHENTICATED,
     known,
     service_account_groups,
-    split_service_account,
 )
 from wherry.kube.apiserver.request import RequestInfo, User
 
@@ -70,7 +70,7 @@ def impersonate(
     """
     if not name:
         raise bad_request("requested [{Group }] without impersonating a user")
-    account = split_service_account(name)
+    account = split_user_name(name)
     if account is not None:
         authorizer.check(user, _wanted("serviceaccounts", account[1], namespace=account[0]))
     else:

@@ -19,20 +19,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.kube.api import jose, meta
+from wherry.kube.api.account_tokens import LEGACY, LEGACY_ISSUER, user_name
 from wherry.kube.api.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
 from wherry.kube.apiserver.authn.keys import Keys
 from wherry.kube.apiserver.authn.users import (
     CREDENTIAL_ID,
     known,
     service_account_groups,
-    service_account_name,
 )
 from wherry.kube.apiserver.authn.ways import Audiences, Authenticated, Refused, shared
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
 
-LEGACY_ISSUER = "kubernetes/serviceaccount"
-_LEGACY = "kubernetes.io/serviceaccount/"
 _PRIVATE = "kubernetes.io"
 _EXTRA = "authentication.kubernetes.io/"
 _LEEWAY = 60.0  # seconds a clock may be ahead, and a bound object's end may be past
@@ -90,7 +88,7 @@ class ServiceAccountTokens:
             "jti": str(uuid.uuid4()),
             _PRIVATE: dict(sorted(private.items())),
             "nbf": now,
-            "sub": service_account_name(meta.namespace(account), meta.name(account)),
+            "sub": user_name(meta.namespace(account), meta.name(account)),
         }
         return jose.sign(self.keys.signer, claims)
 
@@ -100,7 +98,7 @@ class ServiceAccountTokens:
         claims = self._claims(token)
         if claims is None:
             return None
-        if claims["iss"] == LEGACY_ISSUER and _LEGACY + "secret.name" in claims:
+        if claims["iss"] == LEGACY_ISSUER and LEGACY + "secret.name" in claims:
             return self._legacy(token, claims, audiences)
         return self._bound(claims, audiences)
 
@@ -149,7 +147,7 @@ class ServiceAccountTokens:
         if not isinstance(namespace, str) or account is None:
             raise Refused("it names no service account")
         self._alive(SERVICE_ACCOUNTS, namespace, *account)
-        if claims.get("sub") != service_account_name(namespace, account[0]):
+        if claims.get("sub") != user_name(namespace, account[0]):
             raise Refused("Service account username does not match the claims")
         extra: dict[str, tuple[str, ...]] = {}
         if isinstance(jti := claims.get("jti"), str):
@@ -171,7 +169,7 @@ class ServiceAccountTokens:
 
     def _legacy(self, token: str, claims: jose.Claims, audiences: Audiences) -> Authenticated:
         namespace, secret, name, uid = (
-            str(claims.get(_LEGACY + key) or "")
+            str(claims.get(LEGACY + key) or "")
             for key in ("namespace", "secret.name", "service-account.name", "service-account.uid")
         )
         if not (namespace and secret and name and uid):
@@ -184,7 +182,7 @@ class ServiceAccountTokens:
             raise Refused("Token has been invalidated")
         if not hmac.compare_digest(_token_of(found.object), token.encode()):
             raise Refused("Token does not match server's copy")
-        if claims.get("sub") != service_account_name(namespace, name):
+        if claims.get("sub") != user_name(namespace, name):
             raise Refused("Service account username does not match the claims")
         self._alive(SERVICE_ACCOUNTS, namespace, name, uid)
         return Authenticated(_user(namespace, name, uid, {}), common)
@@ -203,23 +201,8 @@ class ServiceAccountTokens:
             raise Refused(f"{what}: it has been deleted")
 
 
-def legacy_claims(secret: Object, account: Object) -> jose.Claims:
-    """What the token in a Secret says."""
-    namespace, name = meta.namespace(account), meta.name(account)
-    return {
-        "iss": LEGACY_ISSUER,
-        _LEGACY + "namespace": namespace,
-        _LEGACY + "secret.name": meta.name(secret),
-        _LEGACY + "service-account.name": name,
-        _LEGACY + "service-account.uid": meta.uid(account),
-        "sub": service_account_name(namespace, name),
-    }
-
-
 def _user(namespace: str, name: str, uid: str, extra: dict[str, tuple[str, ...]]) -> Any:
-    return known(
-        service_account_name(namespace, name), service_account_groups(namespace), uid, extra
-    )
+    return known(user_name(namespace, name), service_account_groups(namespace), uid, extra)
 
 
 def _reference(o: Object) -> Object:

@@ -13,8 +13,6 @@ SERVICE_ACCOUNTS = "system:serviceaccounts"
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 
-_SERVICE_ACCOUNT = "system:serviceaccount:"
-
 
 def known(
     name: str,
@@ -28,22 +26,6 @@ def known(
     return User(name, (*own, AUTHENTICATED), uid, held)
 
 
-def service_account_name(namespace: str, name: str) -> str:
-    """The user name of a ServiceAccount."""
-    return f"{_SERVICE_ACCOUNT}{namespace}:{name}"
-
-
 def service_account_groups(namespace: str) -> tuple[str, str]:
     """The groups of every ServiceAccount of a namespace."""
     return SERVICE_ACCOUNTS, f"{SERVICE_ACCOUNTS}:{namespace}"
-
-
-def split_service_account(user: str) -> tuple[str, str] | None:
-    """Namespace and name of the ServiceAccount that a user name stands for; None: it is another's
-    name."""
-    if not user.startswith(_SERVICE_ACCOUNT):
-        return None
-    namespace, colon, name = user[len(_SERVICE_ACCOUNT) :].partition(":")
-    if not colon or not namespace or not name or ":" in name:
-        return None
-    return namespace, name

@@ -74,7 +74,7 @@ async def insert(
     if base:
         metadata["name"] = generate_name(base)
     user = request.user
-    kind.note_requester(o, user.name, user.uid, user.groups)
+    kind.note_requester(o, user.name, user.uid, user.groups, user.extra)
     kind.prepare_create(o)
     if manage:
         ownership.created(kind, o, options.field_manager)

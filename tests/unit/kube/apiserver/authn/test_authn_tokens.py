@@ -10,10 +10,10 @@ import pytest
 from apiserver_harness import API, config, pod
 
 from wherry.kube.api import jose
+from wherry.kube.api.account_tokens import legacy_claims
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver.authn import service_accounts
 from wherry.kube.apiserver.authn.config import DEFAULT_ISSUER, Authentication
-from wherry.kube.apiserver.authn.service_accounts import legacy_claims
 from wherry.kube.apiserver.server import SELF, APIServer
 
 Object = dict[str, Any]

@@ -1,0 +1,184 @@
+"""The three controllers of CertificateSigningRequests.
+
+Upstream: pkg/controller/certificates.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from datetime import datetime, timedelta
+
+from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import CERTIFICATE_SIGNING_REQUESTS as REQUESTS
+from wherry.kube.client.transport import Object
+from wherry.kube.controllers.base import Context, Controller, now
+from wherry.kube.controllers.certificates import requests
+from wherry.kube.controllers.certificates.requests import Unfit
+
+log = logging.getLogger(__name__)
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_SETTLED = ("NotFound", "Conflict")
+
+
+class _RequestController(Controller):
+    """Keys are requests."""
+
+    workers = 1
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.requests = self.watch(REQUESTS)
+        self.requests.add_handlers(on_add=self.enqueue, on_update=self.enqueue_update)
+
+    async def sync(self, key: str) -> None:
+        csr = self.requests.get(None, key)
+        if csr is None or meta.is_deleting(csr):
+            return
+        try:
+            await self.handle(csr)
+        except StatusError as error:
+            if error.reason not in _SETTLED:  # what it is now, is looked at next
+                raise
+
+    async def handle(self, csr: Object) -> None:
+        raise NotImplementedError
+
+
+class ApprovingController(_RequestController):
+    """Approves what kubelets ask for, if whoever asked may have it."""
+
+    name = "certificatesigningrequest-approving-controller"
+
+    async def handle(self, csr: Object) -> None:
+        decided = requests.conditions(csr)
+        if (csr.get("status") or {}).get("certificate") or {"Approved", "Denied"} & set(decided):
+            return
+        if not requests.is_kubelet_client(csr):
+            return
+        own = csr["spec"].get("username") == requests.common_name(requests.parse(csr))
+        questions = [("nodeclient", "kubelet client certificate")]
+        if own:
+            questions.insert(0, ("selfnodeclient", "self kubelet client certificate"))
+        for subresource, what in questions:
+            if await self._may(csr["spec"], subresource):
+                message = f"Auto approving {what} after SubjectAccessReview."
+                await self._approve(csr, message)
+                return
+
+    async def _may(self, spec: Object, subresource: str) -> bool:
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": spec.get("username", ""),
+                "uid": spec.get("uid", ""),
+                "groups": spec.get("groups") or [],
+                "extra": spec.get("extra") or {},
+                "resourceAttributes": {
+                    "group": REQUESTS.group,
+                    "resource": REQUESTS.plural,
+                    "verb": "create",
+                    "subresource": subresource,
+                    "version": "*",
+                },
+            },
+        }
+        answer = await self.client.transport.request("POST", _REVIEWS, body=review)
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    async def _approve(self, csr: Object, message: str) -> None:
+        status = csr.get("status") or {}
+        condition = {
+            "type": "Approved",
+            "status": "True",
+            "reason": "AutoApproved",
+            "message": message,
+        }
+        changed = {**status, "conditions": [*(status.get("conditions") or ()), condition]}
+        written = await self.client.update(
+            REQUESTS, {**csr, "status": changed}, subresource="approval"
+        )
+        await self.seen(REQUESTS, written)
+
+
+class SigningController(_RequestController):
+    """Signs what was approved, for the signers that are ours."""
+
+    name = "certificatesigningrequest-signing-controller"
+
+    async def handle(self, csr: Object) -> None:
+        authority = self.options.authority
+        status, held = csr.get("status") or {}, requests.conditions(csr)
+        signer = requests.SIGNERS.get(csr["spec"].get("signerName", ""))
+        if authority is None or signer is None or status.get("certificate"):
+            return
+        if "Approved" not in held or "Failed" in held:
+            return
+        spec = csr["spec"]
+        usages = spec.get("usages") or []
+        try:
+            request = requests.parse(csr)
+            signer(request, frozenset(usages))
+            pem = authority.sign(request, usages, spec.get("expirationSeconds"))
+        except Unfit as error:
+            failed = {
+                "type": "Failed",
+                "status": "True",
+                "reason": "SignerValidationFailure",
+                "message": str(error),
+                "lastUpdateTime": meta.now(),
+            }
+            changed = {**status, "conditions": [*(status.get("conditions") or ()), failed]}
+        else:
+            changed = {**status, "certificate": base64.b64encode(pem).decode()}
+        written = await self.client.update_status(REQUESTS, {**csr, "status": changed})
+        await self.seen(REQUESTS, written)
+
+
+_KEPT = timedelta(hours=1)  # a request that was decided
+_PENDING = timedelta(hours=24)
+
+
+def leaves_at(csr: Object) -> datetime:
+    """When a request has had its time: an hour after it was issued, denied or has failed, a day
+    after it was made where nothing happened, and not after the end of its certificate."""
+    made = meta.creation_time(csr)
+    assert made is not None
+    held = requests.conditions(csr)
+    certificate = (csr.get("status") or {}).get("certificate")
+    ends = [made + _PENDING] if not held else []
+    for kind, condition in held.items():
+        if kind in ("Denied", "Failed") or (kind == "Approved" and certificate):
+            when = condition.get("lastUpdateTime") or condition.get("lastTransitionTime")
+            ends.append((meta.parse_time(when) if when else made) + _KEPT)
+        elif kind == "Approved":
+            ends.append(made + _PENDING)
+    if certificate:
+        ends += _certificate_end(certificate)
+    return min(ends, default=made + _PENDING)
+
+
+def _certificate_end(certificate: str) -> list[datetime]:
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificate(base64.b64decode(certificate))
+    except ValueError:
+        return []
+    return [found.not_valid_after_utc]
+
+
+class CleaningController(_RequestController):
+    """Removes requests that have had their time."""
+
+    name = "certificatesigningrequest-cleaner-controller"
+
+    async def handle(self, csr: Object) -> None:
+        left = (leaves_at(csr) - now()).total_seconds()
+        if left > 0:
+            self.queue.add_after(meta.name(csr), left)
+            return
+        await self.client.delete(REQUESTS, meta.name(csr), uid=meta.uid(csr))
