@@ -11,9 +11,8 @@ Upstream: k8s.io/apimachinery/pkg/util/managedfields, sigs.k8s.io/structured-mer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, NamedTuple
 
 import orjson
@@ -35,6 +34,10 @@ from wherry.kube.api.merging import compare, duplicates, field_set, merge, named
 from wherry.kube.api.resources import Resource
 
 Object = dict[str, Any]
+
+InVersion = Callable[[Object, str], tuple[Object, MergeType] | None]
+"""An object of any version of its kind in the version with a given ``apiVersion``, and how it
+merges there; None where there is no such version any more."""
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _MOST_UPDATERS = 10
@@ -97,6 +100,7 @@ def apply(
     force: bool = False,
     now: str,
     shape: MergeType | None = None,
+    in_version: InVersion | None = None,
 ) -> Object:
     """The object that applying a configuration makes, with its new managedFields.
 
@@ -107,6 +111,8 @@ def apply(
         force: take fields from other managers instead of failing.
         now: the time to note, as meta/v1 Time.
         shape: how the resource merges, where the schema data does not say it.
+        in_version: what managers hold who spoke another version is found in theirs; without it
+            all versions have the same fields.
 
     Returns:
         A new object, or ``live`` itself where applying changes nothing. Inputs are not changed,
@@ -127,12 +133,12 @@ def apply(
         fields = _managed(field_set(applied, shape), resource, subresource)
         return _with_managers(applied, {me: _Entry(fields, resource.api_version, now)})
     try:
-        result = _apply(resource, shape, live, applied, me, force=force, now=now)
+        result = _apply(resource, shape, live, applied, me, in_version, force=force, now=now)
     except _Conflicts as conflicts:
         if manager != "kubectl" or conflicts.beyond(_last_applied(shape, live)):
             raise conflicts.error() from None
         # Its fields came by client-side apply: the same hand, so there is nothing to resolve.
-        result = _apply(resource, shape, live, applied, me, force=True, now=now)
+        result = _apply(resource, shape, live, applied, me, in_version, force=True, now=now)
     if manager == "kubectl" and result is not live:
         return _with_last_applied(result, applied)
     return result
@@ -144,6 +150,7 @@ def _apply(
     live: Object,
     applied: Object,
     me: _Manager,
+    in_version: InVersion | None,
     *,
     force: bool,
     now: str,
@@ -161,17 +168,19 @@ def _apply(
     mine = _managed(wanted, resource, me.subresource)
     managers[me] = _Entry(mine, resource.api_version, last.time if last else now)
     if last is not None:
-        held = [wanted, *(entry.fields for entry in managers.values())]
-        kept = reduce(union, (named_as_members(fields, shape) for fields in held))
-        merged = without(merged, difference(named_as_members(last.fields, shape), kept), shape)
-    changed, removed = compare(live, merged, shape)
-    changed = _managed(changed, resource, me.subresource)
-    others = {who: entry for who, entry in managers.items() if who != me}
-    conflicts = {who: intersection(entry.fields, changed) for who, entry in others.items()}
+        merged = _pruned(resource, shape, merged, wanted, last, managers, in_version)
+    changes = _Changes(resource, me.subresource, live, merged, shape, in_version)
+    changed, removed = changes.here
+    others = {
+        who: (entry, seen)
+        for who, entry in managers.items()
+        if who != me and (seen := changes.seen_by(entry)) is not None
+    }
+    conflicts = {who: intersection(entry.fields, seen[0]) for who, (entry, seen) in others.items()}
     conflicts = {who: fields for who, fields in conflicts.items() if fields}
     if conflicts and not force:
         raise _Conflicts(conflicts)
-    managers = {who: _less(entry, changed, removed) for who, entry in others.items()}
+    managers = {who: _less(entry, *seen) for who, (entry, seen) in others.items()}
     managers[me] = _Entry(mine, resource.api_version, former[me].time if me in former else now)
     managers = {who: entry for who, entry in managers.items() if entry.fields}
     if not changed and not removed and managers == former:
@@ -179,6 +188,92 @@ def _apply(
     if me in managers:
         managers[me] = replace(managers[me], time=now)
     return _with_managers(merged, managers)
+
+
+def _pruned(
+    resource: Resource,
+    shape: MergeType,
+    merged: Object,
+    wanted: Fields,
+    last: _Entry,
+    managers: _Managers,
+    in_version: InVersion | None,
+) -> Object:
+    """``merged`` without what was applied ``last`` and is not ``wanted`` any more, unless another
+    manager holds it: each is asked in the version it spoke."""
+    held = {last.api_version: [wanted]} if in_version is None else {resource.api_version: [wanted]}
+    for entry in managers.values():
+        version = last.api_version if in_version is None else entry.api_version
+        held.setdefault(version, []).append(entry.fields)
+    first = (merged, shape)
+    if in_version is not None and last.api_version != resource.api_version:
+        found = in_version(merged, last.api_version)
+        if found is None:
+            return merged
+        first = found
+    there, its = first
+    kept: Fields = {}
+    for fields in held.pop(last.api_version, ()):
+        kept = union(kept, named_as_members(fields, its))
+    pruned: Object = without(there, difference(named_as_members(last.fields, its), kept), its)
+    for version, sets in held.items():
+        assert in_version is not None
+        before, after = in_version(merged, version), in_version(pruned, version)
+        if before is None or after is None:
+            continue
+        whole, its = before
+        gone = difference(
+            named_as_members(field_set(whole, its), its),
+            named_as_members(field_set(after[0], its), its),
+        )
+        for fields in sets:
+            gone = difference(gone, named_as_members(fields, its))
+        pruned = without(whole, gone, its)
+    if in_version is None:
+        return pruned
+    back = in_version(pruned, resource.api_version)
+    return pruned if back is None else back[0]
+
+
+class _Changes:
+    """What a write changes and removes: here, in the version it was made in, and in others."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        subresource: str,
+        live: Object,
+        new: Object,
+        shape: MergeType,
+        in_version: InVersion | None,
+    ) -> None:
+        self._resource = resource
+        self._subresource = subresource
+        self._live = live
+        self._new = new
+        self._in_version = in_version
+        self.here = self._compare(live, new, shape)
+        self._known: dict[str, tuple[Fields, Fields] | None] = {resource.api_version: self.here}
+
+    def _compare(self, live: Object, new: Object, shape: MergeType) -> tuple[Fields, Fields]:
+        changed, removed = compare(live, new, shape)
+        return _managed(changed, self._resource, self._subresource), removed
+
+    def seen_by(self, entry: _Entry) -> tuple[Fields, Fields] | None:
+        """The changes in the version a manager spoke; None where that is served no more, and
+        nothing of what the manager holds can be found."""
+        if self._in_version is None:
+            return self.here
+        version = entry.api_version
+        if version not in self._known:
+            new = self._in_version(self._new, version)
+            live = self._in_version(self._live, version) if self._live else new
+            self._known[version] = (
+                None
+                if new is None or live is None
+                else self._compare(live[0] if self._live else {}, *new)
+            )
+        return self._known[version]
 
 
 def track_update(
@@ -190,6 +285,7 @@ def track_update(
     subresource: str = "",
     now: str,
     shape: MergeType | None = None,
+    in_version: InVersion | None = None,
 ) -> None:
     """Notes in ``new``, in place, that ``manager`` set what differs from ``live``.
 
@@ -211,13 +307,19 @@ def track_update(
         metadata.pop("managedFields", None)
         return
     metadata["managedFields"] = entries
-    changed, removed = compare(live or {}, new, shape or merge_type(resource.schema))
-    changed = _without_structs(_managed(changed, resource, subresource))
+    shape = shape or merge_type(resource.schema)
+    changes = _Changes(resource, subresource, live or {}, new, shape, in_version)
+    changed, removed = changes.here
+    changed = _without_structs(changed)
     if not changed and not removed:
         if not entries:
             del metadata["managedFields"]
         return
-    managers = {who: _less(entry, changed, removed) for who, entry in _read(entries).items()}
+    managers = {
+        who: _less(entry, _without_structs(seen[0]), seen[1])
+        for who, entry in _read(entries).items()
+        if (seen := changes.seen_by(entry)) is not None
+    }
     if changed:
         me = _Manager(manager, "Update", resource.api_version, subresource)
         mine = managers[me].fields if me in managers else {}

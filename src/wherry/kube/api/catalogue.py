@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
+from wherry.kube.api.conversion import VERSIONS
 from wherry.kube.api.discovery import Discovery
 from wherry.kube.api.kinds import KINDS, Kind
 from wherry.kube.api.openapi import OpenAPI
@@ -63,7 +64,7 @@ class Served:
         return OpenAPI(self.discovery, self.kinds)
 
 
-STATIC = Served(KINDS.values())
+STATIC = Served([*KINDS.values(), *VERSIONS])
 """What every server serves, before any definition."""
 
 Listener = Callable[[Served, Served], None]

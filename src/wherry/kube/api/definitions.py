@@ -62,6 +62,15 @@ def definitions() -> dict[str, dict[str, Any]]:
     return loaded
 
 
+@cache
+def _old_definitions() -> dict[str, dict[str, Any]]:
+    from wherry.kube.api.conversion.schemas import derive
+
+    return derive(definitions())
+
+
 def definition(name: str) -> dict[str, Any]:
-    """The definition called ``io.k8s.api.core.v1.Pod``. Raises KeyError where there is none."""
-    return definitions()[name]
+    """The definition called ``io.k8s.api.core.v1.Pod``, also of an old version. Raises KeyError
+    where there is none."""
+    found = definitions().get(name)
+    return _old_definitions()[name] if found is None else found

@@ -36,6 +36,7 @@ _GROUP_ORDER = (
     "batch",
     "certificates.k8s.io",
     "networking.k8s.io",
+    "extensions",
     "policy",
     "rbac.authorization.k8s.io",
     "storage.k8s.io",
@@ -213,6 +214,7 @@ def subresources_of(resource: Resource) -> list[Subresource]:
 
 def storage_version_hash(resource: Resource) -> str:
     """A mark of the version objects are stored in, as upstream computes it."""
+    resource = resource.stored_as or resource
     identity = f"{resource.group}/{resource.version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(identity.encode()).digest()[:8]).decode()
 

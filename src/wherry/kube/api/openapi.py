@@ -300,7 +300,10 @@ def _schemas(
 
     ``own`` are there already, as they are to be shown.
     """
+    from wherry.kube.api.conversion.schemas import derive
+
     data: Document = orjson.loads(data_path().read_bytes())["$defs"]
+    data |= derive(data)
     wanted = [*_ALWAYS, *(name for each in found for name in (each.body, each.answer) if name)]
     wanted += [resource.schema for resource in resources]
     wanted += [name for schema in own.values() for name in _references(schema, form)]

@@ -66,6 +66,8 @@ def subresource(resource: Resource, name: str) -> Subresource:
     entry = _ALL[name]
     if name == "proxy":
         return replace(entry, kind=f"{resource.kind}ProxyOptions")
+    if name == "scale" and resource.stored_as is not None and not resource.custom:
+        return _old_scale(entry, resource)
     if entry.kind:
         return entry
     return replace(
@@ -75,3 +77,9 @@ def subresource(resource: Resource, name: str) -> Subresource:
         kind=resource.kind,
         schema=resource.schema,
     )
+
+
+def _old_scale(entry: Subresource, resource: Resource) -> Subresource:
+    """Workloads of old versions are scaled by a Scale of the same version."""
+    schema = f"{resource.schema.rpartition('.')[0]}.Scale"
+    return replace(entry, group=resource.group, version=resource.version, schema=schema)

@@ -54,11 +54,13 @@ def read_value(body: Body, kind: str, schema: str) -> tuple[Any, list[str]]:
 
 
 def read_object(request: APIRequest, kind: Kind, validation: str) -> Object:
-    """The object in the body: a private copy, of known fields only, with metadata.
+    """The object in the body: a private copy, of known fields only, with metadata; of the version
+    that the client speaks.
 
     Raises:
         StatusError: 400 or 415; also where ``validation`` is Strict and a field is unknown.
     """
+    kind = request.version or kind
     resource = kind.resource
     value, complaints = read_value(request.body, resource.kind, resource.schema)
     decoded = kind.decode(value)

@@ -15,13 +15,12 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import render
+from wherry.kube.apiserver import render, warnings
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Single, Watching
 from wherry.kube.apiserver.authn import Authenticator, Peer, impersonation
 from wherry.kube.apiserver.chain import Chain
@@ -116,6 +115,7 @@ class Front:
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         form = Form()
+        told: list[str] = []
         try:
             path, _, text = request.raw_path.partition("?")
             query = parse_query(text)
@@ -135,11 +135,11 @@ class Front:
                 body = Body()
             else:
                 body = Body(headers.get("Content-Type", ""), await _read(request))
-            asked = APIRequest(info, user, query, body, agent)
+            asked = APIRequest(info, user, query, body, agent, told)
             answer = await self._chain.answer(asked)
-            return await self._write(request, answer, form, query, asked.warnings)
+            return await self._write(request, answer, form, query, told)
         except StatusError as error:
-            return _failure(error, form)
+            return _failure(error, form, told)
         except ConnectionError:
             raise
         except asyncio.CancelledError:
@@ -200,7 +200,7 @@ class Front:
         answer: Answer,
         form: Form,
         query: Query,
-        warnings: list[str],
+        told: list[str],
     ) -> web.StreamResponse:
         if isinstance(answer, Single):
             body = render.render_single(answer, form, query.get("includeObject"))
@@ -209,15 +209,14 @@ class Front:
             body = render.render_collection(answer, form, query.get("includeObject"))
             response = web.Response(body=body)
         elif isinstance(answer, Watching):
-            return await self._stream(request, answer, form, query)
+            return await self._stream(request, answer, form, query, told)
         else:
             return web.Response(body=answer.data, content_type=answer.content_type)
         headers = response.headers
         headers["Content-Type"] = form.media_type
         headers["Cache-Control"] = _NO_CACHE
-        if warnings:
-            for warning in warnings:
-                headers.add("Warning", f"299 - {orjson.dumps(warning).decode()}")
+        if told:
+            _tell(response, told)
         if len(body) > _GZIP_FROM and _takes_gzip(request):
             headers["Content-Encoding"] = "gzip"
             headers["Vary"] = "Accept-Encoding"
@@ -225,13 +224,20 @@ class Front:
         return response
 
     async def _stream(
-        self, request: BaseRequest, answer: Watching, form: Form, query: Query
+        self,
+        request: BaseRequest,
+        answer: Watching,
+        form: Form,
+        query: Query,
+        told: list[str],
     ) -> web.StreamResponse:
         """Write a watch as it happens. A client that does not read is dropped."""
         encode = render.frames(answer.kind, form, query.get("includeObject"))
         response = web.StreamResponse()
         response.headers["Content-Type"] = form.media_type
         response.headers["Cache-Control"] = _NO_CACHE
+        if told:
+            _tell(response, told)
         response.enable_chunked_encoding()
         async with contextlib.aclosing(answer.batches) as batches:
             await response.prepare(request)
@@ -303,7 +309,13 @@ def _gzip(data: bytes) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-def _failure(error: StatusError, form: Form) -> web.Response:
+def _tell(response: web.StreamResponse, told: list[str]) -> None:
+    """Put warnings into the headers."""
+    for header in warnings.headers(told):
+        response.headers.add("Warning", header)
+
+
+def _failure(error: StatusError, form: Form, told: list[str] | None = None) -> web.Response:
     status = error.status()
     response = web.Response(body=render.dump(status, form), status=error.code)
     response.headers["Content-Type"] = form.media_type
@@ -313,6 +325,8 @@ def _failure(error: StatusError, form: Form) -> web.Response:
     retry = (error.details or {}).get("retryAfterSeconds")
     if retry:
         response.headers["Retry-After"] = str(retry)
+    if told:
+        _tell(response, told)
     return response
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 
 from wherry.kube.api.catalogue import STATIC, Served
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import Resource
 from wherry.kube.api.selectors import parse_fields
 
@@ -233,7 +234,8 @@ class APIRequest:
     """A request on its way through the chain: who asks for what, with which body.
 
     ``warnings`` collects what the answer's Warning headers will say, ``annotations`` what admission
-    tells the audit log.
+    tells the audit log. ``version`` is the kind in the version that the client speaks, where that
+    is not the one its objects are stored in: ``info`` then names the stored one.
     """
 
     info: RequestInfo
@@ -243,3 +245,4 @@ class APIRequest:
     user_agent: str = ""
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    version: Kind | None = None

@@ -81,6 +81,12 @@ class Kind:
     field_names: ClassVar[frozenset[str]] = frozenset()
     """Selectable fields besides metadata.name and metadata.namespace."""
 
+    orphans: ClassVar[bool] = False
+    """What an object of it owns stays when that is deleted, if the client does not say."""
+
+    deprecation: str = ""
+    """What clients of this version are warned of."""
+
     schema_tag: str = ""
     """What tells apart the schemas of a kind that has its own, as custom resources do; empty for
     all whose definition is in the schema data."""
@@ -209,6 +215,21 @@ class Kind:
     def validate_status(self, new: Object, old: Object) -> list[FieldError]:
         """Faults of a status update outside the metadata."""
         return []
+
+    # Other versions -----------------------------------------------------------------------------
+
+    def to_stored(self, o: Object) -> Object:
+        """An object of this version as it is stored. New where it differs; may share parts."""
+        return o
+
+    def from_stored(self, o: Object) -> Object:
+        """A stored object, which stays as it is, in this version; may share parts."""
+        return o
+
+    def as_asked(self, faults: list[FieldError], o: Object) -> list[FieldError]:
+        """Faults of the stored object ``o`` in the words of this version; those go that this
+        version allows."""
+        return faults
 
     # Describing ---------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Job(Kind):
     """Pods that are run until enough of them have succeeded."""
 
     has_generation = True
+    orphans = True
     columns = (
         NAME_COLUMN,
         Column("Status", description="Running, Complete, Failed, Suspended, …"),

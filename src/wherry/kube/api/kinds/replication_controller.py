@@ -19,6 +19,8 @@ from wherry.kube.api.selectors import LabelSelector, labels_from_set
 class ReplicationController(ReplicaSet):
     """A number of pods of one template, selected by equality alone."""
 
+    orphans = True
+
     def default(self, o: Object) -> None:
         super().default(o)
         spec = o["spec"]

@@ -130,8 +130,11 @@ class Backend:
         return self.shared and resource is SERVICES
 
 
-def check(kind: Kind, o: Object, faults: list[FieldError]) -> None:
-    """Raises StatusError 422 if there are faults."""
+def check(kind: Kind, o: Object, faults: list[FieldError], version: Kind | None = None) -> None:
+    """Raises StatusError 422 if there are faults; in the words of ``version``, where that is not
+    the stored one."""
+    if faults and version is not None:
+        faults = version.as_asked(faults, o)
     if faults:
         metadata = o["metadata"]
         name = metadata.get("name") or metadata.get("generateName", "")

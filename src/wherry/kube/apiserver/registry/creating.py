@@ -14,6 +14,7 @@ from wherry.kube.apiserver.options import WriteOptions, parse_write_options
 from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend, check
 from wherry.kube.apiserver.registry.records import Records
+from wherry.kube.apiserver.registry.versions import as_stored
 from wherry.kube.apiserver.request import APIRequest
 from wherry.kube.store.types import GuardMoved
 
@@ -30,7 +31,7 @@ async def create(backend: Backend, request: APIRequest) -> Single:
     options = parse_write_options(request.query, "CreateOptions", request.user_agent)
     o = read_object(request, kind, options.field_validation)
     take_namespace(request, o)
-    kind.default(o)
+    o = as_stored(kind, request.version, o)
     stored = await insert(backend, request, o, options)
     return Single(stored, kind, 201)
 
@@ -77,8 +78,8 @@ async def insert(
     kind.note_requester(o, user.name, user.uid, user.groups, user.extra)
     kind.prepare_create(o)
     if manage:
-        ownership.created(kind, o, options.field_manager)
-    check(kind, o, kind.validate(o))
+        ownership.created(backend, request, kind, o, options.field_manager)
+    check(kind, o, kind.validate(o), request.version)
     try:
         await backend.admission.validate(attributes)
         return await _named(backend, records, o, base, dry_run=options.dry_run)

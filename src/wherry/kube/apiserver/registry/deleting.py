@@ -16,7 +16,6 @@ from wherry.kube.api.meta import clone, format_time, now, parse_time
 from wherry.kube.api.resources import (
     NAMESPACES,
     PODS,
-    REPLICATION_CONTROLLERS,
     SERVICE_ACCOUNTS,
     SERVICES,
 )
@@ -50,11 +49,12 @@ async def delete_collection(backend: Backend, request: APIRequest) -> Collection
     """DELETE of all objects that a selection names; answers with what they were."""
     records = backend.records(request.info.served)
     options = _options(request)
-    selection = parse_selection(request.query, records.kind)
+    kind = request.version or records.kind  # whose words a selector is in
+    selection = parse_selection(request.query, kind)
     chosen = [
         stored
         for stored in records.cache.list(request.info.namespace)
-        if selection.everything or selection.matches(records.kind, stored.object)
+        if selection.everything or selection.matches(kind, stored.object)
     ]
 
     async def one(stored: Stored) -> None:
@@ -98,7 +98,7 @@ async def remove(
             await backend.admission.admit(
                 of(request, "DELETE", None, old.object, options, name=name, namespace=namespace)
             )
-        marked = plan(kind, old.object, options)
+        marked = plan(kind, old.object, options, orphans=(request.version or kind).orphans)
         try:
             if marked is None:
                 if not options.dry_run:
@@ -136,9 +136,12 @@ def _check_preconditions(kind: Kind, old: Stored, options: DeleteOptions) -> Non
         )
 
 
-def plan(kind: Kind, old: Object, options: DeleteOptions) -> Object | None:
+def plan(
+    kind: Kind, old: Object, options: DeleteOptions, *, orphans: bool = False
+) -> Object | None:
     """What a delete makes of ``old``: None, it goes; another object, which takes its place;
-    or ``old`` itself, there is nothing to do but wait.
+    or ``old`` itself, there is nothing to do but wait. ``orphans``: what it owns stays, if nobody
+    says otherwise.
 
     Raises:
         StatusError: 409, a namespace that is going already.
@@ -162,7 +165,9 @@ def plan(kind: Kind, old: Object, options: DeleteOptions) -> Object | None:
             return old  # only a shorter grace counts
         else:
             grace = options.grace
-    finalizers = _finalizers(kind, metadata.get("finalizers") or [], options, alive=not deleting)
+    finalizers = _finalizers(
+        kind, metadata.get("finalizers") or [], options, alive=not deleting, orphans=orphans
+    )
     new: Object = clone(old)
     if finalizers:
         new["metadata"]["finalizers"] = finalizers
@@ -181,7 +186,7 @@ def plan(kind: Kind, old: Object, options: DeleteOptions) -> Object | None:
 
 
 def _finalizers(
-    kind: Kind, present: list[str], options: DeleteOptions, *, alive: bool
+    kind: Kind, present: list[str], options: DeleteOptions, *, alive: bool, orphans: bool
 ) -> list[str]:
     """The finalizers as the propagation policy wants them: asked for, or what the object has, or
     the kind's habit."""
@@ -191,7 +196,7 @@ def _finalizers(
             policy = "Orphan"
         elif _FOREGROUND in present:
             policy = "Foreground"
-        elif kind.resource is REPLICATION_CONTROLLERS:
+        elif orphans:
             policy = "Orphan"
     wanted = [f for f in present if f not in (_ORPHAN, _FOREGROUND)]
     if alive:

@@ -17,6 +17,7 @@ from wherry.kube.apiserver.registry import (
     subresources,
     tokens,
     updating,
+    versions,
     watching,
 )
 from wherry.kube.apiserver.registry.backend import Backend
@@ -38,11 +39,15 @@ async def _watch(backend: Backend, request: APIRequest) -> Answer:
 
 
 async def _in_other_version(backend: Backend, request: APIRequest) -> Answer:
-    from wherry.kube.apiserver.extensions import versions
+    from wherry.kube.apiserver.extensions import versions as custom_versions
 
     stored = request.info.served.stored_as
     assert stored is not None
-    return await versions.answer(backend, request, stored, handler)
+    return await custom_versions.answer(backend, request, stored, handler)
+
+
+async def _in_old_version(backend: Backend, request: APIRequest) -> Answer:
+    return await versions.answer(backend, request, handler)
 
 
 VERBS: dict[str, Handler] = {
@@ -98,8 +103,8 @@ def handler(request: APIRequest) -> Handler:
     """
     info = request.info
     resource = info.served
-    if resource.stored_as is not None and resource.custom:
-        return _in_other_version
+    if resource.stored_as is not None:
+        return _in_other_version if resource.custom else _in_old_version
     if info.subresource:
         found = SUBRESOURCES.get((info.subresource, info.verb))
         if found is None or info.verb not in subresource(resource, info.subresource).verbs:

@@ -30,6 +30,7 @@ from wherry.kube.apiserver.registry.updating import (
     check_name,
     check_uid,
 )
+from wherry.kube.apiserver.registry.versions import as_stored
 from wherry.kube.apiserver.request import APIRequest, Body
 
 MEDIA_TYPES = (
@@ -48,6 +49,7 @@ async def patch(backend: Backend, request: APIRequest) -> Single:
     """PATCH of an object, or of an aspect of it."""
     resource = request.info.served
     kind = backend.records(resource).kind
+    version = request.version or kind
     aspect = ASPECTS[request.info.subresource]
     options = parse_write_options(request.query, "PatchOptions", request.user_agent)
     if media_type(request.body) == patches.APPLY:
@@ -57,10 +59,14 @@ async def patch(backend: Backend, request: APIRequest) -> Single:
             "force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch"
         )
         raise invalid("PatchOptions", "", [fault], "meta.k8s.io")
-    apply_to, complaints = read_patch(kind, request.body)
+    apply_to, complaints = read_patch(version, request.body)
+    warned = len(request.warnings)
 
     def make(old: Stored) -> Object:
-        given = clone(old.object) if request.body.decoded else old.object
+        del request.warnings[warned:]  # another attempt says the same again
+        given = version.from_stored(old.object)
+        if request.body.decoded:
+            given = clone(given)
         return _decoded(request, kind, options, apply_to(given), complaints, old)
 
     stored = await change(backend, request, make, aspect, options, attempts=_ATTEMPTS)
@@ -108,7 +114,7 @@ def _decoded(
     old: Stored,
 ) -> Object:
     """The patched value as a whole, defaulted object, if it still is the one it was."""
-    decoded = kind.decode(patched)
+    decoded = (request.version or kind).decode(patched)
     faults = complaints + decoded.unknown
     if faults and options.field_validation == "Strict":
         text = request.body.data.decode(errors="replace")
@@ -118,7 +124,6 @@ def _decoded(
             f"Invalid value: {quote(text)}: strict decoding error: {', '.join(faults)}",
         )
         raise invalid("", "", [fault])
-    request.warnings.clear()  # another attempt says the same again
     warn(request, options.field_validation, faults)
     new = decoded.value
     new.setdefault("metadata", {})
@@ -127,8 +132,7 @@ def _decoded(
     based_on = new["metadata"].get("resourceVersion", "")
     if based_on not in ("", "0", str(old.revision)):
         raise _conflict(kind, request)
-    kind.default(new)
-    return new
+    return as_stored(kind, request.version, new)
 
 
 def _conflict(kind: Kind, request: APIRequest) -> StatusError:
@@ -157,7 +161,7 @@ async def _apply(
     resource = kind.resource
     require_manager(request)
     value, complaints = read_configuration(request.body, resource.kind)
-    decoded = kind.decode(value)
+    decoded = (request.version or kind).decode(value)
     applied = judge(request, options, decoded, complaints)
     if applied["metadata"].get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
@@ -166,6 +170,8 @@ async def _apply(
     def make(live: Object | None) -> Object:
         _check_identity(records, request, applied["metadata"], live)
         made = ownership.applied(
+            backend,
+            request,
             kind,
             live,
             applied,
@@ -174,8 +180,7 @@ async def _apply(
             force=bool(options.force),
         )
         take_namespace(request, made)
-        kind.default(made)
-        return made
+        return as_stored(kind, request.version, made)
 
     while True:
         present = records.cache.get(request.info.namespace, request.info.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wherry.kube.api.errors import expired
+from wherry.kube.api.kinds import Kind
 from wherry.kube.apiserver.answers import Collection, Single
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Stored
@@ -34,25 +35,31 @@ async def get(records: Records, cache: Cache, request: APIRequest) -> Single:
 
 async def list_(records: Records, cache: Cache, request: APIRequest) -> Collection:
     """The objects that a list asks for, or one page of them."""
-    options = parse_list_options(request.query, records.kind, watch=False)
+    kind = request.version or records.kind  # whose words a selector is in
+    options = parse_list_options(request.query, kind, watch=False)
     namespace = request.info.namespace
     if options.after:
-        return await _page(records, cache, options, namespace, Continue.decode(options.after))
+        return await _page(records, kind, cache, options, namespace, Continue.decode(options.after))
     if options.revision:
         await cache.not_older_than(options.revision)
         exact = options.match == "Exact" or (options.limit and not options.match)
         if exact:
             try:
                 return await _page(
-                    records, cache, options, namespace, Continue(options.revision, "")
+                    records, kind, cache, options, namespace, Continue(options.revision, "")
                 )
             except Compacted:
                 raise expired("The resourceVersion for the provided list is too old.") from None
-    return await _page(records, cache, options, namespace, Continue(-1, ""))
+    return await _page(records, kind, cache, options, namespace, Continue(-1, ""))
 
 
 async def _page(
-    records: Records, cache: Cache, options: ListOptions, namespace: str, place: Continue
+    records: Records,
+    kind: Kind,
+    cache: Cache,
+    options: ListOptions,
+    namespace: str,
+    place: Continue,
 ) -> Collection:
     if place.revision < 0 or place.revision == cache.revision:
         revision = cache.revision
@@ -77,7 +84,7 @@ async def _page(
         )
     chosen: list[Stored] = []
     for stored in found:
-        if selection.matches(records.kind, stored.object):
+        if selection.matches(kind, stored.object):
             if options.limit and len(chosen) == options.limit:
                 # How many more will match is not known without looking at all: not told.
                 return Collection(records.kind, chosen, revision, _rest(chosen, revision))

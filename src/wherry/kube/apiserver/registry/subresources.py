@@ -15,6 +15,7 @@ from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, now
 from wherry.kube.api.patch import APPLY
 from wherry.kube.api.resources import PODS
+from wherry.kube.api.subresources import subresource
 from wherry.kube.apiserver.answers import Single, success
 from wherry.kube.apiserver.content import media_type, read_kind
 from wherry.kube.apiserver.objects import Object, Stored, answer
@@ -50,45 +51,46 @@ async def get_scale(backend: Backend, request: APIRequest) -> Single:
     """How many there are, and how many there should be."""
     records = backend.records(request.info.served)
     stored = records.get(request.info.namespace, request.info.name)
-    return Single(answer(records.kind.scale(stored.object)))
+    return Single(answer((request.version or records.kind).scale(stored.object)))
 
 
 async def put_scale(backend: Backend, request: APIRequest) -> Single:
     """Replace the Scale: only its ``spec.replicas`` counts."""
     options = parse_write_options(request.query, "UpdateOptions", request.user_agent)
-    scale = read_kind(request, *_SCALE, options.field_validation)
+    scale = read_kind(request, *_scale_of(request), options.field_validation)
     return await _rescale(backend, request, options, lambda _: scale)
 
 
 async def patch_scale(backend: Backend, request: APIRequest) -> Single:
     """Change the Scale by a patch."""
     options = parse_write_options(request.query, "PatchOptions", request.user_agent)
-    kind = backend.records(request.info.served).kind
+    version = request.version or backend.records(request.info.served).kind
     if media_type(request.body) == APPLY:
-        return await _apply_scale(backend, request, options, kind)
-    apply_to, _ = read_patch(kind, request.body)
+        return await _apply_scale(backend, request, options, version)
+    apply_to, _ = read_patch(version, request.body)
 
     def patched(present: Object) -> Object:
         from wherry.kube.api.schema import decode_kind
 
-        return decode_kind(*_SCALE, apply_to(present)).value
+        return decode_kind(*_scale_of(request), apply_to(present)).value
 
     return await _rescale(backend, request, options, patched)
 
 
 async def _apply_scale(
-    backend: Backend, request: APIRequest, options: WriteOptions, kind: Kind
+    backend: Backend, request: APIRequest, options: WriteOptions, version: Kind
 ) -> Single:
     """Apply a Scale: what it says of replicas is applied to the object itself, and so owned."""
     from wherry.kube.api.schema import decode_kind
 
     records = backend.records(request.info.served)
+    kind = records.kind
     require_manager(request)
     value, complaints = read_configuration(request.body, "Scale")
-    applied = judge(request, options, decode_kind(*_SCALE, value), complaints)
+    applied = judge(request, options, decode_kind(*_scale_of(request), value), complaints)
     configuration: Object = {
-        "apiVersion": kind.resource.api_version,
-        "kind": kind.resource.kind,
+        "apiVersion": version.resource.api_version,
+        "kind": version.resource.kind,
         "metadata": {"name": request.info.name},
     }
     if "replicas" in (applied.get("spec") or {}):
@@ -97,6 +99,8 @@ async def _apply_scale(
     def make(old: Stored) -> Object:
         _check_scale(records, kind, applied, old, request.info.name)
         new = ownership.applied(
+            backend,
+            request,
             kind,
             old.object,
             configuration,
@@ -104,11 +108,12 @@ async def _apply_scale(
             "scale",
             force=bool(options.force),
         )
+        new = version.to_stored(new)
         kind.prepare_update(new, old.object)
         return new
 
     stored = await change(backend, request, make, SCALE, options, manage=False)
-    return Single(answer(kind.scale(stored.object)))
+    return Single(answer(version.scale(stored.object)))
 
 
 async def _rescale(
@@ -116,9 +121,10 @@ async def _rescale(
 ) -> Single:
     records = backend.records(request.info.served)
     kind = records.kind
+    version = request.version or kind
 
     def make(old: Stored) -> Object:
-        scale = wanted(kind.scale(old.object))
+        scale = wanted(version.scale(old.object))
         _check_scale(records, kind, scale, old, request.info.name)
         new: Object = clone(old.object)
         kind.apply_scale(new, scale)
@@ -126,7 +132,15 @@ async def _rescale(
         return new
 
     stored = await change(backend, request, make, SCALE, options)
-    return Single(answer(kind.scale(stored.object)))
+    return Single(answer(version.scale(stored.object)))
+
+
+def _scale_of(request: APIRequest) -> tuple[str, str, str]:
+    """The definition, version and kind of the Scale that the client speaks of."""
+    if request.version is None:
+        return _SCALE
+    entry = subresource(request.version.resource, "scale")
+    return entry.schema, entry.api_version, entry.kind
 
 
 def _check_scale(records: Records, kind: Kind, scale: Object, old: Stored, name: str) -> None:

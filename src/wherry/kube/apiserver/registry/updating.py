@@ -24,6 +24,7 @@ from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend, check
 from wherry.kube.apiserver.registry.creating import insert, take_namespace
 from wherry.kube.apiserver.registry.records import Changed, Records
+from wherry.kube.apiserver.registry.versions import as_stored
 from wherry.kube.apiserver.request import APIRequest, RequestInfo
 
 
@@ -113,7 +114,7 @@ async def update(backend: Backend, request: APIRequest) -> Single:
     given = read_object(request, kind, options.field_validation)
     check_name(request, given)
     take_namespace(request, given)
-    kind.default(given)
+    given = as_stored(kind, request.version, given)
     based_on = given["metadata"].get("resourceVersion") or ""
     if based_on == "0":
         based_on = ""
@@ -231,9 +232,11 @@ async def _attempt(
         metadata = new["metadata"]
     check_uid(records, request.info, metadata.get("uid") or "", old.object["metadata"]["uid"])
     aspect.prepare(kind, new, old.object)
-    check(kind, new, aspect.validate(kind, new, old.object))
+    check(kind, new, aspect.validate(kind, new, old.object), request.version)
     if manage:
-        ownership.updated(kind, new, old.object, options.field_manager, aspect.subresource)
+        ownership.updated(
+            backend, request, kind, new, old.object, options.field_manager, aspect.subresource
+        )
     try:
         if aspect.admitted:
             await backend.admission.validate(attributes)

@@ -27,14 +27,15 @@ def watch(records: Records, cache: Cache, request: APIRequest) -> Watching:
     Raises:
         StatusError: the options are wrong. That the revision is too old comes in the stream.
     """
-    options = parse_list_options(request.query, records.kind, watch=True)
-    return Watching(records.kind, _batches(records, cache, options, request.info.namespace))
+    kind = request.version or records.kind  # whose words a selector is in
+    options = parse_list_options(request.query, kind, watch=True)
+    return Watching(records.kind, _batches(records, kind, cache, options, request.info.namespace))
 
 
 async def _batches(
-    records: Records, cache: Cache, options: ListOptions, namespace: str
+    records: Records, kind: Kind, cache: Cache, options: ListOptions, namespace: str
 ) -> AsyncGenerator[Sequence[Seen], None]:
-    kind, selection = records.kind, options.selection
+    selection = options.selection
     view = _View(kind, selection, namespace)
     if options.initial_events or not options.revision:
         if options.revision:
