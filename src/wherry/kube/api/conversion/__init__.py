@@ -57,7 +57,8 @@ def _old(
         version=version,
         schema=f"{stem}.{version}.{kind}",
         stored_as=stored,
-        # Of two groups that have a category's kind, one is enough for who lists the category.
+        # Of two groups with the same kind, short names and categories mean the present one.
+        short_names=stored.short_names if group != "extensions" else (),
         categories=stored.categories if group == stored.group else (),
     )
     deprecation = ""

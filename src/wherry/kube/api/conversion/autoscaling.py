@@ -146,7 +146,8 @@ def _old_reading(kind: str, source: Object) -> Object:
 def _each(metrics: Sequence[Object], convert: Callable[[str, Object], Object]) -> list[Object]:
     """Metrics with their sources converted."""
     return [
-        {
+        {"type": metric.get("type", "")}
+        | {
             name: convert(name, value) if isinstance(value, dict) else value
             for name, value in metric.items()
         }
@@ -307,7 +308,7 @@ def to_v1(o: Object) -> Object:
                 status["currentCPUUtilizationPercentage"] = reading["averageUtilization"]
         if conditions:
             notes[CONDITIONS] = conditions
-        out["status"] = status
+        out["status"] = {"currentReplicas": 0, "desiredReplicas": 0, **status}
     return _annotated(out, notes)
 
 
