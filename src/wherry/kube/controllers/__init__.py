@@ -36,6 +36,7 @@ from wherry.kube.controllers.replicas.controller import (
     ReplicaSetController,
     ReplicationControllerController,
 )
+from wherry.kube.controllers.resource_quota import ResourceQuotaController
 from wherry.kube.controllers.root_ca import RootCAController
 from wherry.kube.controllers.service_account import ServiceAccountController
 from wherry.kube.controllers.stateful_set.controller import StatefulSetController
@@ -64,6 +65,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     AccountTokenController,
     RootCAController,
     GarbageCollector,
+    ResourceQuotaController,
     # volumes
     ClaimProtectionController,
     VolumeProtectionController,

@@ -34,6 +34,7 @@ from wherry.kube.apiserver.admission import (
     new_nodes,
     node_restriction,
     priority,
+    resource_quota,
     runtime_class,
     service_account,
     storage_protection,
@@ -159,6 +160,11 @@ VALIDATING: tuple[Plugin, ...] = (
     ),
     Plugin("ValidatingAdmissionPolicy", policies.validate, (EVERYTHING,)),
     Plugin("ValidatingAdmissionWebhook", webhooks.validate, (EVERYTHING,)),
+    Plugin(
+        "ResourceQuota",
+        resource_quota.validate,
+        (on("CREATE UPDATE"), on("UPDATE", PODS, subresources=("resize",))),
+    ),
 )
 
 

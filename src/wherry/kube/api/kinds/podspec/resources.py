@@ -51,7 +51,8 @@ def _is_native(name: str) -> bool:
     return "/" not in name or "kubernetes.io/" in name
 
 
-def _is_extended(name: str) -> bool:
+def is_extended(name: str) -> bool:
+    """Whether the resource is one that Kubernetes does not know: a device."""
     if _is_native(name) or name.startswith("requests."):
         return False
     return not names.is_qualified_name(f"requests.{name}")
@@ -62,7 +63,7 @@ def _may_overcommit(name: str) -> bool:
 
 
 def _is_whole(name: str) -> bool:
-    return name in _OBJECT_COUNTS or _is_extended(name)
+    return name in _OBJECT_COUNTS or is_extended(name)
 
 
 # Defaults ---------------------------------------------------------------------------------------
@@ -330,7 +331,7 @@ def _check_container_name(name: str, path: str, faults: Faults) -> None:
         if not _is_huge_page(name):
             why = "must be a standard resource for containers"
             faults.append(fields.invalid(path, name, why))
-    elif not _is_native(name) and not _is_extended(name):
+    elif not _is_native(name) and not is_extended(name):
         why = "doesn't follow extended resource name standard"
         faults.append(fields.invalid(path, name, why))
 
