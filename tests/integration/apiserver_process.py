@@ -114,6 +114,8 @@ class Server:
         argv += ["--tls-cert", pki / "server.crt", "--tls-key", pki / "server.key"]
         argv += ["--kubelet-client-certificate", self.admin[0], "--kubelet-client-key"]
         argv += [self.admin[1], "--kubelet-certificate-authority", pki / "ca.crt"]
+        front = self.authority.issue("front-proxy", "front-proxy-client")
+        argv += ["--proxy-client-cert-file", front[0], "--proxy-client-key-file", front[1]]
         self.process = subprocess.Popen(
             [str(argument) for argument in argv],
             stdout=subprocess.PIPE,

@@ -97,5 +97,7 @@ def _config(instance: Instance) -> APIServerConfig:
         kubelet_client_cert=pki / "apiserver-kubelet-client.crt",
         kubelet_client_key=pki / "apiserver-kubelet-client.key",
         kubelet_ca=pki / "ca.crt",
+        proxy_client_cert=proxy / "client.crt",
+        proxy_client_key=proxy / "client.key",
         **flags.settings(given),
     )

@@ -31,6 +31,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kubelet-client-certificate", type=Path)
     parser.add_argument("--kubelet-client-key", type=Path)
     parser.add_argument("--kubelet-certificate-authority", type=Path)
+    parser.add_argument("--proxy-client-cert-file", type=Path, help="for aggregated API servers")
+    parser.add_argument("--proxy-client-key-file", type=Path)
     flags.add(parser)
     return parser.parse_args()
 
@@ -54,6 +56,8 @@ async def _run(arguments: argparse.Namespace) -> None:
             kubelet_client_cert=arguments.kubelet_client_certificate,
             kubelet_client_key=arguments.kubelet_client_key,
             kubelet_ca=arguments.kubelet_certificate_authority,
+            proxy_client_cert=arguments.proxy_client_cert_file,
+            proxy_client_key=arguments.proxy_client_key_file,
             **given,
         ),
         store,

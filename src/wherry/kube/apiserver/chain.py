@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 
 from wherry.kube.apiserver.admission.connecting import connection
+from wherry.kube.apiserver.aggregation.proxy import Aggregated
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.documents import Documents
@@ -30,10 +31,18 @@ def _seen(task: asyncio.Future[Answer]) -> None:
 
 
 class Chain:
-    """Authorisation, then the registry or the document that answers."""
+    """Authorisation, then the registry or the document that answers. What ``aggregated`` servers
+    answer does not come here."""
 
-    def __init__(self, authorizer: Authorizer, backend: Backend, documents: Documents) -> None:
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        backend: Backend,
+        documents: Documents,
+        aggregated: Aggregated | None = None,
+    ) -> None:
         self.authorizer = authorizer
+        self.aggregated = aggregated
         self.catalogue = backend.catalogue
         self._backend = backend
         self._documents = documents

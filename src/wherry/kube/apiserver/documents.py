@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -16,6 +17,9 @@ from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver.answers import Document
 from wherry.kube.apiserver.request import Query, RequestInfo, no_such_path
+
+if TYPE_CHECKING:
+    from wherry.kube.apiserver.aggregation.documents import Fetched
 
 Check = tuple[str, Callable[[], str]]
 """A name, and what says what is wrong ("" where all is well)."""
@@ -29,6 +33,7 @@ class Documents:
         address: ``host:port`` where clients find this server.
         checks: what health asks.
         published: what else there is to read, by path.
+        elsewhere: what aggregated servers tell of themselves.
     """
 
     def __init__(
@@ -37,8 +42,10 @@ class Documents:
         address: str,
         checks: tuple[Check, ...],
         published: Mapping[str, Callable[[], Document]] = MappingProxyType({}),
+        elsewhere: Fetched | None = None,
     ) -> None:
         self._catalogue = catalogue
+        self._elsewhere = elsewhere
         self._address = address
         self._checks = checks
         self._documents = published
@@ -84,7 +91,10 @@ class Documents:
 
     @property
     def _discovery(self) -> discovery.Discovery:
-        return self._catalogue.served.discovery
+        local = self._catalogue.served.discovery
+        if self._elsewhere is not None and self._elsewhere.active:
+            return self._elsewhere.discovery(local)
+        return local
 
     def _paths(self) -> list[str]:
         groups = self._discovery.groups
@@ -118,14 +128,17 @@ class Documents:
             case ["v2"]:
                 return self._openapi_v2(headers)
             case ["v3"]:
-                return _json(openapi.v3_paths())
+                paths = openapi.v3_paths()
+                if self._elsewhere is not None:
+                    paths["paths"] |= self._elsewhere.v3_paths()
+                return _json(paths)
             case ["v3", "api", "v1"]:
                 group_version = "v1"
             case ["v3", "apis", group, version]:
                 group_version = f"{group}/{version}"
             case _:
                 raise no_such_path()
-        if group_version not in self._discovery.group_versions:
+        if group_version not in self._catalogue.served.discovery.group_versions:
             raise no_such_path()
         tag = openapi.v3_hash(group_version)
         answer = _tagged(openapi.v3_gzip(group_version), tag, headers, compressed=True)
@@ -136,12 +149,18 @@ class Documents:
     def _openapi_v2(self, headers: dict[str, str]) -> Document:
         from wherry.kube.apiserver import openapi_protobuf
 
-        openapi = self._catalogue.served.openapi
+        served = self._catalogue.served
+        elsewhere = self._elsewhere if self._elsewhere and self._elsewhere.active else None
         accept = headers.get("accept", "")
         if accept.startswith(openapi_protobuf.ASKED_FOR):
-            media_type, data = openapi_protobuf.MEDIA_TYPE, openapi_protobuf.v2_gzip(openapi)
+            media_type = openapi_protobuf.MEDIA_TYPE
+            if elsewhere:
+                data = openapi_protobuf.gzip_of(elsewhere.v2(served))
+            else:
+                data = openapi_protobuf.v2_gzip(served.openapi)
         elif not accept or "json" in accept or "*/*" in accept:
-            media_type, data = "application/json", openapi.v2_gzip
+            media_type = "application/json"
+            data = elsewhere.v2_gzip(served) if elsewhere else served.openapi.v2_gzip
         else:
             raise StatusError(
                 406,

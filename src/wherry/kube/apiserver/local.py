@@ -13,7 +13,7 @@ import orjson
 
 from wherry.kube.apiserver.answers import Answer, Document, Watching
 from wherry.kube.apiserver.chain import Chain
-from wherry.kube.apiserver.request import APIRequest, Body, User, parse_request
+from wherry.kube.apiserver.request import APIRequest, Body, RequestInfo, User, parse_request
 from wherry.kube.apiserver.request import Query as Parameters
 from wherry.kube.client.transport import Object, Query
 
@@ -35,9 +35,14 @@ class LocalTransport:
         body: object = None,
         content_type: str = "application/json",
     ) -> Object:
-        answer = await self._answer(
-            method, path, Parameters(tuple(query)), Body(content_type, value=body, decoded=True)
-        )
+        parameters = Parameters(tuple(query))
+        info = self._judge(method, path, parameters)
+        aggregated = self._chain.aggregated
+        if aggregated is not None and (remote := aggregated.remote(info)) is not None:
+            return await aggregated.request(
+                remote, self._user, method, path, query, body, content_type
+            )
+        answer = await self._answer(info, parameters, Body(content_type, value=body, decoded=True))
         if isinstance(answer, Watching):
             await answer.batches.aclose()
             raise ValueError("a watch is not a request: use watch()")
@@ -49,7 +54,13 @@ class LocalTransport:
 
     async def watch(self, path: str, query: Query = ()) -> AsyncIterator[tuple[str, Object]]:
         parameters = Parameters((*query, ("watch", "true")))
-        answer = await self._answer("GET", path, parameters, Body(decoded=True))
+        info = self._judge("GET", path, parameters)
+        aggregated = self._chain.aggregated
+        if aggregated is not None and (remote := aggregated.remote(info)) is not None:
+            async for event in aggregated.watch(remote, self._user, path, query):
+                yield event
+            return
+        answer = await self._answer(info, parameters, Body(decoded=True))
         assert isinstance(answer, Watching)
         async with contextlib.aclosing(answer.batches) as batches:
             async for batch in batches:
@@ -59,11 +70,15 @@ class LocalTransport:
     async def close(self) -> None:
         self._closed = True
 
-    async def _answer(self, method: str, path: str, query: Parameters, body: Body) -> Answer:
+    def _judge(self, method: str, path: str, query: Parameters) -> RequestInfo:
+        """What is asked for, if it may be."""
         if self._closed:
             raise ConnectionError("the transport is closed")
         info = parse_request(method, path, query, self._chain.catalogue.served)
         self._chain.authorize(self._user, info)
+        return info
+
+    async def _answer(self, info: RequestInfo, query: Parameters, body: Body) -> Answer:
         if not info.is_resource:
             return self._chain.document(info, query, {})
         request = APIRequest(info, self._user, query, body, self._user.name.rpartition(":")[2])

@@ -10,6 +10,8 @@ from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
+from wherry.kube.apiserver.aggregation.aggregator import Aggregator
+from wherry.kube.apiserver.aggregation.remote import FrontProxy
 from wherry.kube.apiserver.authn import MASTERS, discovery, known, published
 from wherry.kube.apiserver.authn.assembly import assemble
 from wherry.kube.apiserver.authn.config import Authentication
@@ -40,7 +42,8 @@ class APIServerConfig:
     """What an API server is told.
 
     ``advertise_address``: where pods reach it; ``listen_host`` None: all addresses. ``tokens`` are
-    static bearer tokens. Without ``kubelet_ca`` any kubelet is believed. ``event_ttl`` is how long
+    static bearer tokens. Without ``kubelet_ca`` any kubelet is believed. ``proxy_client_cert`` is
+    what aggregated API servers are shown. ``event_ttl`` is how long
     Events are kept, in seconds.
     """
 
@@ -53,6 +56,8 @@ class APIServerConfig:
     kubelet_client_cert: Path | None = None
     kubelet_client_key: Path | None = None
     kubelet_ca: Path | None = None
+    proxy_client_cert: Path | None = None
+    proxy_client_key: Path | None = None
     listen_host: str | None = None
     tokens: Mapping[str, User] = field(default_factory=dict)
     anonymous: bool = True
@@ -83,6 +88,13 @@ class APIServer:
         )
         self._identities = backend.identities = identities
         self._expiry = Expiry(backend.records(EVENTS), config.event_ttl)
+        self._carrier = Carrier()
+        self._aggregator = Aggregator(
+            self.catalogue,
+            self._cache,
+            self._carrier,
+            FrontProxy(config.proxy_client_cert, config.proxy_client_key),
+        )
         documents = Documents(
             self.catalogue,
             f"{config.advertise_address}:{config.port}",
@@ -90,6 +102,7 @@ class APIServer:
                 ("ping", lambda: ""),
                 ("etcd", self._store_fault),
                 ("informer-sync", self._cache_fault),
+                ("autoregister-completion", self._aggregator.registration_fault),
             ),
             published=discovery.published(
                 identities.service_accounts.keys,
@@ -97,6 +110,7 @@ class APIServer:
                 config.authentication.jwks_uri
                 or f"https://{config.advertise_address}:{config.port}{discovery.KEY_SET}",
             ),
+            elsewhere=self._aggregator.fetched,
         )
         authorizer = Authorizer(GRANTS)
         backend.admission = Admission(
@@ -110,17 +124,20 @@ class APIServer:
             ),
             config.admission,
         )
-        self._chain = Chain(authorizer, backend, documents)
+        self._chain = Chain(authorizer, backend, documents, self._aggregator.front)
         self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
         kubelets = Kubelets(
             self._cache,
             KubeletClient(config.kubelet_client_cert, config.kubelet_client_key, config.kubelet_ca),
         )
-        self._carrier = Carrier()
         self._front = Front(
             self._chain,
             identities.authenticator,
-            Outward(Streams(self._cache, kubelets), Proxies(self._cache, kubelets, self._carrier)),
+            Outward(
+                Streams(self._cache, kubelets),
+                Proxies(self._cache, kubelets, self._carrier),
+                self._aggregator.front,
+            ),
         )
 
     async def open(self) -> None:
@@ -128,6 +145,7 @@ class APIServer:
         await self._cache.open()
         self._definitions.follow()
         self._definitions.start()
+        self._aggregator.follow()
         self._allocations.follow(self._cache.of(SERVICES))
         self._expiry.follow(self._cache.of(EVENTS))
         await bootstrap.reconcile(
@@ -138,6 +156,7 @@ class APIServer:
             self._config.port,
             published.config_map(self._config.client_ca, self._config.authentication),
         )
+        self._aggregator.start(self.transport(SELF))
 
     async def serve(self) -> int:
         """Listen, and return the port. Raises OSError where that is taken."""
@@ -155,6 +174,7 @@ class APIServer:
         """End what is under way; the store stays open."""
         self._cache.end_watches()
         await self._front.close()
+        await self._aggregator.close()
         await self._carrier.close()
         await self._identities.close()
         await self._definitions.close()

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class HTTPSTransport:
     """Requests to ``server`` (``https://127.0.0.1:6443``; ``http`` works too).
 
     ``ca``, ``cert`` and ``key`` are PEM files; without ``ca`` the system's authorities hold.
-    ``token`` is a bearer token. The session is made at the first request, in the running loop.
+    ``token`` is a bearer token; ``headers`` are sent with every request. The
+    session is made at the first request, in the running loop.
     """
 
     def __init__(
@@ -48,15 +49,17 @@ class HTTPSTransport:
         server_name: str = "",
         context: ssl.SSLContext | None = None,
         user_agent: str = "wherry",
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._server = server.rstrip("/")
-        self._headers = {
+        self._headers: list[tuple[str, str]] = [*headers]
+        self._headers += {
             "User-Agent": user_agent,
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # mostly spoken on one machine: bytes are cheap there
-        }
+        }.items()
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers.append(("Authorization", f"Bearer {token}"))
         self._server_name = server_name or None
         if context is None and self._server.startswith("https:"):
             context = ssl.create_default_context(cafile=ca)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from wherry.kube.api import names
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import fields
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
@@ -22,6 +23,9 @@ class APIService(Kind):
         Column("Available", description="Whether this service is available."),
         AGE_COLUMN,
     )
+
+    def name_messages(self, name: str, prefix: bool) -> list[str]:
+        return names.is_path_segment(name)
 
     def default(self, o: Object) -> None:
         service = (o.get("spec") or {}).get("service")

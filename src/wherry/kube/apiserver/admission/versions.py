@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 def asked(attributes: Attributes) -> Resource:
     """The resource that the client named."""
-    return attributes.asked or attributes.resource
+    return getattr(attributes, "asked", None) or attributes.resource
 
 
 def _own(attributes: Attributes, o: Object | None) -> bool:
@@ -69,9 +69,6 @@ async def replace(
     if version.api_version != stored.api_version:
         (decoded,) = await conversion.convert(context.backend, [decoded], stored)
         decoded = clone(decoded)
-        present = served.kind(stored.group, stored.version, stored.plural)
-        assert present is not None
-        present.default(decoded)
     if decoded == before:
         return False
     # In place: whoever began the write holds on to this dict.
