@@ -45,6 +45,8 @@ from wherry.kube.controllers.storage_protection import (
     VolumeProtectionController,
 )
 from wherry.kube.controllers.taint_eviction import TaintEvictionController
+from wherry.kube.controllers.volumes.binder import VolumeBinderController
+from wherry.kube.controllers.volumes.local_path import LocalPathProvisioner
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     # workloads
@@ -67,6 +69,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     GarbageCollector,
     ResourceQuotaController,
     # volumes
+    VolumeBinderController,
+    LocalPathProvisioner,
     ClaimProtectionController,
     VolumeProtectionController,
     # certificates

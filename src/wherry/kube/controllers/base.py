@@ -43,6 +43,8 @@ class Options:
     """Signs CertificateSigningRequests; without it nobody here does."""
     cluster_cidr: str = ""
     """Where pods' addresses come from; without it nodes get no range."""
+    volumes: str = "/var/lib/wherry/volumes"
+    """The directory of nodes below which the volumes of the default class are made."""
     node_mask: int = 24
     node_grace: float = 40.0
     """Without a sign of life for so long a node's state is unknown."""
