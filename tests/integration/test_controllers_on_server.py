@@ -43,7 +43,7 @@ from wherry.kube.client.client import STRATEGIC_MERGE_PATCH, Client
 from wherry.kube.client.https import HTTPSTransport
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object, Transport
-from wherry.kube.controllers import Options, run_controllers
+from wherry.kube.controllers import CONTROLLERS, Options, run_controllers
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.sqlite import SQLiteStore
 
@@ -67,7 +67,15 @@ class World:
         controllers = Client(self.transport("system:kube-controller-manager"))
         scheduler = Client(self.transport("system:kube-scheduler"))
         self._running = [
-            asyncio.ensure_future(run_controllers(controllers, self.options)),
+            asyncio.ensure_future(
+                run_controllers(
+                    controllers,
+                    self.options,
+                    identity=lambda name: self.transport(
+                        f"system:serviceaccount:kube-system:{name}"
+                    ),
+                )
+            ),
             asyncio.ensure_future(run_scheduler(scheduler)),
         ]
 
@@ -260,7 +268,12 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 async def test_components_apart_from_the_server_survive_its_restart(tmp_path: Path):
     cert, key = certificate(tmp_path)
     store = await SQLiteStore.open(tmp_path / "state.db")
-    users = ("system:kube-controller-manager", "system:kube-scheduler")
+    accounts = {controller.identity() for controller in CONTROLLERS}
+    users = (
+        "system:kube-controller-manager",
+        "system:kube-scheduler",
+        *(f"system:serviceaccount:kube-system:{account}" for account in accounts),
+    )
     config = APIServerConfig(
         advertise_address="127.0.0.1",
         port=0,

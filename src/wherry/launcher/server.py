@@ -20,6 +20,7 @@ from wherry.kube.apiserver.authn.keys import Keys
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
 from wherry.kube.client.election import LeaderElector, LeadershipLost
+from wherry.kube.client.transport import Transport
 from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.controllers.certificates.signing import Authority
 from wherry.kube.scheduler import run_scheduler
@@ -45,6 +46,10 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         )
         scheduler = Client(server.transport("system:kube-scheduler"), manager="kube-scheduler")
         keys = Keys(config.authentication.signing_key)
+
+        def identity(account: str) -> Transport:
+            return server.transport(f"system:serviceaccount:kube-system:{account}")
+
         options = Options(
             cluster_cidr=instance.cluster_range,
             root_ca=(instance.pki / "ca.crt").read_text(),
@@ -52,7 +57,11 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             authority=Authority(instance.pki / "ca.crt", instance.pki / "ca.key"),
         )
         work: list[tuple[Client, str, Callable[[], Coroutine[Any, Any, None]]]] = [
-            (controllers, "kube-controller-manager", lambda: run_controllers(controllers, options)),
+            (
+                controllers,
+                "kube-controller-manager",
+                lambda: run_controllers(controllers, options, identity=identity),
+            ),
             (scheduler, "kube-scheduler", lambda: run_scheduler(scheduler)),
         ]
         # Alone on its store a server need not ask whether it leads.

@@ -85,6 +85,7 @@ _AUTOSCALING = "io.k8s.api.autoscaling.v2."
 _POLICY = "io.k8s.api.policy.v1."
 _NETWORKING = "io.k8s.api.networking.v1."
 _RBAC = "io.k8s.api.rbac.v1."
+_AUTHORIZATION = "io.k8s.api.authorization.v1."
 _STORAGE = "io.k8s.api.storage.v1."
 _SCHEDULING = "io.k8s.api.scheduling.v1."
 _NODE = "io.k8s.api.node.v1."
@@ -134,6 +135,10 @@ ROLES = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles", "role", Tru
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", False, _RBAC + "ClusterRole")
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding", True, _RBAC + "RoleBinding")
 CLUSTER_ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", False, _RBAC + "ClusterRoleBinding")
+SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", False, _AUTHORIZATION + "SubjectAccessReview", verbs=("create",))
+LOCAL_SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", "localsubjectaccessreview", True, _AUTHORIZATION + "LocalSubjectAccessReview", verbs=("create",))
+SELF_SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", "selfsubjectaccessreview", False, _AUTHORIZATION + "SelfSubjectAccessReview", verbs=("create",))
+SELF_SUBJECT_RULES_REVIEWS = Resource("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview", False, _AUTHORIZATION + "SelfSubjectRulesReview", verbs=("create",))
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, _STORAGE + "StorageClass", ("sc",))
 CSI_DRIVERS = Resource("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "csidriver", False, _STORAGE + "CSIDriver")
 CSI_NODES = Resource("storage.k8s.io", "v1", "CSINode", "csinodes", "csinode", False, _STORAGE + "CSINode")
@@ -202,6 +207,10 @@ RESOURCES: tuple[Resource, ...] = (
     CLUSTER_ROLES,
     ROLE_BINDINGS,
     CLUSTER_ROLE_BINDINGS,
+    SUBJECT_ACCESS_REVIEWS,
+    LOCAL_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_RULES_REVIEWS,
     STORAGE_CLASSES,
     CSI_DRIVERS,
     CSI_NODES,

@@ -24,6 +24,8 @@ from wherry.kube.api.resources import (
     SERVICES,
     Resource,
 )
+from wherry.kube.apiserver.authz.defaults import mended
+from wherry.kube.apiserver.authz.defaults import objects as default_roles
 from wherry.kube.apiserver.flow_defaults import flow_defaults
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.client.transport import Transport
@@ -64,6 +66,7 @@ async def reconcile(
         _ensure(transport, SERVICE_CIDRS, _range(service_cidr), lambda found: None),
         *(_priority_class(transport, name) for name in SYSTEM_CLASSES),
         *(_ensure(transport, r, o, lambda found: None) for r, o in flow_defaults()),
+        *(_role(transport, resource, wanted) for resource, wanted in default_roles()),
     )
     if ip_address(advertise_address).is_loopback:
         return  # nobody but this machine reaches it, so it is nobody's endpoint
@@ -81,6 +84,28 @@ async def _published(transport: Transport, wanted: Object) -> None:
 def _told(found: Object, wanted: Object) -> Object | None:
     data = {**(found.get("data") or {}), **wanted["data"]}
     return None if data == found.get("data") else {**found, "data": data}
+
+
+async def _role(transport: Transport, resource: Resource, wanted: Object) -> None:
+    """A default role or binding. A binding cannot be turned to another role: it is made anew."""
+    metadata = wanted["metadata"]
+
+    def mend(found: Object) -> Object | None:
+        made = mended(wanted, found)
+        if made is not None and made.get("roleRef") != found.get("roleRef"):
+            raise _MadeAnew
+        return made
+
+    try:
+        await _ensure(transport, resource, wanted, mend)
+    except _MadeAnew:
+        path = resource.path(metadata.get("namespace"), metadata["name"])
+        await transport.request("DELETE", path)
+        await _ensure(transport, resource, wanted, mend)
+
+
+class _MadeAnew(Exception):
+    """What is there cannot become what is wanted."""
 
 
 async def _namespace(transport: Transport, name: str) -> None:

@@ -47,9 +47,9 @@ class Chain:
         self._backend = backend
         self._documents = documents
 
-    def authorize(self, user: User, info: RequestInfo) -> None:
+    async def authorize(self, user: User, info: RequestInfo) -> None:
         """Raises StatusError 403."""
-        self.authorizer.check(user, info)
+        await self.authorizer.check(user, info)
 
     async def answer(self, request: APIRequest) -> Answer:
         """What an authorised request for a resource is answered with. Raises StatusError.

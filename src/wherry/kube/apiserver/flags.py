@@ -11,6 +11,7 @@ from typing import Any
 from wherry.kube.apiserver.admission import AdmissionOptions
 from wherry.kube.apiserver.admission.configuration import read_configuration
 from wherry.kube.apiserver.authn import config as authentication
+from wherry.kube.apiserver.authz import options as authorization
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     admission.add_argument("--disable-admission-plugins", type=comma, default=(), metavar="NAME,…")
     admission.add_argument("--admission-control-config-file", type=Path)
     authentication.add_flags(parser)
+    authorization.add_flags(parser)
 
 
 def settings(given: argparse.Namespace) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def settings(given: argparse.Namespace) -> dict[str, Any]:
             read_configuration(file) if file else {},
         ),
         "authentication": authentication.from_flags(given),
+        "authorization": authorization.from_flags(given),
         "anonymous": given.anonymous_auth,
     }
 

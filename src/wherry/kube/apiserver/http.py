@@ -123,7 +123,7 @@ class Front:
             headers = request.headers
             agent = headers.get("User-Agent", "")
             user = await self._user(request)
-            self._chain.authorize(user, info)
+            await self._chain.authorize(user, info)
             if self._outward.concerns(info):
                 if self._outward.connects(info):
                     await self._chain.connect(user, info, query)
@@ -168,7 +168,9 @@ class Front:
         user = await self._authenticator.authenticate(
             self._server.certified.get(request.protocol), request.headers
         )
-        return impersonation.from_headers(user, request.headers.items(), self._chain.authorizer)
+        return await impersonation.from_headers(
+            user, request.headers.items(), self._chain.authorizer
+        )
 
     def _document(
         self, request: BaseRequest, info: RequestInfo, query: Query

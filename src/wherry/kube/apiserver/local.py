@@ -36,7 +36,7 @@ class LocalTransport:
         content_type: str = "application/json",
     ) -> Object:
         parameters = Parameters(tuple(query))
-        info = self._judge(method, path, parameters)
+        info = await self._judge(method, path, parameters)
         aggregated = self._chain.aggregated
         if aggregated is not None and (remote := aggregated.remote(info)) is not None:
             return await aggregated.request(
@@ -54,7 +54,7 @@ class LocalTransport:
 
     async def watch(self, path: str, query: Query = ()) -> AsyncIterator[tuple[str, Object]]:
         parameters = Parameters((*query, ("watch", "true")))
-        info = self._judge("GET", path, parameters)
+        info = await self._judge("GET", path, parameters)
         aggregated = self._chain.aggregated
         if aggregated is not None and (remote := aggregated.remote(info)) is not None:
             async for event in aggregated.watch(remote, self._user, path, query):
@@ -70,12 +70,12 @@ class LocalTransport:
     async def close(self) -> None:
         self._closed = True
 
-    def _judge(self, method: str, path: str, query: Parameters) -> RequestInfo:
+    async def _judge(self, method: str, path: str, query: Parameters) -> RequestInfo:
         """What is asked for, if it may be."""
         if self._closed:
             raise ConnectionError("the transport is closed")
         info = parse_request(method, path, query, self._chain.catalogue.served)
-        self._chain.authorize(self._user, info)
+        await self._chain.authorize(self._user, info)
         return info
 
     async def _answer(self, info: RequestInfo, query: Parameters, body: Body) -> Answer:

@@ -6,7 +6,7 @@ Upstream: k8s.io/apiserver/pkg/endpoints/request, RequestInfoFactory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -25,6 +25,7 @@ _VERBS = {
     "PATCH": "patch",
     "DELETE": "delete",
 }
+_SELECTING = frozenset(("list", "watch", "deletecollection"))
 _TRUE = frozenset(("", "1", "t", "T", "true", "TRUE", "True"))
 _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
@@ -90,7 +91,8 @@ class RequestInfo:
 
     ``verb`` is the API's word: get, list, watch, create, update, patch, delete, deletecollection;
     for other paths the HTTP method in lower case. ``group``, ``version``, ``plural`` are as the
-    path has them, whether served or not.
+    path has them, whether served or not. The selectors are those of the query, where the verb is
+    one for many objects.
     """
 
     method: str
@@ -105,6 +107,8 @@ class RequestInfo:
     name: str = ""
     rest: str = ""
     resource: Resource | None = field(default=None, compare=False)
+    field_selector: str = ""
+    label_selector: str = ""
 
     @property
     def served(self) -> Resource:
@@ -128,12 +132,16 @@ def no_such_path() -> StatusError:
 def parse_request(method: str, path: str, query: Query, served: Served = STATIC) -> RequestInfo:
     """What a request is about. ``path`` is as sent, percent-encoded, without the query."""
     selected = ""
-    if query.has("fieldSelector"):
+    fields, labels = query.get("fieldSelector"), query.get("labelSelector")
+    if fields:
         try:  # a selector on one name is about that object, also for authorisation
-            selected = parse_fields(query.get("fieldSelector")).exact("metadata.name") or ""
+            selected = parse_fields(fields).exact("metadata.name") or ""
         except StatusError:
             selected = ""  # refused later, in its own words
-    return _parse(served, method, path, query.flag("watch"), selected)
+    info = _parse(served, method, path, query.flag("watch"), selected)
+    if (fields or labels) and info.verb in _SELECTING:
+        return replace(info, field_selector=fields, label_selector=labels)
+    return info
 
 
 @lru_cache(8192)

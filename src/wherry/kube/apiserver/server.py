@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wherry.kube.api.account_tokens import split_user_name
 from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
@@ -15,7 +16,9 @@ from wherry.kube.apiserver.aggregation.remote import FrontProxy
 from wherry.kube.apiserver.authn import MASTERS, discovery, known, published
 from wherry.kube.apiserver.authn.assembly import assemble
 from wherry.kube.apiserver.authn.config import Authentication
-from wherry.kube.apiserver.authz import Authorizer
+from wherry.kube.apiserver.authn.users import service_account_groups
+from wherry.kube.apiserver.authz import AuthorizationOptions
+from wherry.kube.apiserver.authz.options import build
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.documents import Documents
@@ -24,7 +27,6 @@ from wherry.kube.apiserver.extensions.definitions import Definitions
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
 from wherry.kube.apiserver.outward import Outward
-from wherry.kube.apiserver.policy import GRANTS
 from wherry.kube.apiserver.proxying.carrier import Carrier
 from wherry.kube.apiserver.proxying.places import KubeletClient, Kubelets
 from wherry.kube.apiserver.proxying.subresource import Proxies
@@ -64,6 +66,7 @@ class APIServerConfig:
     event_ttl: float = 3600.0
     admission: AdmissionOptions = field(default_factory=AdmissionOptions)
     authentication: Authentication = field(default_factory=Authentication)
+    authorization: AuthorizationOptions = field(default_factory=AuthorizationOptions)
 
 
 class APIServer:
@@ -112,7 +115,8 @@ class APIServer:
             ),
             elsewhere=self._aggregator.fetched,
         )
-        authorizer = Authorizer(GRANTS)
+        authorizer, self._follow_roles = build(config.authorization, self._cache)
+        self.authorizer = backend.authorizer = authorizer
         backend.admission = Admission(
             Context(
                 self._cache,
@@ -143,6 +147,7 @@ class APIServer:
     async def open(self) -> None:
         """Read the store and make what every cluster has."""
         await self._cache.open()
+        self._follow_roles()
         self._definitions.follow()
         self._definitions.start()
         self._aggregator.follow()
@@ -180,11 +185,16 @@ class APIServer:
         await self._definitions.close()
         await self._backend.callouts.close()
         await self._expiry.close()
+        await self.authorizer.close()
         await self._cache.close()
 
     def transport(self, user: User | str) -> LocalTransport:
-        """The API in memory, for a user (a name alone is one without groups)."""
-        return LocalTransport(self._chain, known(user) if isinstance(user, str) else user)
+        """The API in memory, for a user (a name alone is one without groups, or a service account
+        in its)."""
+        if isinstance(user, str):
+            account = split_user_name(user)
+            user = known(user, service_account_groups(account[0]) if account else ())
+        return LocalTransport(self._chain, user)
 
     def _store_fault(self) -> str:
         return "" if self._cache.following else "the store's watch has ended"

@@ -8,10 +8,12 @@ a module and a line. The launcher, and nobody else, calls ``run_controllers``.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from wherry.kube.client.client import Client
 from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
+from wherry.kube.client.transport import Transport
 from wherry.kube.controllers.account_token import AccountTokenController
 from wherry.kube.controllers.base import Context, Controller, Options
 from wherry.kube.controllers.certificates.controllers import (
@@ -110,11 +112,13 @@ async def run_controllers(
     options: Options | None = None,
     *,
     informers: SharedInformers | None = None,
+    identity: Callable[[str], Transport] | None = None,
 ) -> None:
     """Run the controllers that ``options`` enables until cancelled.
 
     ``informers`` may be shared with other components of the process; whoever gives them stops
-    them.
+    them. ``identity`` gives the API as a ServiceAccount of kube-system, so that each controller has
+    the rights of its own; without, all act as ``client`` does.
 
     Raises:
         UnknownController: ``options.enabled`` names one that does not exist.
@@ -122,16 +126,26 @@ async def run_controllers(
     options = options or Options()
     chosen = select(options.enabled)
     shared = informers or SharedInformers(client)
-    finishing = Client(FinishingTransport(client.transport), manager=client.manager)
-    context = Context(finishing, shared, options)
+    contexts: dict[str | None, Context] = {}
+
+    def context(controller: type[Controller]) -> Context:
+        account = controller.identity() if identity else None
+        found = contexts.get(account)
+        if found is None:
+            inner = identity(account) if identity and account else client.transport
+            transport = FinishingTransport(inner)
+            found = Context(Client(transport, manager=client.manager), shared, options)
+            contexts[account] = found
+        return found
+
     try:
-        controllers = [controller(context) for controller in chosen]
+        controllers = [controller(context(controller)) for controller in chosen]
         shared.start()
         async with asyncio.TaskGroup() as group:
             for controller in controllers:
                 group.create_task(controller.run(), name=controller.name)
     finally:
-        await context.close()
+        await asyncio.gather(*(each.close() for each in contexts.values()))
         if informers is None:
             await shared.stop()
 

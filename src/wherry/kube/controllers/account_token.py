@@ -55,6 +55,7 @@ class AccountTokenController(Controller):
     """Fills Secrets, and removes those of accounts that are gone. Keys are Secrets."""
 
     name = "serviceaccount-token-controller"
+    account = None
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

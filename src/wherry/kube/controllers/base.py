@@ -84,6 +84,9 @@ class Controller(ABC):
 
     name: ClassVar[str]
     """Upstream's name, for ``--controllers``."""
+    account: ClassVar[str | None] = ""
+    """The ServiceAccount in kube-system as which it acts; called as the controller where empty.
+    None: it acts as the controller manager itself."""
     workers: ClassVar[int] = 8
 
     def __init__(self, context: Context) -> None:
@@ -92,6 +95,11 @@ class Controller(ABC):
         self.context = context
         self.queue: WorkQueue[str] = WorkQueue()
         self._watched: dict[Resource, Informer] = {}
+
+    @classmethod
+    def identity(cls) -> str | None:
+        """The ServiceAccount as which it acts, or None."""
+        return None if cls.account is None else cls.account or cls.name
 
     def watch(self, resource: Resource) -> Informer:
         """The shared informer of ``resource``; ``run`` waits until it is synced."""

@@ -63,6 +63,7 @@ class NodeIPAMController(Controller):
     """
 
     name = "node-ipam-controller"
+    account = "node-controller"
     workers = 1
 
     def __init__(self, context: Context) -> None:

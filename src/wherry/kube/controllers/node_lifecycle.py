@@ -107,6 +107,7 @@ class NodeLifecycleController(Controller):
     """Watches over heartbeats. Keys are nodes."""
 
     name = "node-lifecycle-controller"
+    account = "node-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -34,6 +34,7 @@ class PodGCController(Controller):
     """Keys are pods, and one word for the finished ones together."""
 
     name = "pod-garbage-collector-controller"
+    account = "pod-garbage-collector"
     workers = 2
 
     def __init__(self, context: Context) -> None:

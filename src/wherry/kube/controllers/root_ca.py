@@ -43,6 +43,7 @@ class RootCAController(Controller):
     """Publishes ``Options.root_ca``, and restores it where it was changed. Keys are namespaces."""
 
     name = "root-ca-certificate-publisher-controller"
+    account = "root-ca-cert-publisher"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

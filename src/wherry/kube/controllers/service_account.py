@@ -24,6 +24,7 @@ class ServiceAccountController(Controller):
     """Makes the account, and makes it again when it is deleted. Keys are namespaces."""
 
     name = "serviceaccount-controller"
+    account = "service-account-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -63,6 +63,7 @@ class ClaimProtectionController(Controller):
     """Keys are claims."""
 
     name = "persistentvolumeclaim-protection-controller"
+    account = "pvc-protection-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -91,6 +92,7 @@ class VolumeProtectionController(Controller):
     """Keys are volumes."""
 
     name = "persistentvolume-protection-controller"
+    account = "pv-protection-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

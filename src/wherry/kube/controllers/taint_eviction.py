@@ -50,6 +50,7 @@ class TaintEvictionController(Controller):
     """Deletes pods that must leave. Keys are pods."""
 
     name = "taint-eviction-controller"
+    account = "node-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

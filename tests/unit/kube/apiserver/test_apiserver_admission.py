@@ -141,6 +141,8 @@ async def test_components_may_do_their_work(server: APIServer, api: API) -> None
     await proxy("GET", "/api/v1/services")
     with pytest.raises(StatusError, match="cannot list resource"):
         await proxy("GET", "/api/v1/secrets")
-    controllers = API(server.transport("system:kube-controller-manager"))
+    controllers = API(server.transport("system:serviceaccount:kube-system:replicaset-controller"))
     await controllers("POST", "pods", pod("y"))
     await controllers("DELETE", "pods/y")
+    with pytest.raises(StatusError, match="cannot list resource"):
+        await controllers("GET", "/api/v1/secrets")

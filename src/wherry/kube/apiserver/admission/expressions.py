@@ -126,7 +126,8 @@ class Environment:
             info = RequestInfo(
                 "", "", q.verb, True, q.group, "*", q.resource, q.subresource, q.namespace, q.name
             )
-        return Verdict(self._context.authorizer.allows(user, info))
+        decision = self._context.authorizer.decide(user, info)
+        return Verdict(decision.allowed, decision.reason, decision.error)
 
 
 def service_account(namespace: str, name: str) -> User:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from wherry.kube.apiserver.authn.authenticator import Authenticator, Peer
 from wherry.kube.apiserver.authn.certificates import from_certificate
-from wherry.kube.apiserver.authn.impersonation import impersonate
 from wherry.kube.apiserver.authn.users import (
     ANONYMOUS,
     AUTHENTICATED,
@@ -38,6 +37,5 @@ __all__ = [
     "Authenticator",
     "Peer",
     "from_certificate",
-    "impersonate",
     "known",
 ]

@@ -13,6 +13,7 @@ from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import SERVICES, Resource
 from wherry.kube.apiserver.admission import Admission, of
 from wherry.kube.apiserver.authn.assembly import Identities
+from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.extensions.callout import Callouts
 from wherry.kube.apiserver.objects import Object
@@ -40,9 +41,10 @@ class _Turns:
 
 
 class Backend:
-    """The records of every resource, and what their writes take besides. ``admission`` and
-    ``identities`` are set by the server as soon as there is what they need."""
+    """The records of every resource, and what their writes take besides. ``authorizer``,
+    ``admission`` and ``identities`` are set by the server as soon as there is what they need."""
 
+    authorizer: Authorizer
     admission: Admission
     identities: Identities
 

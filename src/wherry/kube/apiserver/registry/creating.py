@@ -3,11 +3,14 @@ validating admission, allocate, store."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wherry.kube.api.errors import StatusError, bad_request
 from wherry.kube.api.meta import clone, new_uid, now
 from wherry.kube.api.names import generate_name
 from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single
+from wherry.kube.apiserver.authz import escalation
 from wherry.kube.apiserver.content import read_object
 from wherry.kube.apiserver.objects import Object, Stored, answer
 from wherry.kube.apiserver.options import WriteOptions, parse_write_options
@@ -63,12 +66,16 @@ async def insert(
         raise bad_request("resourceVersion should not be set on objects to be created")
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
         metadata.pop(field, None)
+    if request.info.verb != "create":  # an update or a patch that makes what is not there
+        await backend.authorizer.check(request.user, replace(request.info, verb="create"))
     attributes = of(
         request, "CREATE", o, None, options, name=metadata.get("name", ""), subresource=""
     )
     await backend.admission.mutate(attributes)
     o = attributes.new
     metadata = o["metadata"]
+    if resource.group == escalation.GROUP:
+        await escalation.check(backend.authorizer, request.user, request.info, o, None)
     metadata["uid"] = new_uid()
     metadata["creationTimestamp"] = now()
     base = "" if metadata.get("name") else metadata.get("generateName", "")

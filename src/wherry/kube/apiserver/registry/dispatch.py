@@ -6,9 +6,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import BINDINGS, SELF_SUBJECT_REVIEWS, TOKEN_REVIEWS, Resource
+from wherry.kube.api.resources import (
+    BINDINGS,
+    LOCAL_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_REVIEWS,
+    SELF_SUBJECT_RULES_REVIEWS,
+    SUBJECT_ACCESS_REVIEWS,
+    TOKEN_REVIEWS,
+    Resource,
+)
 from wherry.kube.api.subresources import subresource
 from wherry.kube.apiserver.answers import Answer
+from wherry.kube.apiserver.authz import reviews
 from wherry.kube.apiserver.registry import (
     creating,
     deleting,
@@ -81,6 +91,10 @@ ANSWERED: dict[Resource, Handler] = {
     BINDINGS: subresources.bind_named,
     TOKEN_REVIEWS: tokens.review_token,
     SELF_SUBJECT_REVIEWS: tokens.review_self,
+    SUBJECT_ACCESS_REVIEWS: reviews.subject_access_review,
+    LOCAL_SUBJECT_ACCESS_REVIEWS: reviews.local_subject_access_review,
+    SELF_SUBJECT_ACCESS_REVIEWS: reviews.self_subject_access_review,
+    SELF_SUBJECT_RULES_REVIEWS: reviews.self_subject_rules_review,
 }
 """What is only ever posted, and answered at once."""
 

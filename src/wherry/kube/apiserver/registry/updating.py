@@ -17,6 +17,7 @@ from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import NAMESPACES
 from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single
+from wherry.kube.apiserver.authz import escalation
 from wherry.kube.apiserver.content import read_object
 from wherry.kube.apiserver.objects import Object, Stored, answer
 from wherry.kube.apiserver.options import WriteOptions, parse_write_options
@@ -230,6 +231,8 @@ async def _attempt(
         await backend.admission.mutate(attributes)
         new = attributes.new
         metadata = new["metadata"]
+    if resource.group == escalation.GROUP:
+        await escalation.check(backend.authorizer, request.user, request.info, new, old.object)
     check_uid(records, request.info, metadata.get("uid") or "", old.object["metadata"]["uid"])
     aspect.prepare(kind, new, old.object)
     check(kind, new, aspect.validate(kind, new, old.object), request.version)

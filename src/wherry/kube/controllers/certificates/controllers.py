@@ -51,6 +51,7 @@ class ApprovingController(_RequestController):
     """Approves what kubelets ask for, if whoever asked may have it."""
 
     name = "certificatesigningrequest-approving-controller"
+    account = "certificate-controller"
 
     async def handle(self, csr: Object) -> None:
         decided = requests.conditions(csr)
@@ -108,6 +109,7 @@ class SigningController(_RequestController):
     """Signs what was approved, for the signers that are ours."""
 
     name = "certificatesigningrequest-signing-controller"
+    account = "certificate-controller"
 
     async def handle(self, csr: Object) -> None:
         authority = self.options.authority
@@ -175,6 +177,7 @@ class CleaningController(_RequestController):
     """Removes requests that have had their time."""
 
     name = "certificatesigningrequest-cleaner-controller"
+    account = "certificate-controller"
 
     async def handle(self, csr: Object) -> None:
         left = (leaves_at(csr) - now()).total_seconds()

@@ -45,6 +45,7 @@ class DaemonSetController(PodOwnerController):
     """Keeps a pod of each DaemonSet on each node that qualifies."""
 
     name = "daemonset-controller"
+    account = "daemon-set-controller"
     component = "daemonset-controller"
     resource = DAEMON_SETS
 

@@ -144,6 +144,7 @@ class EndpointsController(_ServiceController):
     """Keeps the Endpoints object of every Service that has a selector."""
 
     name = "endpoints-controller"
+    account = "endpoint-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -30,6 +30,7 @@ class GarbageCollector(Controller):
     """Keys are uids."""
 
     name = "garbage-collector-controller"
+    account = "generic-garbage-collector"
     workers = 20
 
     def __init__(self, context: Context) -> None:

@@ -73,6 +73,7 @@ class ReplicationControllerController(ReplicaController):
     """Pods of ReplicationControllers."""
 
     name = "replicationcontroller-controller"
+    account = "replication-controller"
     component = "replication-controller"
     resource = REPLICATION_CONTROLLERS
     reports_terminating = False

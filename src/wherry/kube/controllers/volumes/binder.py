@@ -46,6 +46,7 @@ class VolumeBinderController(Controller):
     """Binds claims and volumes to each other, one to one."""
 
     name = "persistentvolume-binder-controller"
+    account = "persistent-volume-binder"
     workers = 1
     """Two claims must not choose one volume: choices are made one after the other."""
 

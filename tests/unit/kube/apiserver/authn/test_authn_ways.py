@@ -178,12 +178,12 @@ class Asked:
     def __init__(self) -> None:
         self.questions: list[tuple[str, ...]] = []
 
-    def check(self, user: User, info: RequestInfo) -> None:
+    async def check(self, user: User, info: RequestInfo) -> None:
         what = (info.verb, info.group, info.plural, info.subresource, info.namespace, info.name)
         self.questions.append(what)
 
 
-def test_each_part_of_an_identity_is_a_right() -> None:
+async def test_each_part_of_an_identity_is_a_right() -> None:
     asked = Asked()
     headers = [
         ("Accept", "*/*"),
@@ -192,7 +192,7 @@ def test_each_part_of_an_identity_is_a_right() -> None:
         ("Impersonate-Uid", "7"),
         ("Impersonate-Extra-Acme.com%2Fproject", "p1"),
     ]
-    user = from_headers(BOB, headers, asked)  # type: ignore[arg-type]
+    user = await from_headers(BOB, headers, asked)  # type: ignore[arg-type]
     assert user == known("alice", ("dev",), "7") and user.extra == {"acme.com/project": ("p1",)}
     own = "authentication.k8s.io"
     assert asked.questions == [
@@ -201,13 +201,14 @@ def test_each_part_of_an_identity_is_a_right() -> None:
         ("impersonate", own, "userextras", "acme.com/project", "", "p1"),
         ("impersonate", own, "uids", "", "", "7"),
     ]
-    assert from_headers(BOB, [("If-None-Match", "x")], asked) is BOB  # type: ignore[arg-type]
+    plain = [("If-None-Match", "x")]
+    assert await from_headers(BOB, plain, asked) is BOB  # type: ignore[arg-type]
 
 
-def test_a_service_account_comes_with_its_groups() -> None:
+async def test_a_service_account_comes_with_its_groups() -> None:
     asked = Asked()
     headers = [("Impersonate-User", "system:serviceaccount:ns:robot")]
-    user = from_headers(BOB, headers, asked)  # type: ignore[arg-type]
+    user = await from_headers(BOB, headers, asked)  # type: ignore[arg-type]
     assert user.groups == (
         "system:serviceaccounts",
         "system:serviceaccounts:ns",
@@ -217,9 +218,9 @@ def test_a_service_account_comes_with_its_groups() -> None:
 
 
 @pytest.mark.parametrize("header", ["Impersonate-Group", "Impersonate-Uid", "Impersonate-Extra-x"])
-def test_parts_of_nobody_are_refused(header: str) -> None:
+async def test_parts_of_nobody_are_refused(header: str) -> None:
     with pytest.raises(StatusError, match="without impersonating a user"):
-        from_headers(BOB, [(header, "x")], Asked())  # type: ignore[arg-type]
+        await from_headers(BOB, [(header, "x")], Asked())  # type: ignore[arg-type]
 
 
 # --- options --------------------------------------------------------------------------------------
