@@ -30,7 +30,7 @@ from collections.abc import (
 
 from wherry.kube.api.errors import StatusError, expired
 from wherry.kube.api.resources import Resource
-from wherry.kube.apiserver.objects import Object, Stored, head_length, in_version, splice
+from wherry.kube.apiserver.objects import Object, Stored, head_length, splice
 from wherry.kube.store.types import Change, Compacted, Guard, KeyValue, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,11 @@ class ResourceCache:
 
     # --- reading ----------------------------------------------------------------------------
 
+    @property
+    def count(self) -> int:
+        """How many objects there are."""
+        return len(self._keys)
+
     def get(self, namespace: str, name: str) -> Stored | None:
         return self._objects.get(f"{namespace}/{name}" if self.resource.namespaced else name)
 
@@ -161,6 +166,10 @@ class ResourceCache:
         if not namespace:
             return bisect_left(keys, start), len(keys)
         return bisect_left(keys, max(start, f"{namespace}/")), bisect_left(keys, f"{namespace}0")
+
+    def present(self, namespace: str = "") -> Sequence[Stored]:
+        """As `list`; of a custom resource in whichever versions they are stored."""
+        return self.list(namespace)
 
     async def appears(self, namespace: str, name: str) -> Stored:
         """The object, as soon as there is one."""
@@ -263,17 +272,11 @@ class ResourceCache:
         self._bytes = sum(len(e.current.data) for e in self._events if e.current)
 
     def rename(self, resource: Resource) -> None:
-        """Hold the same objects by other names, or in another version."""
-        before, self.resource = self.resource, resource
-        if before.api_version != resource.api_version:
-            for key, stored in self._objects.items():
-                data = in_version(stored.data, resource)
-                self._objects[key] = Stored(key, stored.revision, data=data)
+        """Hold the same objects by other names, or for another version."""
+        self.resource = resource
 
     def _stored(self, kv: KeyValue) -> Stored:
-        value = kv.value
-        if self.resource.custom:  # it may have been stored in an older version
-            value = in_version(value, self.resource)
+        value = kv.value  # of a custom resource perhaps in an older version: see extensions.views
         key, data = kv.key[len(self.prefix) :], splice(value, kv.mod_revision)
         write = self._writes.get(kv.value) if self._writes else None
         if write is None or write.stored is not None:

@@ -49,7 +49,7 @@ def kinds_of(crd: Object) -> list[CustomKind]:
     conversion = spec.get("conversion") or {}
     if conversion.get("strategy") == "Webhook":
         for kind in found:
-            kind.conversion = conversion.get("webhook") or {}
+            kind.conversion_webhook = conversion.get("webhook") or {}
     return found
 
 

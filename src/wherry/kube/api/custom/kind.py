@@ -42,7 +42,7 @@ class CustomKind(Kind):
     has_generation = True
     unconditional_update = False
     strategic = False
-    conversion: Object | None = None
+    conversion_webhook: Object | None = None
     """The webhook that turns one version into another; None where they differ only in name."""
     kube_finalizers = False
 

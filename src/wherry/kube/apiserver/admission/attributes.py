@@ -31,7 +31,8 @@ class Attributes:
 
     A mutating plugin that changed what earlier plugins have looked at may set ``reinvoke``: then
     all mutating plugins run once more, with ``reinvoking`` true. ``notes`` are what a plugin wants
-    to know in the second round.
+    to know in the second round. ``asked`` is the resource the client named, where it is another
+    version than ``resource``.
     """
 
     operation: Operation
@@ -50,6 +51,7 @@ class Attributes:
     reinvoke: bool = False
     reinvoking: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    asked: Resource | None = None
 
     def is_for(self, resource: Resource, *operations: str, subresource: str = "") -> bool:
         return (
@@ -110,4 +112,5 @@ def of(
         options,
         request.warnings,
         request.annotations,
+        asked=None if request.version is None else request.version.resource,
     )

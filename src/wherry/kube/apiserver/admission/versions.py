@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 def asked(attributes: Attributes) -> Resource:
     """The resource that the client named."""
-    return getattr(attributes, "asked", None) or attributes.resource
+    return attributes.asked or attributes.resource
 
 
 def _own(attributes: Attributes, o: Object | None) -> bool:

@@ -1,4 +1,4 @@
-"""Objects of a custom resource turned from one version into another, by name or by webhook.
+"""Objects turned from one version into another: of custom resources by name or by webhook.
 
 Versions of a definition without a conversion webhook have the same fields, so an object of one
 becomes one of another by its ``apiVersion``. Otherwise its webhook is asked (ConversionReview), and
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from wherry.kube.api.catalogue import Served
+from wherry.kube.api.conversion.version import OldVersion
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.meta import new_uid
 from wherry.kube.api.names import annotation_errors, label_errors
@@ -34,18 +36,21 @@ class BadAnswer(Exception):
 
 def webhook_of(kind: Kind | None) -> Object | None:
     """``spec.conversion.webhook`` of the definition that ``kind`` is of, where it is in use."""
-    found: Object | None = getattr(kind, "conversion", None)
+    found: Object | None = getattr(kind, "conversion_webhook", None)
     return found
 
 
 async def convert(backend: Backend, objects: Sequence[Object], to: Resource) -> list[Object]:
-    """Objects of one resource, in version ``to``; those that are so already, as they are.
+    """Objects of one resource, custom or not, in version ``to``; those that are so already, as they
+    are.
 
     Raises:
         StatusError: 500, the webhook cannot.
     """
-    kind = backend.catalogue.served.by_kind(to.group, to.version, to.kind)
-    webhook = webhook_of(kind)
+    served = backend.catalogue.served
+    if not to.custom:
+        return [_of_old(served, o, to) for o in objects]
+    webhook = webhook_of(served.by_kind(to.group, to.version, to.kind))
     if webhook is None:
         return [in_version(o, to) for o in objects]
     others = [o for o in objects if o.get("apiVersion") != to.api_version]
@@ -53,6 +58,18 @@ async def convert(backend: Backend, objects: Sequence[Object], to: Resource) -> 
         return list(objects)
     made = iter(await _ask(backend, webhook, others, to))
     return [o if o.get("apiVersion") == to.api_version else next(made) for o in objects]
+
+
+def _of_old(served: Served, o: Object, to: Resource) -> Object:
+    """An object of a built-in kind: from one old version, or to one."""
+    if o.get("apiVersion") == to.api_version:
+        return o
+    group, _, version = o.get("apiVersion", "").rpartition("/")
+    source = served.by_kind(group, version, o.get("kind", ""))
+    if isinstance(source, OldVersion):
+        o = source.to_stored(o)
+    target = served.by_kind(to.group, to.version, to.kind)
+    return target.from_stored(o) if isinstance(target, OldVersion) else o
 
 
 def in_version(o: Object, to: Resource) -> Object:

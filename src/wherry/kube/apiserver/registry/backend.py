@@ -60,11 +60,7 @@ class Backend:
         self.callouts = Callouts(cache)
         self.asked_outside: list[Callable[[Resource], bool]] = []
         self._turns: dict[tuple[Resource, str, str], _Turns] = {}
-        self._records = {
-            kind.resource: Records(kind, store, cache)
-            for kind in catalogue.served.kinds
-            if kind.resource.stored_as is None
-        }
+        self._records = self._all(catalogue.served, {})
         catalogue.listen(self._changed)
 
     def records(self, resource: Resource) -> Records:
@@ -75,13 +71,28 @@ class Backend:
             raise no_such_path() from None
 
     def _changed(self, before: Served, now: Served) -> None:
-        self._records = {
+        self._records = self._all(now, self._records)
+
+    def _all(self, served: Served, before: dict[Resource, Records]) -> dict[Resource, Records]:
+        """The records of all that is served; those of a kind that stayed, as they were."""
+        return {
             kind.resource: found
-            if (found := self._records.get(kind.resource)) is not None and found.kind is kind
-            else Records(kind, self._store, self.cache)
-            for kind in now.kinds
-            if kind.resource.stored_as is None
+            if (found := before.get(kind.resource)) is not None and found.kind is kind
+            else self._make(served, kind)
+            for kind in served.kinds
+            if kind.resource.stored_as is None or kind.resource.custom
         }
+
+    def _make(self, served: Served, kind: Kind) -> Records:
+        resource = kind.resource
+        if not resource.custom:
+            return Records(kind, self._store, self.cache)
+        from wherry.kube.apiserver.extensions.views import View
+
+        stored = resource.stored_as or resource
+        base = served.by_kind(stored.group, stored.version, stored.kind)
+        assert base is not None
+        return View(kind, Records(base, self._store, self.cache), self)
 
     @contextlib.asynccontextmanager
     async def turn(self, resource: Resource, namespace: str, name: str) -> AsyncIterator[None]:

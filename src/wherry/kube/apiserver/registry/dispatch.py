@@ -48,12 +48,17 @@ async def _watch(backend: Backend, request: APIRequest) -> Answer:
     return watching.watch(backend.records(request.info.served), backend.cache, request)
 
 
-async def _in_other_version(backend: Backend, request: APIRequest) -> Answer:
-    from wherry.kube.apiserver.extensions import versions as custom_versions
+def _as_version(found: Handler) -> Handler:
+    """A custom resource is answered for in the version that is asked for."""
 
-    stored = request.info.served.stored_as
-    assert stored is not None
-    return await custom_versions.answer(backend, request, stored, handler)
+    async def answer(backend: Backend, request: APIRequest) -> Answer:
+        from wherry.kube.apiserver.extensions import views
+
+        if deprecation := getattr(backend.records(request.info.served).kind, "deprecation", ""):
+            request.warnings.append(deprecation)
+        return await views.answer(backend, request, found)
+
+    return answer
 
 
 async def _in_old_version(backend: Backend, request: APIRequest) -> Answer:
@@ -117,18 +122,18 @@ def handler(request: APIRequest) -> Handler:
     """
     info = request.info
     resource = info.served
-    if resource.stored_as is not None:
-        return _in_other_version if resource.custom else _in_old_version
+    if resource.stored_as is not None and not resource.custom:
+        return _in_old_version
     if info.subresource:
         found = SUBRESOURCES.get((info.subresource, info.verb))
         if found is None or info.verb not in subresource(resource, info.subresource).verbs:
             raise not_allowed()
-        return found
+        return _as_version(found) if resource.custom else found
     if info.verb not in resource.verbs or not _has_place(resource, request):
         raise not_allowed()
     if (answering := ANSWERED.get(resource)) is not None:
         return answering
-    return VERBS[info.verb]
+    return _as_version(VERBS[info.verb]) if resource.custom else VERBS[info.verb]
 
 
 def _has_place(resource: Resource, request: APIRequest) -> bool:

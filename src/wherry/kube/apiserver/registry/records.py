@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wherry.kube.api import errors
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds import Kind
@@ -37,6 +39,14 @@ class Records:
         found = self.cache.get(namespace, name)
         if found is None:
             raise self.not_found(name)
+        return found
+
+    def is_stale(self, old: Stored) -> bool:
+        """Whether the object lies in the store in another form than it would be written in."""
+        return False
+
+    async def listed(self, found: Sequence[Stored]) -> Sequence[Stored]:
+        """Objects of the cache (``present``) as readers are shown them."""
         return found
 
     def not_found(self, name: str) -> StatusError:

@@ -243,7 +243,7 @@ async def _attempt(
     try:
         if aspect.admitted:
             await backend.admission.validate(attributes)
-        if unchanged(new, old):
+        if unchanged(new, old) and not records.is_stale(old):
             return old
         return await _store(backend, records, new, old, dry_run=options.dry_run)
     except BaseException:

@@ -43,7 +43,7 @@ async def _batches(
         after = cache.revision
         present = [
             Seen("ADDED", stored)
-            for stored in records.cache.list(namespace)
+            for stored in await records.listed(records.cache.present(namespace))
             if selection.everything or selection.matches(kind, stored.object)
         ]
         if options.initial_events is None or options.initial_events:
