@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from apiserver_process import Server
@@ -292,6 +292,52 @@ class TestValidating:
         assert rest("POST", MAPS, config_map("l")).code == 400
         rest.ok("DELETE", f"{GROUP}/{VALIDATING}/all")
         rest.ok("POST", MAPS, config_map("l"))
+
+
+class TestVersions:
+    INGRESS: ClassVar[Object] = {
+        "metadata": {"name": "web"},
+        "spec": {"backend": {"serviceName": "web", "servicePort": 80}},
+    }
+    PATHS = ("/apis/networking.k8s.io/v1beta1", "/apis/networking.k8s.io/v1")
+
+    def rule(self, version: str) -> Object:
+        return {**CREATES[0], "apiGroups": ["networking.k8s.io"], "apiVersions": [version],
+                "resources": ["ingresses"]}  # fmt: skip
+
+    def test_an_old_version_is_shown_and_changed_as_the_webhook_knows_it(
+        self, rest: Rest, webhooks: WebhookServer
+    ) -> None:
+        new = patch({"op": "add", "path": "/spec/ingressClassName", "value": "a"})
+        old = patch({"op": "replace", "path": "/spec/backend/serviceName", "value": "b"})
+        rules = {"rules": [self.rule("v1")]}
+        configure(rest, MUTATING, "new", {"clientConfig": webhooks.client("/new", new), **rules})
+        rules = {"rules": [self.rule("v1beta1")]}
+        configure(rest, MUTATING, "old", {"clientConfig": webhooks.client("/old", old), **rules})
+        path = "/apis/networking.k8s.io/v1beta1/namespaces/default/ingresses?dryRun=All"
+        made = rest.ok("POST", path, self.INGRESS)
+        assert made["apiVersion"] == "networking.k8s.io/v1beta1"
+        assert made["spec"]["ingressClassName"] == "a"
+        assert made["spec"]["backend"]["serviceName"] == "b"
+        (review,) = webhooks.asked["/new"]
+        request = review["request"]
+        assert request["kind"]["version"] == "v1"
+        assert request["requestKind"]["version"] == "v1beta1"
+        assert request["object"]["spec"]["defaultBackend"]["service"]["name"] == "web"
+        (review,) = webhooks.asked["/old"]
+        assert review["request"]["object"]["spec"]["backend"]["serviceName"] == "web"
+
+    def test_exact_rules_are_about_their_version_alone(
+        self, rest: Rest, webhooks: WebhookServer
+    ) -> None:
+        client = webhooks.client("/exact", lambda request: {"allowed": False})
+        exact = {"clientConfig": client, "matchPolicy": "Exact", "rules": [self.rule("v1beta1")]}
+        configure(rest, VALIDATING, "exact", exact)
+        old, new = (f"{path}/namespaces/default/ingresses?dryRun=All" for path in self.PATHS)
+        assert rest("POST", old, self.INGRESS).code == 400
+        backend = {"service": {"name": "web", "port": {"number": 80}}}
+        o = {"metadata": {"name": "web"}, "spec": {"defaultBackend": backend}}
+        assert rest("POST", new, o).code == 201
 
 
 class TestFailures:

@@ -69,6 +69,9 @@ async def replace(
     if version.api_version != stored.api_version:
         (decoded,) = await conversion.convert(context.backend, [decoded], stored)
         decoded = clone(decoded)
+        present = served.kind(stored.group, stored.version, stored.plural)
+        assert present is not None
+        present.default(decoded)
     if decoded == before:
         return False
     # In place: whoever began the write holds on to this dict.
