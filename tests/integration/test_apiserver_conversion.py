@@ -320,3 +320,80 @@ class TestByName:
         assert one["apiVersion"] == "stable.example.com/v1"
         entry = two["metadata"]["managedFields"][0]
         assert entry["apiVersion"] == "stable.example.com/v2"
+
+
+class TestDefinitionsOfV1beta1:
+    def test_a_tutorials_definition_applies(self, server: Server) -> None:
+        manifest = {
+            "apiVersion": "apiextensions.k8s.io/v1beta1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "crontabs.old.example.com"},
+            "spec": {
+                "group": "old.example.com",
+                "version": "v1",
+                "scope": "Namespaced",
+                "names": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab"},
+                "validation": {
+                    "openAPIV3Schema": {
+                        "properties": {
+                            "spec": {"properties": {"replicas": {"type": "integer", "minimum": 1}}}
+                        }
+                    }
+                },
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    {"name": "Spec", "type": "string", "JSONPath": ".spec.cronSpec"}
+                ],
+            },
+        }
+        rest = Rest(server)
+        old = "/apis/apiextensions.k8s.io/v1beta1/customresourcedefinitions"
+        reply = rest("POST", old, manifest)
+        assert reply.code == 201, reply
+        assert reply.warnings == [
+            "apiextensions.k8s.io/v1beta1 CustomResourceDefinition is deprecated in v1.16+, "
+            "unavailable in v1.22+; use apiextensions.k8s.io/v1 CustomResourceDefinition"
+        ]
+        assert reply.body["spec"]["preserveUnknownFields"] is True
+        stored = rest.ok("GET", f"{CRDS}/crontabs.old.example.com")
+        (version,) = stored["spec"]["versions"]
+        assert version["additionalPrinterColumns"][0]["jsonPath"] == ".spec.cronSpec"
+        assert version["subresources"] == {"status": {}}
+        shown = rest.ok("GET", f"{old}/crontabs.old.example.com")["spec"]
+        assert shown["version"] == "v1"
+        assert shown["validation"] == manifest["spec"]["validation"]
+        assert shown["additionalPrinterColumns"][0]["JSONPath"] == ".spec.cronSpec"
+        instances = "/apis/old.example.com/v1/namespaces/default/crontabs"
+        wait_for(lambda: rest("GET", instances).code == 200)
+        o = {"metadata": {"name": "a"}, "spec": {"cronSpec": "* * *", "unknown": 1}}
+        assert rest.ok("POST", instances, o)["spec"]["unknown"] == 1
+        o["metadata"] = {"name": "b"}
+        o["spec"] = {"replicas": 0}
+        assert rest("POST", instances, o).code == 422
+        assert "* * *" in server.kubectl("get", "crontabs.old.example.com").out
+        stored["spec"]["names"]["shortNames"] = ["ct"]
+        rest.ok("PUT", f"{CRDS}/crontabs.old.example.com", stored | {"status": {}})
+
+    def test_several_versions_with_a_webhook(self, rest: Rest, webhooks: WebhookServer) -> None:
+        client = webhooks.client("/beta", convert)
+        schema = {"openAPIV3Schema": {"type": "object"}}
+        spec = {
+            "group": "old.example.com",
+            "names": {"plural": "gates", "singular": "gate", "kind": "Gate"},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": schema},
+                {"name": "v2", "served": True, "storage": False, "schema": schema},
+            ],
+            "conversion": {"strategy": "Webhook", "webhookClientConfig": client},
+        }
+        old = "/apis/apiextensions.k8s.io/v1beta1/customresourcedefinitions"
+        made = rest.ok("POST", old, {"metadata": {"name": "gates.old.example.com"}, "spec": spec})
+        assert made["spec"]["conversion"]["conversionReviewVersions"] == ["v1beta1"]
+        assert made["spec"]["validation"] == schema
+        stored = rest.ok("GET", f"{CRDS}/gates.old.example.com")["spec"]
+        assert stored["conversion"]["webhook"]["clientConfig"]["url"] == client["url"]
+
+    def test_without_a_version_there_is_a_sentence(self, rest: Rest) -> None:
+        old = "/apis/apiextensions.k8s.io/v1beta1/customresourcedefinitions"
+        reply = rest("POST", old, {"metadata": {"name": "x.old.example.com"}, "spec": {}})
+        assert reply.code == 422

@@ -17,6 +17,7 @@ from wherry.kube.api import resources as r
 from wherry.kube.api.conversion import (
     autoscaling,
     certificates,
+    definitions,
     disruption_budget,
     endpoint_slice,
     event,
@@ -117,6 +118,7 @@ VERSIONS: tuple[OldVersion, ...] = (
     _old("admissionregistration.k8s.io/v1beta1", r.VALIDATING_ADMISSION_POLICIES, "1.31", "1.34"),
     _old("admissionregistration.k8s.io/v1beta1", r.VALIDATING_ADMISSION_POLICY_BINDINGS, "1.31", "1.34"),
     _old("certificates.k8s.io/v1beta1", r.CERTIFICATE_SIGNING_REQUESTS, "1.19", "1.22", certificates.CSR),
+    _old("apiextensions.k8s.io/v1beta1", r.CUSTOM_RESOURCE_DEFINITIONS, "1.16", "1.22", definitions.DEFINITION),
     _old("apiregistration.k8s.io/v1beta1", r.API_SERVICES, "1.19", "1.22"),
     _old("flowcontrol.apiserver.k8s.io/v1beta1", r.FLOW_SCHEMAS, "1.23", "1.26"),
     _old("flowcontrol.apiserver.k8s.io/v1beta1", r.PRIORITY_LEVEL_CONFIGURATIONS, "1.23", "1.26", flow_control.PRIORITY_LEVEL),

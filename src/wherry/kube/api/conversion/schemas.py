@@ -210,6 +210,44 @@ def _metrics(verb: str, suffix: str) -> dict[str, Change]:
     }
 
 
+# --- definitions as apiextensions/v1beta1 has them ----------------------------------------------
+
+_definition = _changed(
+    optional=("versions", "scope"),
+    version=lambda _: _with("The only version, or the first of the list.", _TEXT),
+    validation=lambda prefix: _ref(
+        prefix + "CustomResourceValidation", "The schema of all versions."
+    ),
+    subresources=lambda prefix: _ref(
+        prefix + "CustomResourceSubresources", "The subresources of all versions."
+    ),
+    additionalPrinterColumns=lambda prefix: {
+        "description": "The columns of all versions.",
+        "type": ["array", "null"],
+        "items": {"$ref": _REF + prefix + "CustomResourceColumnDefinition"},
+    },
+    selectableFields=lambda prefix: {
+        "description": "The fields of all versions that may be selected by.",
+        "type": ["array", "null"],
+        "items": {"$ref": _REF + prefix + "SelectableField"},
+    },
+)
+_column = _changed(
+    drop=("jsonPath",),
+    JSONPath=lambda _: _with("Where the value stands in the object.", {"type": "string"}),
+)
+_definition_conversion = _changed(
+    drop=("webhook",),
+    webhookClientConfig=lambda prefix: _ref(
+        prefix + "WebhookClientConfig", "Where the webhook that converts is."
+    ),
+    conversionReviewVersions=lambda _: {
+        "description": "The versions of ConversionReview that the webhook takes.",
+        "type": ["array", "null"],
+        "items": {"type": ["string", "null"]},
+    },
+)
+
 _CHANGES: dict[str, dict[str, Change]] = {
     "io.k8s.api.extensions.v1beta1.": {
         **_ingress,
@@ -256,6 +294,11 @@ _CHANGES: dict[str, dict[str, Change]] = {
     "io.k8s.api.certificates.v1beta1.": {
         "CertificateSigningRequestCondition": _changed(optional=("status",)),
         "CertificateSigningRequestSpec": _changed(optional=("signerName",)),
+    },
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1beta1.": {
+        "CustomResourceDefinitionSpec": _definition,
+        "CustomResourceColumnDefinition": _column,
+        "CustomResourceConversion": _definition_conversion,
     },
     "io.k8s.api.flowcontrol.v1beta1.": {"LimitedPriorityLevelConfiguration": _shares},
     "io.k8s.api.flowcontrol.v1beta2.": {"LimitedPriorityLevelConfiguration": _shares},

@@ -53,15 +53,16 @@ def check_definition(o: Object, old: Object | None) -> Faults:
         faults.append(fields.not_supported("spec.scope", scope, ("Cluster", "Namespaced")))
     _check_names(given, faults)
     versions = spec.get("versions") or []
+    loose = bool(spec.get("preserveUnknownFields"))
     for i, version in enumerate(versions):
-        _check_version(version, f"spec.versions[{i}]", faults)
+        _check_version(version, f"spec.versions[{i}]", faults, loose=loose)
     known = [version.get("name", "") for version in versions]
     if len(set(known)) != len(known):
         faults.append(fields.invalid("spec.versions", known, "must contain unique version names"))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         why = "must have exactly one version marked as storage version"
         faults.append(fields.invalid("spec.versions", versions, why))
-    if spec.get("preserveUnknownFields"):
+    if loose and not ((old or {}).get("spec") or {}).get("preserveUnknownFields"):
         faults.append(fields.invalid("spec.preserveUnknownFields", True, "must be false"))
     _check_conversion(spec.get("conversion") or {}, faults)
     return faults
@@ -128,7 +129,8 @@ def _check_conversion(conversion: Object, faults: Faults) -> None:
         )
 
 
-def _check_version(version: Object, path: str, faults: Faults) -> None:
+def _check_version(version: Object, path: str, faults: Faults, *, loose: bool) -> None:
+    """``loose``: a definition of v1beta1, whose schema need not be structural or there at all."""
     name = version.get("name", "")
     faults += [fields.invalid(f"{path}.name", name, w) for w in names.is_dns1035_label(name)]
     if version.get("deprecationWarning") and not version.get("deprecated"):
@@ -139,9 +141,10 @@ def _check_version(version: Object, path: str, faults: Faults) -> None:
     raw = (version.get("schema") or {}).get("openAPIV3Schema")
     below = f"{path}.schema.openAPIV3Schema"
     if raw is None:
-        faults.append(fields.required(below, "schemas are required"))
+        if not loose:
+            faults.append(fields.required(below, "schemas are required"))
         raw = {}
-    else:
+    elif not loose:
         _check_schema(raw, below, faults)
     subresources = version.get("subresources") or {}
     if "scale" in subresources:

@@ -45,7 +45,15 @@ def kinds_of(crd: Object) -> list[CustomKind]:
                 stored = resource = replace(resource, hidden=not version["served"])
             else:
                 resource = replace(resource, stored_as=stored)
-            found.append(CustomKind(resource, version, tag, terminating=terminating))
+            found.append(
+                CustomKind(
+                    resource,
+                    version,
+                    tag,
+                    terminating=terminating,
+                    unpruned=bool(spec.get("preserveUnknownFields")),
+                )
+            )
     conversion = spec.get("conversion") or {}
     if conversion.get("strategy") == "Webhook":
         for kind in found:

@@ -37,6 +37,7 @@ class CustomKind(Kind):
         version: the version's part of the definition.
         definition_tag: changes whenever the definition does.
         terminating: the definition is being deleted: nothing new is made.
+        unpruned: fields that the schema does not know are kept, as definitions of v1beta1 have it.
     """
 
     has_generation = True
@@ -53,11 +54,13 @@ class CustomKind(Kind):
         definition_tag: str,
         *,
         terminating: bool = False,
+        unpruned: bool = False,
     ) -> None:
         super().__init__(resource)
         raw = (version.get("schema") or {}).get("openAPIV3Schema") or _EMPTY
         self.schema_tag = definition_tag
         self.terminating = terminating
+        self._unpruned = unpruned
         self._schema = Structural(raw)
         self._raw = raw
         self._merge: MergeType | None = None
@@ -86,6 +89,8 @@ class CustomKind(Kind):
         return decode_custom(self.resource, value, self._pruned, patch=patch)
 
     def _pruned(self, value: Object, unknown: list[str]) -> Object:
+        if self._unpruned:
+            return clone(value)  # type: ignore[no-any-return]
         pruned: Object = self._schema.prune(value, "", unknown, root=True)
         return clone(pruned)  # type: ignore[no-any-return]
 
