@@ -15,7 +15,9 @@ import asyncio
 from wherry.kube.apiserver.admission.connecting import connection
 from wherry.kube.apiserver.aggregation.proxy import Aggregated
 from wherry.kube.apiserver.answers import Answer
+from wherry.kube.apiserver.audit.record import Auditor, Record
 from wherry.kube.apiserver.authz import Authorizer
+from wherry.kube.apiserver.authz.authorizer import refusal
 from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.dispatch import handler
@@ -46,12 +48,33 @@ class Chain:
         self.catalogue = backend.catalogue
         self._backend = backend
         self._documents = documents
+        self.auditor: Auditor | None = None
 
-    async def authorize(self, user: User, info: RequestInfo) -> None:
+    async def authorize(self, user: User, info: RequestInfo, record: Record | None = None) -> None:
         """Raises StatusError 403."""
-        await self.authorizer.check(user, info)
+        if record is None:
+            await self.authorizer.check(user, info)
+            return
+        decision = await self.authorizer.authorize(user, info)
+        record.decided(decision.allowed, decision.reason)
+        if not decision.allowed:
+            raise refusal(user, info, decision.reason)
 
-    async def answer(self, request: APIRequest) -> Answer:
+    async def answer(self, request: APIRequest, record: Record | None = None) -> Answer:
+        """What an authorised request for a resource is answered with; a record hears of it.
+
+        Raises StatusError.
+        """
+        if record is None:
+            return await self._answer(request)
+        try:
+            answer = await self._answer(request)
+        finally:
+            record.asked(request)
+        record.answered(answer)
+        return answer
+
+    async def _answer(self, request: APIRequest) -> Answer:
         """What an authorised request for a resource is answered with. Raises StatusError.
 
         A write goes on to its end even if the caller is cancelled: the client has sent it. Where

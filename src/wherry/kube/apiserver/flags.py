@@ -10,6 +10,7 @@ from typing import Any
 
 from wherry.kube.apiserver.admission import AdmissionOptions
 from wherry.kube.apiserver.admission.configuration import read_configuration
+from wherry.kube.apiserver.audit import config as audit
 from wherry.kube.apiserver.authn import config as authentication
 from wherry.kube.apiserver.authz import options as authorization
 
@@ -23,6 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     admission.add_argument("--admission-control-config-file", type=Path)
     authentication.add_flags(parser)
     authorization.add_flags(parser)
+    audit.add_flags(parser)
 
 
 def settings(given: argparse.Namespace) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def settings(given: argparse.Namespace) -> dict[str, Any]:
         "authentication": authentication.from_flags(given),
         "authorization": authorization.from_flags(given),
         "anonymous": given.anonymous_auth,
+        "audit": audit.from_flags(given),
     }
 
 

@@ -22,6 +22,7 @@ from aiohttp.web_request import BaseRequest
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver import render, warnings
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Single, Watching
+from wherry.kube.apiserver.audit.record import Record, is_long
 from wherry.kube.apiserver.authn import Authenticator, Peer, impersonation
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.negotiate import Form, negotiate
@@ -114,6 +115,23 @@ class Front:
     # --- a request --------------------------------------------------------------------------
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
+        auditor = self._chain.auditor
+        if auditor is None:
+            return await self._serve(request, None)
+        headers = request.headers
+        agent = headers.get("User-Agent", "")
+        record = auditor.begin(request.raw_path, headers, agent, request.remote)
+        code = 200
+        try:
+            response = await self._serve(request, record)
+            code = response.status
+            if not response.prepared:
+                response.headers["Audit-Id"] = record.id
+            return response
+        finally:
+            record.ended(code)
+
+    async def _serve(self, request: BaseRequest, record: Record | None) -> web.StreamResponse:
         form = Form()
         told: list[str] = []
         try:
@@ -122,11 +140,13 @@ class Front:
             info = parse_request(request.method, path, query, self._chain.catalogue.served)
             headers = request.headers
             agent = headers.get("User-Agent", "")
-            user = await self._user(request)
-            await self._chain.authorize(user, info)
+            user = await self._user(request, info, record)
+            await self._chain.authorize(user, info, record)
             if self._outward.concerns(info):
                 if self._outward.connects(info):
                     await self._chain.connect(user, info, query)
+                if record is not None and is_long(info):
+                    record.started(200)
                 return await self._carry(request, info, query, user)
             if not info.is_resource:
                 return self._document(request, info, query)
@@ -136,9 +156,11 @@ class Front:
             else:
                 body = Body(headers.get("Content-Type", ""), await _read(request))
             asked = APIRequest(info, user, query, body, agent, told)
-            answer = await self._chain.answer(asked)
-            return await self._write(request, answer, form, query, told)
+            answer = await self._chain.answer(asked, record)
+            return await self._write(request, answer, form, query, told, record)
         except StatusError as error:
+            if record is not None:
+                record.failed(error)
             return _failure(error, form, told)
         except ConnectionError:
             raise
@@ -146,6 +168,8 @@ class Front:
             raise
         except Exception as error:
             log.exception("%s %s", request.method, request.raw_path)
+            if record is not None:
+                record.ended(500, panic=True)
             return _failure(
                 StatusError(500, "InternalError", f"Internal error occurred: {error}"), form
             )
@@ -162,15 +186,24 @@ class Front:
         finally:
             self._carrying.discard(task)
 
-    async def _user(self, request: BaseRequest) -> User:
+    async def _user(self, request: BaseRequest, info: RequestInfo, record: Record | None) -> User:
         """Who asks, perhaps in another's name."""
         assert self._server is not None
-        user = await self._authenticator.authenticate(
-            self._server.certified.get(request.protocol), request.headers
-        )
-        return await impersonation.from_headers(
+        peer = self._server.certified.get(request.protocol)
+        try:
+            user = await self._authenticator.authenticate(peer, request.headers)
+        except StatusError:
+            if record is not None:
+                record.identified(None, info)
+            raise
+        if record is not None:
+            record.identified(user, info)
+        acting = await impersonation.from_headers(
             user, request.headers.items(), self._chain.authorizer
         )
+        if record is not None:
+            record.acting(acting)
+        return acting
 
     def _document(
         self, request: BaseRequest, info: RequestInfo, query: Query
@@ -203,6 +236,7 @@ class Front:
         form: Form,
         query: Query,
         told: list[str],
+        record: Record | None = None,
     ) -> web.StreamResponse:
         if isinstance(answer, Single):
             body = render.render_single(answer, form, query.get("includeObject"))
@@ -211,7 +245,7 @@ class Front:
             body = render.render_collection(answer, form, query.get("includeObject"))
             response = web.Response(body=body)
         elif isinstance(answer, Watching):
-            return await self._stream(request, answer, form, query, told)
+            return await self._stream(request, answer, form, query, told, record)
         else:
             return web.Response(body=answer.data, content_type=answer.content_type)
         headers = response.headers
@@ -232,6 +266,7 @@ class Front:
         form: Form,
         query: Query,
         told: list[str],
+        record: Record | None = None,
     ) -> web.StreamResponse:
         """Write a watch as it happens. A client that does not read is dropped."""
         encode = render.frames(answer.kind, form, query.get("includeObject"))
@@ -240,6 +275,9 @@ class Front:
         response.headers["Cache-Control"] = _NO_CACHE
         if told:
             _tell(response, told)
+        if record is not None:
+            response.headers["Audit-Id"] = record.id
+            record.started(200)
         response.enable_chunked_encoding()
         async with contextlib.aclosing(answer.batches) as batches:
             await response.prepare(request)

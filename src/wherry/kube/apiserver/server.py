@@ -13,6 +13,8 @@ from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
 from wherry.kube.apiserver.aggregation.aggregator import Aggregator
 from wherry.kube.apiserver.aggregation.remote import FrontProxy
+from wherry.kube.apiserver.audit.config import Audit
+from wherry.kube.apiserver.audit.log import AuditLog
 from wherry.kube.apiserver.authn import MASTERS, discovery, known, published
 from wherry.kube.apiserver.authn.assembly import assemble
 from wherry.kube.apiserver.authn.config import Authentication
@@ -67,6 +69,7 @@ class APIServerConfig:
     admission: AdmissionOptions = field(default_factory=AdmissionOptions)
     authentication: Authentication = field(default_factory=Authentication)
     authorization: AuthorizationOptions = field(default_factory=AuthorizationOptions)
+    audit: Audit | None = None
 
 
 class APIServer:
@@ -129,6 +132,9 @@ class APIServer:
             config.admission,
         )
         self._chain = Chain(authorizer, backend, documents, self._aggregator.front)
+        self._audit_log: AuditLog | None = None
+        if config.audit is not None:
+            self._chain.auditor, self._audit_log = config.audit.open()
         self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
         kubelets = Kubelets(
             self._cache,
@@ -187,6 +193,8 @@ class APIServer:
         await self._expiry.close()
         await self.authorizer.close()
         await self._cache.close()
+        if self._audit_log is not None:
+            self._audit_log.close()
 
     def transport(self, user: User | str) -> LocalTransport:
         """The API in memory, for a user (a name alone is one without groups, or a service account
