@@ -19,6 +19,7 @@ from wherry.kube.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
     INGRESSES,
     LEASES,
+    NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
@@ -45,6 +46,7 @@ from wherry.kube.apiserver.admission.attributes import Attributes, of
 from wherry.kube.apiserver.admission.configuration import AdmissionOptions
 from wherry.kube.apiserver.admission.context import Context
 from wherry.kube.apiserver.admission.plugin import EVERYTHING, Chain, Plugin, on
+from wherry.kube.apiserver.admission.pod_security import plugin as pod_security
 from wherry.kube.apiserver.admission.policies import plugin as policies
 from wherry.kube.apiserver.admission.webhooks import plugin as webhooks
 
@@ -136,6 +138,15 @@ VALIDATING: tuple[Plugin, ...] = (
         (on("CREATE", PODS), on("CREATE UPDATE", PERSISTENT_VOLUME_CLAIMS)),
     ),
     Plugin("ServiceAccount", service_account.validate, (on("CREATE", PODS),)),
+    Plugin(
+        "PodSecurity",
+        pod_security.validate,
+        (
+            on("CREATE UPDATE", PODS, subresources=("", "ephemeralcontainers")),
+            on("CREATE UPDATE", NAMESPACES, *pod_security.WORKLOADS),
+        ),
+        prepare=pod_security.Configuration,
+    ),
     Plugin("Priority", priority.validate, (on("CREATE UPDATE", PRIORITY_CLASSES),)),
     Plugin(
         "PersistentVolumeClaimResize",
@@ -164,6 +175,7 @@ VALIDATING: tuple[Plugin, ...] = (
         "ResourceQuota",
         resource_quota.validate,
         (on("CREATE UPDATE"), on("UPDATE", PODS, subresources=("resize",))),
+        prepare=resource_quota.Ledger,
     ),
 )
 
@@ -172,11 +184,14 @@ class Admission:
     """The chains of one server, of the plugins that are on.
 
     Raises:
-        ValueError: the options name a plugin that there is not.
+        ValueError: the options name a plugin that there is not, or its configuration is wrong.
     """
 
     def __init__(self, context: Context, options: AdmissionOptions) -> None:
         options.check(plugin.name for plugin in (*MUTATING, *VALIDATING))
+        for plugin in (*_wanted(MUTATING, options), *_wanted(VALIDATING, options)):
+            if plugin.prepare is not None:
+                context.part(plugin.prepare)
         self._mutate = Chain(_wanted(MUTATING, options), context)
         self.validate = Chain(_wanted(VALIDATING, options), context)
 

@@ -42,12 +42,14 @@ EVERYTHING = Rule((), (), None)
 @dataclass(frozen=True, slots=True)
 class Plugin:
     """One step. ``rules``: which writes it sees. ``default``: whether it is on without being
-    asked for."""
+    asked for. ``prepare`` makes the part of the context it keeps; at the start, so that a wrong
+    configuration is known then (ValueError)."""
 
     name: str
     call: Call
     rules: tuple[Rule, ...]
     default: bool = True
+    prepare: Callable[[Context], object] | None = None
 
 
 class Chain:
