@@ -24,6 +24,7 @@ from wherry.kube.controllers.certificates.controllers import (
 from wherry.kube.controllers.cron_job import CronJobController
 from wherry.kube.controllers.daemon_set.controller import DaemonSetController
 from wherry.kube.controllers.deployment.controller import DeploymentController
+from wherry.kube.controllers.disruption import DisruptionController
 from wherry.kube.controllers.endpoints.controllers import (
     EndpointsController,
     EndpointSliceController,
@@ -60,6 +61,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     JobController,
     TTLAfterFinishedController,
     CronJobController,
+    DisruptionController,
     # services
     EndpointsController,
     EndpointSliceController,

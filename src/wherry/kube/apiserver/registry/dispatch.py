@@ -22,6 +22,7 @@ from wherry.kube.apiserver.authz import reviews
 from wherry.kube.apiserver.registry import (
     creating,
     deleting,
+    eviction,
     patching,
     reading,
     subresources,
@@ -88,7 +89,7 @@ SUBRESOURCES: dict[tuple[str, str], Handler] = {
     ("scale", "update"): subresources.put_scale,
     ("scale", "patch"): subresources.patch_scale,
     ("binding", "create"): subresources.bind,
-    ("eviction", "create"): subresources.evict,
+    ("eviction", "create"): eviction.evict,
     ("token", "create"): tokens.request_token,
 }
 

@@ -20,15 +20,11 @@ from wherry.kube.apiserver.answers import Single, success
 from wherry.kube.apiserver.content import media_type, read_kind
 from wherry.kube.apiserver.objects import Object, Stored, answer
 from wherry.kube.apiserver.options import (
-    DeleteOptions,
     WriteOptions,
-    dry_run,
-    parse_delete_options,
     parse_write_options,
 )
 from wherry.kube.apiserver.registry import ownership
 from wherry.kube.apiserver.registry.backend import Backend
-from wherry.kube.apiserver.registry.deleting import remove
 from wherry.kube.apiserver.registry.patching import (
     judge,
     read_configuration,
@@ -37,11 +33,10 @@ from wherry.kube.apiserver.registry.patching import (
 )
 from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.registry.updating import SCALE, change, internal
-from wherry.kube.apiserver.request import NO_QUERY, APIRequest
+from wherry.kube.apiserver.request import APIRequest
 
 _SCALE = ("io.k8s.api.autoscaling.v1.Scale", "autoscaling/v1", "Scale")
 _BINDING = ("io.k8s.api.core.v1.Binding", "v1", "Binding")
-_EVICTION = ("io.k8s.api.policy.v1.Eviction", "policy/v1", "Eviction")
 
 
 # --- scale ------------------------------------------------------------------------------------
@@ -249,31 +244,3 @@ def _bound(pod: Object, node: str, binding: Object) -> Object:
             new["metadata"][field] = {**(pod["metadata"].get(field) or {}), **binding[field]}
     copied: Object = clone(new)
     return copied
-
-
-# --- pods: eviction -----------------------------------------------------------------------------
-
-
-async def evict(backend: Backend, request: APIRequest) -> Single:
-    """POST of an Eviction: a delete that would ask disruption budgets first, were there any."""
-    options = parse_write_options(request.query, "CreateOptions", request.user_agent)
-    eviction = read_kind(request, *_EVICTION, options.field_validation)
-    name = request.info.name
-    if eviction["metadata"].get("name", name) != name:
-        raise bad_request("name in URL does not match name in Eviction object")
-    deletion = parse_delete_options(eviction.get("deleteOptions") or {}, NO_QUERY)
-    deletion = DeleteOptions(
-        deletion.grace,
-        deletion.uid,
-        deletion.revision,
-        deletion.policy,
-        deletion.dry_run or options.dry_run or dry_run(request.query.all("dryRun"), "Eviction"),
-    )
-    await backend.admit(request, eviction, options)
-    await remove(backend, request, request.info.namespace, name, deletion, admitted=False)
-    return Single(
-        answer(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
-        ),
-        code=201,
-    )
