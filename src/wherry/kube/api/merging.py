@@ -58,6 +58,9 @@ def _compare(old: Any, new: Any, shape: MergeType) -> _Difference:
         return None, None
     if isinstance(shape, Leaf):
         return {}, None
+    form = dict if isinstance(shape, _FIELDS) else list
+    if not isinstance(old, form) or not isinstance(new, form):  # where no schema says what it is
+        return _whole(new, shape), None
     changed: Fields = {}
     removed: Fields = {}
     for step, before, after, inner in _pairs(old, new, shape):

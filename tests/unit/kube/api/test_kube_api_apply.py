@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from wherry.kube.api import apply as ssa
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.merge_types import merge_type_of
+from wherry.kube.api.merging import compare
 from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES
 
@@ -416,3 +418,11 @@ def test_every_field_of_an_object_that_was_created_has_one_owner(a: Any, b: Any,
         if tracked:
             owned = [f for e in entries(live) for f in e[2].get("f:data", {}) if f != "."]
             assert sorted(owned) == sorted(f"f:{k}" for k in data)
+
+
+def test_a_value_that_no_schema_describes_may_become_one_of_another_type():
+    shape = merge_type_of({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    assert compare({"a": "x", "b": 1}, {"a": "y", "b": 1}, shape) == ({"f:a": {}}, {})
+    changed, _ = compare({"a": "x"}, {"a": {"b": 1}}, shape)
+    assert "f:b" in changed["f:a"]
+    assert compare({"a": {"b": 1}}, {"a": [1]}, shape)[0] == {"f:a": {}}
