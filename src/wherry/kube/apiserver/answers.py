@@ -35,6 +35,11 @@ class Collection:
     remaining: int | None = None
 
     @property
+    def size(self) -> int:
+        """What its objects take encoded, in bytes."""
+        return sum([len(stored.data) for stored in self.items])
+
+    @property
     def metadata(self) -> Object:
         metadata: Object = {"resourceVersion": str(self.revision)}
         if self.rest:

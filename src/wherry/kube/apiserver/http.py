@@ -1,14 +1,13 @@
 """The door on the network: HTTP/1.1 over TLS, by aiohttp.
 
 One handler for all requests: read off what is asked, find out who asks, ask whether they may, read
-the body, let the chain answer, write the answer in the form the client wants. Whatever goes wrong
-on the way is answered with a ``Status``.
+the body, let the chain answer; `exchange` writes the answer in the form the client wants. Whatever
+goes wrong on the way is answered with a ``Status``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 import zlib
@@ -20,12 +19,13 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import render, warnings
-from wherry.kube.apiserver.answers import Answer, Collection, Document, Single, Watching
+from wherry.kube.apiserver.answers import Document
 from wherry.kube.apiserver.audit.record import Record, is_long
 from wherry.kube.apiserver.authn import Authenticator, Peer, impersonation
 from wherry.kube.apiserver.chain import Chain
-from wherry.kube.apiserver.negotiate import Form, negotiate
+from wherry.kube.apiserver.exchange import GZIP_FROM, Exchange, compress, takes_gzip
+from wherry.kube.apiserver.fairness import Fairness
+from wherry.kube.apiserver.negotiate import negotiate
 from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.request import (
     APIRequest,
@@ -46,12 +46,8 @@ MAX_BODY = 3 * 1024 * 1024
 """The largest request body, in bytes."""
 
 _BODY_TIMEOUT = 60.0  # seconds to send it in
-_WRITE_TIMEOUT = 60.0  # seconds a watcher may leave its stream unread
-_SMALL = 16 * 1024  # bytes that an idle connection takes without waiting
-_GZIP_FROM = 128 * 1024  # answers from this size on are compressed for who takes it
 _SHUTDOWN = 2.0  # seconds for requests under way to end
 _READ_VERBS = frozenset(("get", "list", "watch"))
-_NO_CACHE = "no-cache, private"
 
 
 class _Server(web.Server):
@@ -76,8 +72,11 @@ class _Server(web.Server):
 class Front:
     """Serves the chain on a TLS socket."""
 
-    def __init__(self, chain: Chain, authenticator: Authenticator, outward: Outward) -> None:
+    def __init__(
+        self, chain: Chain, authenticator: Authenticator, outward: Outward, fairness: Fairness
+    ) -> None:
         self._chain = chain
+        self._fairness = fairness
         self._authenticator = authenticator
         self._outward = outward
         self._server: _Server | None = None
@@ -117,62 +116,73 @@ class Front:
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:
         auditor = self._chain.auditor
         if auditor is None:
-            return await self._serve(request, None)
+            return await self._serve(request, Exchange(request))
         headers = request.headers
         agent = headers.get("User-Agent", "")
         record = auditor.begin(request.raw_path, headers, agent, request.remote)
         code = 200
         try:
-            response = await self._serve(request, record)
+            response = await self._serve(request, Exchange(request, record))
             code = response.status
-            if not response.prepared:
-                response.headers["Audit-Id"] = record.id
             return response
         finally:
             record.ended(code)
 
-    async def _serve(self, request: BaseRequest, record: Record | None) -> web.StreamResponse:
-        form = Form()
-        told: list[str] = []
+    async def _serve(self, request: BaseRequest, exchange: Exchange) -> web.StreamResponse:
         try:
-            path, _, text = request.raw_path.partition("?")
-            query = parse_query(text)
-            info = parse_request(request.method, path, query, self._chain.catalogue.served)
-            headers = request.headers
-            agent = headers.get("User-Agent", "")
-            user = await self._user(request, info, record)
-            await self._chain.authorize(user, info, record)
-            if self._outward.concerns(info):
-                if self._outward.connects(info):
-                    await self._chain.connect(user, info, query)
-                if record is not None and is_long(info):
-                    record.started(200)
-                return await self._carry(request, info, query, user)
-            if not info.is_resource:
-                return self._document(request, info, query)
-            form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
-            if info.verb in _READ_VERBS:
-                body = Body()
-            else:
-                body = Body(headers.get("Content-Type", ""), await _read(request))
-            asked = APIRequest(info, user, query, body, agent, told)
-            answer = await self._chain.answer(asked, record)
-            return await self._write(request, answer, form, query, told, record)
+            response = await self._respond(request, exchange)
         except StatusError as error:
-            if record is not None:
-                record.failed(error)
-            return _failure(error, form, told)
+            if exchange.record is not None:
+                exchange.record.failed(error)
+            response = exchange.failure(error)
         except ConnectionError:
             raise
         except asyncio.CancelledError:
             raise
         except Exception as error:
             log.exception("%s %s", request.method, request.raw_path)
-            if record is not None:
-                record.ended(500, panic=True)
-            return _failure(
-                StatusError(500, "InternalError", f"Internal error occurred: {error}"), form
+            if exchange.record is not None:
+                exchange.record.ended(500, panic=True)
+            response = exchange.failure(
+                StatusError(500, "InternalError", f"Internal error occurred: {error}")
             )
+        finally:
+            exchange.leave()
+        if not response.prepared:
+            exchange.tell(response)
+        return response
+
+    async def _respond(self, request: BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        """Lead a request through the chain. Raises StatusError."""
+        path, _, text = request.raw_path.partition("?")
+        query = parse_query(text)
+        info = parse_request(request.method, path, query, self._chain.catalogue.served)
+        headers, record = request.headers, exchange.record
+        agent = headers.get("User-Agent", "")
+        user = await self._user(request, info, record)
+        outward = self._outward.concerns(info)
+        if not outward and (flow := self._fairness.flow(user, info)) is not None:
+            exchange.flow = flow
+            exchange.seats = await self._fairness.enter(flow, info, query)
+            if exchange.seats.width > 1:  # what takes long lets those in who came meanwhile
+                await asyncio.sleep(0)
+        await self._chain.authorize(user, info, record)
+        if outward:
+            if self._outward.connects(info):
+                await self._chain.connect(user, info, query)
+            if record is not None and is_long(info):
+                record.started(200)
+            return await self._carry(request, info, query, user)
+        if not info.is_resource:
+            return self._document(request, info, query)
+        exchange.form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
+        if info.verb in _READ_VERBS:
+            body = Body()
+        else:
+            body = Body(headers.get("Content-Type", ""), await _read(request))
+        asked = APIRequest(info, user, query, body, agent, exchange.warnings)
+        answer = await self._chain.answer(asked, record)
+        return await exchange.write(answer, query.get("includeObject"))
 
     async def _carry(
         self, request: BaseRequest, info: RequestInfo, query: Query, user: User
@@ -215,99 +225,17 @@ class Front:
         answer = self._chain.document(info, query, headers)
         assert isinstance(answer, Document)
         data = answer.data
-        takes_gzip = _takes_gzip(request)
+        taken = takes_gzip(request)
         compressed = answer.compressed and bool(data)
-        if compressed and not takes_gzip:
+        if compressed and not taken:
             data, compressed = zlib.decompress(data, 31), False
-        elif not compressed and takes_gzip and len(data) > _GZIP_FROM:
-            data, compressed = _gzip(data), True
+        elif not compressed and taken and len(data) > GZIP_FROM:
+            data, compressed = compress(data), True
         response = web.Response(body=data, status=answer.code, headers=answer.headers)
         response.headers["Content-Type"] = answer.content_type
         if compressed:
             response.headers["Content-Encoding"] = "gzip"
         return response
-
-    # --- an answer --------------------------------------------------------------------------
-
-    async def _write(
-        self,
-        request: BaseRequest,
-        answer: Answer,
-        form: Form,
-        query: Query,
-        told: list[str],
-        record: Record | None = None,
-    ) -> web.StreamResponse:
-        if isinstance(answer, Single):
-            body = render.render_single(answer, form, query.get("includeObject"))
-            response = web.Response(body=body, status=answer.code)
-        elif isinstance(answer, Collection):
-            body = render.render_collection(answer, form, query.get("includeObject"))
-            response = web.Response(body=body)
-        elif isinstance(answer, Watching):
-            return await self._stream(request, answer, form, query, told, record)
-        else:
-            return web.Response(body=answer.data, content_type=answer.content_type)
-        headers = response.headers
-        headers["Content-Type"] = form.media_type
-        headers["Cache-Control"] = _NO_CACHE
-        if told:
-            _tell(response, told)
-        if len(body) > _GZIP_FROM and _takes_gzip(request):
-            headers["Content-Encoding"] = "gzip"
-            headers["Vary"] = "Accept-Encoding"
-            response.body = await asyncio.to_thread(_gzip, body)
-        return response
-
-    async def _stream(
-        self,
-        request: BaseRequest,
-        answer: Watching,
-        form: Form,
-        query: Query,
-        told: list[str],
-        record: Record | None = None,
-    ) -> web.StreamResponse:
-        """Write a watch as it happens. A client that does not read is dropped."""
-        encode = render.frames(answer.kind, form, query.get("includeObject"))
-        response = web.StreamResponse()
-        response.headers["Content-Type"] = form.media_type
-        response.headers["Cache-Control"] = _NO_CACHE
-        if told:
-            _tell(response, told)
-        if record is not None:
-            response.headers["Audit-Id"] = record.id
-            record.started(200)
-        response.enable_chunked_encoding()
-        async with contextlib.aclosing(answer.batches) as batches:
-            await response.prepare(request)
-            await response.write(b"")
-            try:
-                async for batch in batches:
-                    data = encode(batch)
-                    if not _sent_at_once(request.transport, data):
-                        async with asyncio.timeout(_WRITE_TIMEOUT):
-                            await response.write(data)
-            except StatusError as error:
-                await response.write(render.error_frame(error))
-            except TimeoutError:
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError("the watcher does not read") from None
-        await response.write_eof()
-        return response
-
-
-def _sent_at_once(transport: asyncio.Transport | None, data: bytes) -> bool:
-    """Hand a chunk of a watch to the connection, if it has taken all that came before.
-
-    Nearly always it has, and with many watchers a timer and three coroutines for each would be
-    most of what telling them of a change costs.
-    """
-    if transport is None or len(data) > _SMALL or transport.get_write_buffer_size():
-        return False
-    transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-    return True
 
 
 async def _read(request: BaseRequest) -> bytes:
@@ -337,37 +265,6 @@ def _too_large() -> StatusError:
     return StatusError(
         413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}"
     )
-
-
-def _takes_gzip(request: BaseRequest) -> bool:
-    return "gzip" in request.headers.get("Accept-Encoding", "")
-
-
-def _gzip(data: bytes) -> bytes:
-    """Quick rather than small: the network is near."""
-    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
-    return compressor.compress(data) + compressor.flush()
-
-
-def _tell(response: web.StreamResponse, told: list[str]) -> None:
-    """Put warnings into the headers."""
-    for header in warnings.headers(told):
-        response.headers.add("Warning", header)
-
-
-def _failure(error: StatusError, form: Form, told: list[str] | None = None) -> web.Response:
-    status = error.status()
-    response = web.Response(body=render.dump(status, form), status=error.code)
-    response.headers["Content-Type"] = form.media_type
-    response.headers["Cache-Control"] = _NO_CACHE
-    for name, value in error.headers.items():
-        response.headers[name] = value
-    retry = (error.details or {}).get("retryAfterSeconds")
-    if retry:
-        response.headers["Retry-After"] = str(retry)
-    if told:
-        _tell(response, told)
-    return response
 
 
 def tls_context(certificate: str, key: str, authorities: Iterable[str]) -> ssl.SSLContext:

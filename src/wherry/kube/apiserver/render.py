@@ -6,8 +6,9 @@ JSON are made per request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -31,32 +32,80 @@ def render_single(answer: Single, form: Form, include: str) -> bytes:
 
 def render_collection(answer: Collection, form: Form, include: str) -> bytes:
     """The body for a list."""
+    return plain(b"".join(collection_pieces(answer, form, include)), form)
+
+
+_PIECE = 256  # objects of a list are encoded at a time,
+_PIECE_BYTES = 256 * 1024  # or so many bytes of them
+
+
+def in_pieces(form: Form) -> bool:
+    """Whether a list in this form can be written as it is made."""
+    return form.media_type != YAML and not form.pretty
+
+
+def collection_length(answer: Collection, form: Form) -> int | None:
+    """How long the body of a list will be, where that is known beforehand, in bytes."""
+    if form.transform:
+        return None
+    commas = max(len(answer.items) - 1, 0)
+    return len(_list_head(answer)) + answer.size + commas + len(b"]}")
+
+
+def collection_pieces(answer: Collection, form: Form, include: str) -> Iterator[bytes]:
+    """The body for a list as compact JSON, some objects at a time."""
+    first, *more = _cut(answer.items)
+    head, items = _piece(answer, first, form, include)
+    yield head + items
+    for some in more:
+        yield b"," + _piece(answer, some, form, include)[1]
+    yield b"]}"
+
+
+def _cut(items: Sequence[Stored]) -> list[Sequence[Stored]]:
+    """The objects in pieces, of which the first may be empty."""
+    cuts, size, count = [0], 0, 0
+    for at, stored in enumerate(items):
+        size += len(stored.data)
+        count += 1
+        if size >= _PIECE_BYTES or count == _PIECE:
+            cuts.append(at + 1)
+            size = count = 0
+    if cuts[-1] < len(items) or len(cuts) == 1:
+        cuts.append(len(items))
+    return [items[start:end] for start, end in pairwise(cuts)]
+
+
+def _piece(
+    answer: Collection, items: Sequence[Stored], form: Form, include: str
+) -> tuple[bytes, bytes]:
+    """What stands before the first object of the list, and these objects."""
     if form.transform == "Table":
-        table = _table(answer.kind, [stored.object for stored in answer.items], form, include)
-        table["metadata"] = answer.metadata
-        return dump(table, form)
+        table = _table(answer.kind, [stored.object for stored in items], form, include)
+        rows = table.pop("rows")
+        return _opened({**table, "metadata": answer.metadata}, "rows"), orjson.dumps(rows)[1:-1]
     if form.transform == "PartialObjectMetadata":
         raise _not_shown(form, "the requested object is a list")
     if form.transform:
-        return dump(
-            {
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": f"meta.k8s.io/{form.version}",
-                "metadata": answer.metadata,
-                "items": [_partial(stored.object, form) for stored in answer.items],
-            },
-            form,
-        )
-    resource = answer.kind.resource
-    head = orjson.dumps(
-        {
-            "kind": resource.list_kind,
-            "apiVersion": resource.api_version,
+        head = {
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": f"meta.k8s.io/{form.version}",
             "metadata": answer.metadata,
         }
-    )
-    items = b",".join([stored.data for stored in answer.items])
-    return plain(b'%b,"items":[%b]}' % (head[:-1], items), form)
+        partial = [_partial(stored.object, form) for stored in items]
+        return _opened(head, "items"), orjson.dumps(partial)[1:-1]
+    return _list_head(answer), b",".join([stored.data for stored in items])
+
+
+def _list_head(answer: Collection) -> bytes:
+    resource = answer.kind.resource
+    head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
+    return _opened({**head, "metadata": answer.metadata}, "items")
+
+
+def _opened(head: Object, field: str) -> bytes:
+    """An object without its end, that goes on with a list."""
+    return b'%b,"%b":[' % (orjson.dumps(head)[:-1], field.encode())
 
 
 def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], bytes]:

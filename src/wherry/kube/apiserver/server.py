@@ -26,6 +26,7 @@ from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.expiry import Expiry
 from wherry.kube.apiserver.extensions.definitions import Definitions
+from wherry.kube.apiserver.fairness import Fairness
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
 from wherry.kube.apiserver.outward import Outward
@@ -140,6 +141,7 @@ class APIServer:
             self._cache,
             KubeletClient(config.kubelet_client_cert, config.kubelet_client_key, config.kubelet_ca),
         )
+        self._fairness = Fairness(self._cache)
         self._front = Front(
             self._chain,
             identities.authenticator,
@@ -148,6 +150,7 @@ class APIServer:
                 Proxies(self._cache, kubelets, self._carrier),
                 self._aggregator.front,
             ),
+            self._fairness,
         )
 
     async def open(self) -> None:
@@ -168,6 +171,7 @@ class APIServer:
             published.config_map(self._config.client_ca, self._config.authentication),
         )
         self._aggregator.start(self.transport(SELF))
+        self._fairness.follow()
 
     async def serve(self) -> int:
         """Listen, and return the port. Raises OSError where that is taken."""

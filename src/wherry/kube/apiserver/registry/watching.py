@@ -53,6 +53,7 @@ async def _batches(
             yield [_bookmark(kind, after, {"k8s.io/initial-events-end": "true"})]
     else:
         after = options.revision
+    yield ()  # what is there has been told
     report = _BOOKMARK_EVERY if options.bookmarks else None
     seconds = options.timeout or _TIMEOUT * (1 + random.random())  # noqa: S311
     async with contextlib.aclosing(records.cache.events(after, seconds, report)) as stream:
