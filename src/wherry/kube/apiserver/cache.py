@@ -134,6 +134,8 @@ class ResourceCache:
 
     def list(self, namespace: str = "", start: str = "") -> Sequence[Stored]:
         """Objects in order of their keys (of one namespace, or all), from key ``start`` on."""
+        if not self._keys:
+            return []
         low, high = self._bounds(self._keys, namespace, start)
         return [self._objects[key] for key in self._keys[low:high]]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from wherry.kube.api import amounts, meta
 from wherry.kube.api.errors import StatusError
@@ -33,10 +33,14 @@ _TIDY = 2.0  # seconds until reservations that were kept are looked at again
 
 
 def recount(
-    quota: Object, objects: Mapping[Resource, Iterable[Object]], now: float
+    quota: Object,
+    objects: Mapping[Resource, Iterable[Object]],
+    now: float,
+    gone: Container[str] = (),
 ) -> tuple[Object, bool]:
     """The quota with what ``objects``, those it is about, use; and whether anything is reserved
-    besides. ``now`` in seconds since the epoch."""
+    besides. ``now`` in seconds since the epoch; ``gone`` are uids of what has been there, and is
+    not any more."""
     hard = (quota.get("spec") or {}).get("hard") or {}
     used: amounts.Amounts = {}
     revisions: dict[str, str] = {}
@@ -44,7 +48,8 @@ def recount(
         listed = list(found)
         amounts.add(used, usage.total(quota, resource, listed, now))
         revisions.update((meta.uid(o), o["metadata"]["resourceVersion"]) for o in listed)
-    pending = reservations.pending(reservations.read(quota), revisions.get, now)
+    noted = {uid: r for uid, r in reservations.read(quota).items() if uid not in gone}
+    pending = reservations.pending(noted, revisions.get, now)
     for each in pending.values():
         amounts.add(used, amounts.masked(each.used, used))
     status = {"hard": dict(hard), "used": amounts.write(used)}
@@ -66,6 +71,7 @@ class ResourceQuotaController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._resources: set[Resource] = set()
+        self._gone: dict[str, float] = {}  # uids, the oldest first, and until when to remember
         self.quotas = self.watch(RESOURCE_QUOTAS)
         self.quotas.add_handlers(on_add=self.enqueue, on_update=self._quota_changed)
         for resource in RESOURCES:
@@ -85,7 +91,7 @@ class ResourceQuotaController(Controller):
         self._resources.add(resource)
         changed = resource is PODS or usage.charged_on_update(resource)
         self.watch(resource).add_handlers(
-            on_delete=lambda o: self._credit(resource, o),
+            on_delete=lambda o: self._deleted(resource, o),
             on_update=self._observer(resource) if changed else None,
         )
 
@@ -108,6 +114,16 @@ class ResourceQuotaController(Controller):
         elif reservations.read(quota):
             self.queue.add_after(meta.key(quota), _TIDY)
 
+    def _deleted(self, resource: Resource, o: Object) -> None:
+        """It may be gone so soon that it is still noted as one that is to come."""
+        if not self.quotas.list(meta.namespace(o)):
+            return
+        now = time.time()
+        while self._gone and self._gone[next(iter(self._gone))] < now:
+            del self._gone[next(iter(self._gone))]
+        self._gone[meta.uid(o)] = now + 2 * reservations.SECONDS
+        self._credit(resource, o)
+
     def _credit(self, resource: Resource, o: Object) -> None:
         for quota in self.quotas.list(meta.namespace(o)):
             if usage.matching(resource, (quota.get("spec") or {}).get("hard") or ()):
@@ -119,7 +135,7 @@ class ResourceQuotaController(Controller):
             quota = await self._quota(namespace, name)
             if quota is None:
                 return
-            counted, reserved = recount(quota, await self._objects(quota), time.time())
+            counted, reserved = recount(quota, await self._objects(quota), time.time(), self._gone)
             if counted != quota:
                 await self.client.update_status(RESOURCE_QUOTAS, counted)
         except StatusError as error:

@@ -41,6 +41,9 @@ def test_what_is_reserved_and_not_there_yet_counts_too() -> None:
     assert counted["status"]["used"] == {"pods": "2"}
     assert reserved
     assert reservations.read(counted).keys() == {"z"}
+    counted, reserved = recount(body, {PODS: [pod("a")]}, NOW, {"z"})
+    assert counted["status"]["used"] == {"pods": "1"}
+    assert not reserved
 
 
 def test_only_what_uses_less_is_worth_a_count() -> None:
