@@ -25,6 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     authentication.add_flags(parser)
     authorization.add_flags(parser)
     audit.add_flags(parser)
+    parser.add_argument(
+        "--encryption-provider-config", type=Path, help="an EncryptionConfiguration"
+    )
 
 
 def settings(given: argparse.Namespace) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def settings(given: argparse.Namespace) -> dict[str, Any]:
         "authorization": authorization.from_flags(given),
         "anonymous": given.anonymous_auth,
         "audit": audit.from_flags(given),
+        "encryption": given.encryption_provider_config,
     }
 
 

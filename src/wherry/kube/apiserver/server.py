@@ -71,6 +71,7 @@ class APIServerConfig:
     authentication: Authentication = field(default_factory=Authentication)
     authorization: AuthorizationOptions = field(default_factory=AuthorizationOptions)
     audit: Audit | None = None
+    encryption: Path | None = None
 
 
 class APIServer:
@@ -81,6 +82,11 @@ class APIServer:
 
     def __init__(self, config: APIServerConfig, store: Store) -> None:
         self._config = config
+        if config.encryption is not None:
+            from wherry.kube.apiserver import encryption
+            from wherry.kube.store.encrypted import EncryptedStore
+
+            store = EncryptedStore(store, encryption.read(config.encryption))
         self.catalogue = Catalogue()
         self._cache = Cache(store, self.catalogue.served.resources)
         self.catalogue.listen(lambda before, now: self._cache.hold(before.resources, now.resources))

@@ -367,6 +367,9 @@ class EtcdStore:
             del steps[:count]
         await self.compact(self._revision)
 
+    def stale(self, key: str) -> bool:
+        return False
+
     async def compact(self, revision: int) -> None:
         target = min(revision, self._revision)
         with contextlib.suppress(Compacted):  # to there already

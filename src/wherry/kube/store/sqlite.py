@@ -182,6 +182,9 @@ class SQLiteStore:
     async def delete(self, key: str, revision: int | None = None) -> int:
         return await self._write(key, None, create=False, expected=revision)
 
+    def stale(self, key: str) -> bool:
+        return False
+
     async def compact(self, revision: int) -> None:
         target = min(revision, self._revision)
         if target <= self._compacted:

@@ -108,6 +108,10 @@ class Store(Protocol):
     def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[Change]]:
         """Every change behind revision ``after``, in order, in batches. Raises Compacted."""
 
+    def stale(self, key: str) -> bool:
+        """Whether the value should be written again though nothing of it has changed, as one that
+        is still encrypted by an older key."""
+
     async def compact(self, revision: int) -> None:
         """Forget the history before ``revision``."""
 

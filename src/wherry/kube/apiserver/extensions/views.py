@@ -138,7 +138,9 @@ class View(Records):
 
     def is_stale(self, old: Stored) -> bool:
         found = self._base.cache.find(old.key)
-        return found is not None and not found.data.startswith(self._stored_head)
+        return found is not None and (
+            not found.data.startswith(self._stored_head) or self._base.is_stale(found)
+        )
 
     async def listed(self, found: Sequence[Stored]) -> Sequence[Stored]:
         return await self.shown(found)

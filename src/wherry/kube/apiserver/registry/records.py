@@ -43,7 +43,7 @@ class Records:
 
     def is_stale(self, old: Stored) -> bool:
         """Whether the object lies in the store in another form than it would be written in."""
-        return False
+        return self._store.stale(self.cache.prefix + old.key)
 
     async def listed(self, found: Sequence[Stored]) -> Sequence[Stored]:
         """Objects of the cache (``present``) as readers are shown them."""
