@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -325,3 +326,46 @@ class TestMutating:
             "policy 'broken' with binding 'broken-binding' denied request: JSON Patch: remove"
             in (reply.message)
         )
+
+
+class TestChecks:
+    def test_an_expression_that_is_none_is_refused_at_once(self, rest: Rest) -> None:
+        spec = {
+            "matchConstraints": rules("configmaps"),
+            "variables": [{"name": "a", "expression": "variables.b"}],
+            "validations": [{"expression": "object."}, {"expression": "params.x == 1"}],
+            "matchConditions": [{"name": "c", "expression": "nothing"}],
+        }
+        o = {"metadata": {"name": "wrong"}, "spec": spec}
+        reply = rest("POST", f"{GROUP}/validatingadmissionpolicies", o)
+        assert reply.code == 422
+        causes = {cause["field"]: cause["message"] for cause in reply.body["details"]["causes"]}
+        assert causes["spec.validations[0].expression"].startswith(
+            'Invalid value: "object.": compilation failed: ERROR: <input>:1:8: Syntax error'
+        )
+        assert "undeclared reference to 'params'" in causes["spec.validations[1].expression"]
+        assert "undefined field 'b'" in causes["spec.variables[0].expression"]
+        assert "undeclared reference to 'nothing'" in causes["spec.matchConditions[0].expression"]
+
+    def test_fields_that_a_kind_does_not_have_are_told_in_the_status(self, rest: Rest) -> None:
+        policy(
+            rest,
+            "typo",
+            {"expression": "object.spec.replicaz <= 5"},
+            {"expression": "object.spec.template.spec.containers.all(c, c.imag != '')"},
+            {"expression": "object.metadata.labels['x'] == 'y' && object.spec.replicas < 3"},
+            matchConstraints=rules("deployments", group="apps"),
+        )
+        path = f"{GROUP}/validatingadmissionpolicies/typo"
+        pause = threading.Event()
+        while "observedGeneration" not in (found := rest.ok("GET", path).get("status", {})):
+            pause.wait(0.05)
+        warnings = found["typeChecking"]["expressionWarnings"]
+        assert [w["fieldRef"] for w in warnings] == [
+            "spec.validations[0].expression",
+            "spec.validations[1].expression",
+        ]
+        assert warnings[0]["warning"].startswith(
+            "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'replicaz'"
+        )
+        assert found["observedGeneration"] == 1

@@ -11,6 +11,7 @@ from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.resources import EVENTS, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
+from wherry.kube.apiserver.admission.policies.checking import PolicyChecks
 from wherry.kube.apiserver.aggregation.aggregator import Aggregator
 from wherry.kube.apiserver.aggregation.remote import FrontProxy
 from wherry.kube.apiserver.audit.config import Audit
@@ -143,6 +144,7 @@ class APIServer:
         if config.audit is not None:
             self._chain.auditor, self._audit_log = config.audit.open()
         self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
+        self._policy_checks = PolicyChecks(self.catalogue, self._cache, self.transport(SELF))
         kubelets = Kubelets(
             self._cache,
             KubeletClient(config.kubelet_client_cert, config.kubelet_client_key, config.kubelet_ca),
@@ -165,6 +167,7 @@ class APIServer:
         self._follow_roles()
         self._definitions.follow()
         self._definitions.start()
+        self._policy_checks.follow()
         self._aggregator.follow()
         self._allocations.follow(self._cache.of(SERVICES))
         self._expiry.follow(self._cache.of(EVENTS))
@@ -199,6 +202,7 @@ class APIServer:
         await self._carrier.close()
         await self._identities.close()
         await self._definitions.close()
+        await self._policy_checks.close()
         await self._backend.callouts.close()
         await self._expiry.close()
         await self.authorizer.close()

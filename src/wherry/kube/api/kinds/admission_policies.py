@@ -1,6 +1,6 @@
 """ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings.
 
-What their expressions mean is judged where they are compiled, in admission.
+What their expressions mean is judged where they are evaluated, in admission.
 
 Upstream: pkg/apis/admissionregistration/v1/defaults.go and
 pkg/apis/admissionregistration/validation/validation.go.
@@ -8,6 +8,7 @@ pkg/apis/admissionregistration/validation/validation.go.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from wherry.kube.api.kinds import checks, fields, label_selectors
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
 from wherry.kube.api.kinds.checks import Faults
 from wherry.kube.api.kinds.durations import age
+from wherry.kube.api.kinds.expressions import POLICY_NAMES, check_expression
 from wherry.kube.api.kinds.webhooks import (
     FAILURE_POLICIES,
     MATCH_POLICIES,
@@ -60,7 +62,10 @@ class _Policy(Kind):
             _check_match(constraints, "spec.matchConstraints", faults)
             if not constraints.get("resourceRules"):
                 faults.append(fields.required("spec.matchConstraints.resourceRules"))
-        check_conditions(spec.get("matchConditions") or (), "spec.matchConditions", faults)
+        known = POLICY_NAMES if param is not None else POLICY_NAMES - {"params"}
+        conditions = spec.get("matchConditions") or ()
+        check_conditions(conditions, "spec.matchConditions", faults, known - {"variables"})
+        before: list[str] = []
         for index, variable in enumerate(spec.get("variables") or ()):
             where, name = f"spec.variables[{index}]", variable.get("name", "")
             if not name:
@@ -70,6 +75,15 @@ class _Policy(Kind):
             if not variable.get("expression", "").strip():
                 why = "expression is not specified"
                 faults.append(fields.required(f"{where}.expression", why))
+            text = variable.get("expression", "")
+            check_expression(text, f"{where}.expression", known, faults, before)
+            before.append(name)
+        for text, where in self.expressions(spec):
+            check_expression(text, where, known, faults, before)
+
+    def expressions(self, spec: Object) -> Iterator[tuple[str, str]]:
+        """The other expressions of a policy, and where they stand."""
+        raise NotImplementedError
 
 
 class ValidatingAdmissionPolicy(_Policy):
@@ -81,6 +95,14 @@ class ValidatingAdmissionPolicy(_Policy):
         Column("ParamKind", description="The kind of its parameters."),
         AGE_COLUMN,
     )
+
+    def expressions(self, spec: Object) -> Iterator[tuple[str, str]]:
+        for index, validation in enumerate(spec.get("validations") or ()):
+            for name in ("expression", "messageExpression"):
+                yield validation.get(name) or "", f"spec.validations[{index}].{name}"
+        for index, annotation in enumerate(spec.get("auditAnnotations") or ()):
+            where = f"spec.auditAnnotations[{index}].valueExpression"
+            yield annotation.get("valueExpression") or "", where
 
     def validate_body(self, o: Object) -> list[FieldError]:
         faults: list[FieldError] = []
@@ -136,6 +158,12 @@ class MutatingAdmissionPolicy(_Policy):
     def default(self, o: Object) -> None:
         super().default(o)
         o["spec"].setdefault("reinvocationPolicy", "Never")
+
+    def expressions(self, spec: Object) -> Iterator[tuple[str, str]]:
+        for index, mutation in enumerate(spec.get("mutations") or ()):
+            for name in _PATCHES.values():
+                text = (mutation.get(name) or {}).get("expression") or ""
+                yield text, f"spec.mutations[{index}].{name}.expression"
 
     def validate_body(self, o: Object) -> list[FieldError]:
         faults: list[FieldError] = []

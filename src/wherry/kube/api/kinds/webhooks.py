@@ -18,6 +18,7 @@ from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Ob
 from wherry.kube.api.kinds.checks import Faults
 from wherry.kube.api.kinds.durations import age
 from wherry.kube.api.kinds.equality import equal
+from wherry.kube.api.kinds.expressions import CONDITION_NAMES, check_expression
 
 FAILURE_POLICIES = ("Fail", "Ignore")
 MATCH_POLICIES = ("Equivalent", "Exact")
@@ -258,15 +259,22 @@ def _check_versions(versions: Sequence[str], path: str, faults: Faults) -> None:
         faults.append(fields.invalid(where, list(versions), why))
 
 
-def check_conditions(conditions: Sequence[Object], path: str, faults: Faults) -> None:
-    """Faults of ``matchConditions``, but for what their expressions mean."""
+def check_conditions(
+    conditions: Sequence[Object],
+    path: str,
+    faults: Faults,
+    names_of_variables: frozenset[str] = CONDITION_NAMES,
+) -> None:
+    """Faults of ``matchConditions``."""
     if len(conditions) > _CONDITIONS_LIMIT:
         faults.append(fields.too_many(path, len(conditions), _CONDITIONS_LIMIT))
     seen: set[str] = set()
     for index, condition in enumerate(conditions):
         where, name = f"{path}[{index}]", condition.get("name", "")
-        if not condition.get("expression", "").strip():
+        expression = condition.get("expression", "")
+        if not expression.strip():
             faults.append(fields.required(f"{where}.expression"))
+        check_expression(expression, f"{where}.expression", names_of_variables, faults)
         if not name:
             faults.append(fields.required(f"{where}.name"))
         else:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wherry.kube.api import cel
-from wherry.kube.apiserver.admission.expressions import NAMES, Budget, Environment
+from wherry.kube.apiserver.admission.expressions import CONDITION_NAMES, Budget, Environment
 
 Object = dict[str, Any]
 
@@ -26,7 +26,7 @@ def hold(
     environment: Environment,
     *,
     strict: bool,
-    names: frozenset[str] = NAMES,
+    names: frozenset[str] = CONDITION_NAMES,
     more: Mapping[str, Any] | None = None,
 ) -> bool:
     """Whether all conditions hold. One that fails decides, even where others are in error.

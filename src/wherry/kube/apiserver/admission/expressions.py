@@ -11,6 +11,7 @@ from typing import Any
 
 from wherry.kube.api import cel
 from wherry.kube.api.cel.authorizer import Authorizer, Question, Verdict
+from wherry.kube.api.kinds.expressions import CONDITION_NAMES, POLICY_NAMES
 from wherry.kube.api.resources import Resource
 from wherry.kube.apiserver.admission.attributes import Attributes
 from wherry.kube.apiserver.admission.context import Context
@@ -18,11 +19,9 @@ from wherry.kube.apiserver.admission.matching import namespace_of
 from wherry.kube.apiserver.admission.webhooks.review import request_of
 from wherry.kube.apiserver.request import RequestInfo, User
 
-Object = dict[str, Any]
+__all__ = ["CONDITION_NAMES", "POLICY_NAMES", "Budget", "Environment"]
 
-NAMES = frozenset(("object", "oldObject", "request", "authorizer"))
-"""What match conditions of webhooks may use."""
-POLICY_NAMES = NAMES | {"params", "namespaceObject", "variables"}
+Object = dict[str, Any]
 
 CALL_BUDGET = 1_000_000
 """Steps one expression may take."""
