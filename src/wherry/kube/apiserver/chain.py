@@ -11,6 +11,7 @@ written.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from wherry.kube.apiserver.admission.connecting import connection
 from wherry.kube.apiserver.aggregation.proxy import Aggregated
@@ -23,6 +24,7 @@ from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.dispatch import handler
 from wherry.kube.apiserver.request import APIRequest, Query, RequestInfo, User
 
+_IN_PODS = ("exec", "attach", "portforward")
 _READS = frozenset(("get", "list", "watch"))
 
 
@@ -94,7 +96,10 @@ class Chain:
 
     async def connect(self, user: User, info: RequestInfo, query: Query) -> list[str]:
         """Admission of an authorised connection (exec, attach, portforward, proxy), before it is
-        made; what the client is to be warned of. Raises StatusError."""
+        made; what the client is to be warned of. A WebSocket is asked for with GET, but what is
+        done in a pod is no reading: it takes the right to create as well. Raises StatusError."""
+        if info.verb == "get" and info.subresource in _IN_PODS:
+            await self.authorizer.check(user, replace(info, verb="create"))
         attributes = connection(user, info, query)
         await self._backend.admission.admit(attributes)
         return attributes.warnings

@@ -21,6 +21,7 @@ from wherry.kube.controllers.certificates.controllers import (
     CleaningController,
     SigningController,
 )
+from wherry.kube.controllers.cluster_role_aggregation import ClusterRoleAggregationController
 from wherry.kube.controllers.cron_job import CronJobController
 from wherry.kube.controllers.daemon_set.controller import DaemonSetController
 from wherry.kube.controllers.deployment.controller import DeploymentController
@@ -71,6 +72,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     AccountTokenController,
     RootCAController,
     GarbageCollector,
+    ClusterRoleAggregationController,
     ResourceQuotaController,
     # volumes
     VolumeBinderController,

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from wherry.kube.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
     INGRESSES,
-    LEASES,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -107,7 +106,7 @@ MUTATING: tuple[Plugin, ...] = (
     Plugin(
         "NodeRestriction",
         node_restriction.admit,
-        (on("", PODS, NODES, LEASES, subresources=None),),
+        (on("", *node_restriction.CONCERNED, subresources=None),),
     ),
     Plugin("TaintNodesByCondition", new_nodes.admit, (on("CREATE", NODES),)),
     Plugin("Priority", priority.admit, (on("CREATE UPDATE", PODS),)),
