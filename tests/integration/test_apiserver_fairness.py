@@ -11,6 +11,8 @@ import pytest
 from apiserver_clients import PODS, Connection, make_pods, session
 from apiserver_process import Server
 
+Pair = tuple[Path, Path]
+
 CONNECTIONS = 200
 LEVELS = "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations"
 SCHEMAS = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
@@ -23,12 +25,23 @@ def server(tmp_path: Path) -> Iterator[Server]:
     running.stop()
 
 
+async def users(server: Server) -> tuple[Pair, Pair]:
+    """Two who may read everything, in the level of those of whom nothing is known."""
+    subject = {"kind": "Group", "name": "readers", "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": subject["apiGroup"]}
+    binding = {"metadata": {"name": "readers"}, "subjects": [subject], "roleRef": role}
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    async with session(server) as admin, admin.post(path, json=binding) as made:
+        assert made.status == 201, await made.text()
+    authority = server.authority
+    return authority.issue("flood", "flood", "readers"), authority.issue("calm", "calm", "readers")
+
+
 async def test_one_users_flood_of_lists_does_not_go_before_anothers_request(
     server: Server,
 ) -> None:
     await make_pods(server, 250, weight=1000)
-    flooding = server.authority.issue("flood", "system:kube-scheduler")
-    calm = server.authority.issue("calm", "system:kube-controller-manager")
+    flooding, calm = await users(server)
     flood = [await Connection.open(server, flooding) for _ in range(CONNECTIONS)]
     other = await Connection.open(server, calm)
     order: list[str] = []
@@ -74,7 +87,7 @@ async def test_a_level_with_few_seats_refuses_a_flood_and_nobody_else(server: Se
                 "distinguisherMethod": {"type": "ByUser"},
                 "rules": [
                     {
-                        "subjects": [{"kind": "User", "user": {"name": "system:kube-scheduler"}}],
+                        "subjects": [{"kind": "User", "user": {"name": "flood"}}],
                         "resourceRules": [
                             {
                                 "verbs": ["list"],
@@ -92,8 +105,7 @@ async def test_a_level_with_few_seats_refuses_a_flood_and_nobody_else(server: Se
             async with admin.post(path, json=o) as made:
                 assert made.status == 201, await made.text()
                 uids.append((await made.json())["metadata"]["uid"])
-    flooding = server.authority.issue("flood", "system:kube-scheduler")
-    calm = server.authority.issue("calm", "system:kube-controller-manager")
+    flooding, calm = await users(server)
     flood = [await Connection.open(server, flooding) for _ in range(CONNECTIONS)]
     other = await Connection.open(server, calm)
     for connection in flood:

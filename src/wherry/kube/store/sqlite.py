@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,7 +139,8 @@ class SQLiteStore:
             self._compacted: int = compacted
         except sqlite3.Error as error:
             self._lock.close()
-            raise StoreUnavailable(f"cannot open the store {path}: {error}") from error
+            why = error if _has_space(path) else f"there is no space left on its disk ({error})"
+            raise StoreUnavailable(f"cannot open the store {path}: {why}") from error
         self._commits = ThreadPoolExecutor(1, "store-commit")
         self._reads = ThreadPoolExecutor(1, "store-read")
         self._pending: list[_Write] = []
@@ -525,6 +527,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA wal_autocheckpoint = 4000")
     db.execute("PRAGMA journal_size_limit = 33554432")
     return db
+
+
+def _has_space(path: Path) -> bool:
+    """Whether the disk has room for what SQLite makes when it opens a file."""
+    return shutil.disk_usage(path.parent).free >= 1 << 16
 
 
 def _lock(path: Path) -> IO[str]:
