@@ -20,6 +20,7 @@ from wherry.kube.api.names import annotation_errors, label_errors
 from wherry.kube.api.resources import Resource
 
 if TYPE_CHECKING:
+    from wherry.kube.api.catalogue import Served
     from wherry.kube.api.kinds import Kind
     from wherry.kube.apiserver.registry.backend import Backend
 

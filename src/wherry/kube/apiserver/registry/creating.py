@@ -8,6 +8,7 @@ from dataclasses import replace
 from wherry.kube.api.errors import StatusError, bad_request
 from wherry.kube.api.meta import clone, new_uid, now
 from wherry.kube.api.names import generate_name
+from wherry.kube.api.warnings import ON_WRITE
 from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.authz import escalation
@@ -87,6 +88,8 @@ async def insert(
     if manage:
         ownership.created(backend, request, kind, o, options.field_manager)
     check(kind, o, kind.validate(o), request.version)
+    if (look := ON_WRITE.get(resource.schema)) is not None:
+        request.warnings += look(o, None)
     try:
         await backend.admission.validate(attributes)
         return await _named(backend, records, o, base, dry_run=options.dry_run)

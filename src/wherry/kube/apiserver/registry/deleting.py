@@ -13,12 +13,8 @@ import datetime
 from wherry.kube.api import errors
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone, format_time, now, parse_time
-from wherry.kube.api.resources import (
-    NAMESPACES,
-    PODS,
-    SERVICE_ACCOUNTS,
-    SERVICES,
-)
+from wherry.kube.api.resources import JOBS, NAMESPACES, PODS, SERVICE_ACCOUNTS, SERVICES
+from wherry.kube.api.warnings import ORPHANED_PODS
 from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Collection, Single, success
 from wherry.kube.apiserver.content import read_value
@@ -91,6 +87,8 @@ async def remove(
     resource = request.info.served
     records = backend.records(resource)
     kind = records.kind
+    if not options.policy and resource is JOBS:
+        request.warnings.append(ORPHANED_PODS)
     while True:
         old = records.get(namespace, name)
         _check_preconditions(kind, old, options)

@@ -17,6 +17,7 @@ from wherry.kube.api.resources import (
     Resource,
 )
 from wherry.kube.api.subresources import subresource
+from wherry.kube.api.warnings import DEPRECATED
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.authz import reviews
 from wherry.kube.apiserver.registry import (
@@ -123,6 +124,8 @@ def handler(request: APIRequest) -> Handler:
     """
     info = request.info
     resource = info.served
+    if not resource.group and (deprecation := DEPRECATED.get(resource.plural)):
+        request.warnings.append(deprecation)
     if resource.stored_as is not None and not resource.custom:
         return _in_old_version
     if info.subresource:

@@ -15,6 +15,7 @@ from wherry.kube.api.kinds.certificates import CertificateSigningRequest
 from wherry.kube.api.kinds.namespace import Namespace
 from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import NAMESPACES
+from wherry.kube.api.warnings import ON_WRITE
 from wherry.kube.apiserver.admission.attributes import of
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.authz import escalation
@@ -236,6 +237,8 @@ async def _attempt(
     check_uid(records, request.info, metadata.get("uid") or "", old.object["metadata"]["uid"])
     aspect.prepare(kind, new, old.object)
     check(kind, new, aspect.validate(kind, new, old.object), request.version)
+    if aspect is MAIN and (look := ON_WRITE.get(resource.schema)) is not None:
+        request.warnings += look(new, old.object)
     if manage:
         ownership.updated(
             backend, request, kind, new, old.object, options.field_manager, aspect.subresource
