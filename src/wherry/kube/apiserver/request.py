@@ -160,10 +160,11 @@ def _parse(served: Served, method: str, path: str, watch: bool, selected: str) -
             return other
     verb = _VERBS.get(method, "")
     segments = [first, *rest]
+    old_form = False
     if segments[0] in ("watch", "proxy"):  # the old forms: /api/v1/watch/pods
         if len(segments) < 2 or segments[0] == "proxy":
             return other
-        watch = True
+        old_form = True
         del segments[0]
     namespace = ""
     if segments[0] == "namespaces" and len(segments) > 1:
@@ -172,8 +173,10 @@ def _parse(served: Served, method: str, path: str, watch: bool, selected: str) -
         if len(segments) > 2 and segments[2] not in ("status", "finalize"):
             del segments[:2]
     plural, name, subresource = (*segments, "", "", "")[:3]
+    if old_form and verb != "get":
+        verb = ""  # nothing is written there
     if verb == "get" and not subresource:
-        if watch:
+        if old_form or (watch and not name):  # by a name in the path an object is read, as it is
             verb, name = "watch", name or selected
         elif not name:
             verb, name = "list", selected

@@ -45,15 +45,16 @@ def kinds_of(crd: Object) -> list[CustomKind]:
                 stored = resource = replace(resource, hidden=not version["served"])
             else:
                 resource = replace(resource, stored_as=stored)
-            found.append(
-                CustomKind(
-                    resource,
-                    version,
-                    tag,
-                    terminating=terminating,
-                    unpruned=bool(spec.get("preserveUnknownFields")),
-                )
+            made = CustomKind(
+                resource,
+                version,
+                tag,
+                terminating=terminating,
+                unpruned=bool(spec.get("preserveUnknownFields")),
             )
+            if made.has_defaults:
+                made.defaults_since = int(metadata(crd).get("resourceVersion") or 0)
+            found.append(made)
     conversion = spec.get("conversion") or {}
     if conversion.get("strategy") == "Webhook":
         for kind in found:

@@ -62,6 +62,7 @@ class CustomKind(Kind):
         self.terminating = terminating
         self._unpruned = unpruned
         self._schema = Structural(raw)
+        self.has_defaults = self._schema.values or self._schema.has_default
         self._raw = raw
         self._merge: MergeType | None = None
         subresources = version.get("subresources") or {}

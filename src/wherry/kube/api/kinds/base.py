@@ -87,6 +87,10 @@ class Kind:
     deprecation: str = ""
     """What clients of this version are warned of."""
 
+    defaults_since: int = 0
+    """Objects stored before this revision may lack defaults that the kind has had since; 0 where
+    defaults do not change."""
+
     schema_tag: str = ""
     """What tells apart the schemas of a kind that has its own, as custom resources do; empty for
     all whose definition is in the schema data."""

@@ -64,6 +64,7 @@ class View(Records):
     def __init__(self, kind: Kind, base: Records, backend: Backend) -> None:
         self.kind = kind
         self.resource = kind.resource
+        self._completed: dict[str, Stored] = {}
         self._base = base
         self._backend = backend
         self._by_name = conversion.webhook_of(kind) is None

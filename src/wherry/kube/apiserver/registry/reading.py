@@ -63,12 +63,14 @@ async def _page(
 ) -> Collection:
     if place.revision < 0 or place.revision == cache.revision:
         revision = cache.revision
-        found = records.cache.list(namespace, place.start)
+        found = records.complete_all(records.cache.list(namespace, place.start))
     else:
         revision = place.revision
         await cache.not_older_than(revision)
         try:
-            found = await records.cache.list_at(revision, namespace, place.start)
+            found = records.complete_all(
+                await records.cache.list_at(revision, namespace, place.start)
+            )
         except Compacted:
             if not options.after:
                 raise

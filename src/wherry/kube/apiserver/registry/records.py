@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wherry.kube.api import errors
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds import Kind
+from wherry.kube.api.meta import clone
 from wherry.kube.apiserver.cache import Cache, unavailable
 from wherry.kube.apiserver.objects import Object, Stored, encode, splice
 from wherry.kube.store.types import (
@@ -18,6 +19,8 @@ from wherry.kube.store.types import (
     Store,
     StoreUnavailable,
 )
+
+_COMPLETED = 10_000  # objects of a kind that are kept with defaults they were stored without
 
 
 class Changed(Exception):
@@ -33,13 +36,32 @@ class Records:
         self._store = store
         self._all = cache
         self.cache = cache.of(kind.resource)
+        self._completed: dict[str, Stored] = {}
 
     def get(self, namespace: str, name: str) -> Stored:
         """Raises StatusError 404."""
         found = self.cache.get(namespace, name)
         if found is None:
             raise self.not_found(name)
-        return found
+        return self.complete(found)
+
+    def complete(self, stored: Stored) -> Stored:
+        """As readers get it: with the defaults its kind has now, also if it was stored before."""
+        if stored.revision >= self.kind.defaults_since:
+            return stored
+        made = self._completed.get(stored.key)
+        if made is None or made.revision != stored.revision:
+            if len(self._completed) >= _COMPLETED:
+                self._completed.clear()
+            o = clone(stored.object)
+            self.kind.default(o)
+            made = Stored(stored.key, stored.revision, object=o)
+            self._completed[stored.key] = made
+        return made
+
+    def complete_all(self, found: Sequence[Stored]) -> Sequence[Stored]:
+        """The same for many."""
+        return [self.complete(each) for each in found] if self.kind.defaults_since else found
 
     def is_stale(self, old: Stored) -> bool:
         """Whether the object lies in the store in another form than it would be written in."""

@@ -15,7 +15,7 @@ from wherry.kube.apiserver.cache import Cache, Event
 from wherry.kube.apiserver.objects import Object, Stored
 from wherry.kube.apiserver.options import ListOptions, Selection, parse_list_options
 from wherry.kube.apiserver.registry.records import Records
-from wherry.kube.apiserver.request import APIRequest
+from wherry.kube.apiserver.request import APIRequest, RequestInfo
 
 _TIMEOUT = 1800  # seconds; upstream ends a watch after that to twice that
 _BOOKMARK_EVERY = 60.0  # seconds
@@ -29,22 +29,24 @@ def watch(records: Records, cache: Cache, request: APIRequest) -> Watching:
     """
     kind = request.version or records.kind  # whose words a selector is in
     options = parse_list_options(request.query, kind, watch=True)
-    return Watching(records.kind, _batches(records, kind, cache, options, request.info.namespace))
+    return Watching(records.kind, _batches(records, kind, cache, options, request.info))
 
 
 async def _batches(
-    records: Records, kind: Kind, cache: Cache, options: ListOptions, namespace: str
+    records: Records, kind: Kind, cache: Cache, options: ListOptions, info: RequestInfo
 ) -> AsyncGenerator[Sequence[Seen], None]:
     selection = options.selection
-    view = _View(kind, selection, namespace)
+    view = _View(records, kind, selection, info)
     if options.initial_events or not options.revision:
         if options.revision:
             await cache.not_older_than(options.revision)
         after = cache.revision
         present = [
             Seen("ADDED", stored)
-            for stored in await records.listed(records.cache.present(namespace))
-            if selection.everything or selection.matches(kind, stored.object)
+            for stored in records.complete_all(
+                await records.listed(records.cache.present(info.namespace))
+            )
+            if view.wants(stored)
         ]
         if options.initial_events is None or options.initial_events:
             for start in range(0, len(present), 500):
@@ -70,25 +72,37 @@ async def _batches(
 class _View:
     """What one watcher sees of an event: nothing, or the event its selector makes of it."""
 
-    def __init__(self, kind: Kind, selection: Selection, namespace: str) -> None:
+    def __init__(
+        self, records: Records, kind: Kind, selection: Selection, info: RequestInfo
+    ) -> None:
+        self._records = records
         self._kind = kind
+        self._name = info.name
         self._selection = selection
-        self._everything = selection.everything
-        self._prefix = f"{namespace}/" if namespace and kind.resource.namespaced else ""
+        self._everything = selection.everything and not info.name
+        inside = info.namespace and kind.resource.namespaced
+        self._prefix = f"{info.namespace}/" if inside else ""
 
     def see(self, event: Event) -> Seen | None:
         if self._prefix and not event.key.startswith(self._prefix):
             return None
-        before, now = self._wants(event.previous), self._wants(event.current)
+        before, now = self.wants(event.previous), self.wants(event.current)
         if not before and not now:
             return None
         type = "MODIFIED" if before and now else "ADDED" if now else "DELETED"
-        return Seen(type, event.shown(type))
+        return Seen(type, self._records.complete(event.shown(type)))
 
-    def _wants(self, stored: Stored | None) -> bool:
+    def wants(self, stored: Stored | None) -> bool:
+        """Whether the object is selected as it is."""
         if stored is None:
             return False
-        return self._everything or self._selection.matches(self._kind, stored.object)
+        if self._everything:
+            return True
+        if self._name and stored.key.rpartition("/")[2] != self._name:
+            return False
+        if self._selection.everything:
+            return True
+        return self._selection.matches(self._kind, self._records.complete(stored).object)
 
 
 def _bookmark(kind: Kind, revision: int, annotations: dict[str, str]) -> Seen:
