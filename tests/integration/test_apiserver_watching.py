@@ -114,10 +114,13 @@ async def test_one_object_is_watched_by_its_name_in_all_forms(
     for path, query in (
         (MAPS, {"fieldSelector": "metadata.name=b"}),
         ("/api/v1/configmaps", {"fieldSelector": "metadata.name=b,metadata.namespace=default"}),
-        (f"{MAPS}/b", {}),
         ("/api/v1/watch/namespaces/default/configmaps/b", {}),
     ):
         assert told(await events(session, path, **query)) == [("ADDED", "b")], path
+    async with session.get(f"{MAPS}/b", params={"watch": "1"}) as response:
+        assert (await response.json())["kind"] == "ConfigMap", "by its name it is read"
+    async with session.post("/api/v1/watch/namespaces/default/configmaps", json={}) as response:
+        assert response.status == 405
     assert told(await events(session, "/api/v1/watch/namespaces/default/configmaps")) == [
         ("ADDED", "a"),
         ("ADDED", "b"),

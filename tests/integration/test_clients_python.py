@@ -1,4 +1,4 @@
-"""The official Python client, of another release than ours by nobody's leave: it must not notice."""
+"""The official Python client at work: typed, dynamic, watching, electing a leader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes
 import pytest
 from apiserver_process import Server
 from kubernetes import client, config, dynamic, utils, watch
@@ -74,8 +73,7 @@ def test_typed_objects_go_to_and_fro(api: client.ApiClient, namespace: str) -> N
         {"spec": {"template": {"spec": {"containers": [{"name": "d", "image": "d"}]}}}},
     )
     assert {c.name for c in patched.spec.template.spec.containers} == {"c", "d"}
-    gone = apps.delete_namespaced_deployment("web", namespace)
-    assert gone.status == "Success"
+    apps.delete_namespaced_deployment("web", namespace)
     with pytest.raises(ApiException) as missing:
         apps.read_namespaced_deployment("web", namespace)
     assert missing.value.status == 404 and missing.value.reason == "Not Found"
@@ -252,17 +250,13 @@ def test_one_of_two_candidates_leads_and_hands_over(server: Server, namespace: s
     assert led == ["one"]
 
 
-def test_the_release_of_the_client_is_newer_than_the_oldest_served() -> None:
-    assert int(kubernetes.__version__.split(".")[0]) >= 30
-
-
 def test_events_are_written_and_found(api: client.ApiClient, namespace: str) -> None:
     events = client.EventsV1Api(api)
     events.create_namespaced_event(
         namespace,
         {
             "metadata": {"generateName": "e-"},
-            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
+            "eventTime": time.strftime("%Y-%m-%dT%H:%M:%S.123456Z", time.gmtime()),
             "reportingController": "example.com/tester",
             "reportingInstance": "t-1",
             "action": "Testing",
