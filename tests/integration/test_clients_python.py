@@ -101,6 +101,7 @@ def test_lists_come_in_pages_of_one_moment(api: client.ApiClient, namespace: str
 
 def test_a_watch_streams_until_it_is_stopped(api: client.ApiClient, namespace: str) -> None:
     core = client.CoreV1Api(api)
+    since = core.list_namespaced_config_map(namespace).metadata.resource_version
 
     def churn() -> None:
         for n in range(3):
@@ -110,7 +111,9 @@ def test_a_watch_streams_until_it_is_stopped(api: client.ApiClient, namespace: s
     writer = threading.Thread(target=churn)
     writer.start()
     stream, seen = watch.Watch(), []
-    for event in stream.stream(core.list_namespaced_config_map, namespace, timeout_seconds=30):
+    for event in stream.stream(
+        core.list_namespaced_config_map, namespace, resource_version=since, timeout_seconds=30
+    ):
         seen.append((event["type"], event["object"].metadata.name))
         if event["type"] == "DELETED":
             stream.stop()
