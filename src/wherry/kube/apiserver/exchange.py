@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import render, warnings
+from wherry.kube.apiserver import render, warnings, watch_socket
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Seen, Single, Watching
 from wherry.kube.apiserver.audit.record import Record
 from wherry.kube.apiserver.fairness import Flow, Seats
@@ -81,7 +81,14 @@ class Exchange:
         of tables. Raises StatusError where it cannot be shown so, before anything is written."""
         form = self.form
         if isinstance(answer, Watching):
-            return await self._stream(answer, render.frames(answer.kind, form, include))
+            encode = render.frames(answer.kind, form, include)
+            if watch_socket.is_wanted(self._request):
+                if self.record is not None:
+                    self.record.started(101)
+                return await watch_socket.stream(
+                    self._request, answer.batches, encode, self.leave, _WRITE_TIMEOUT
+                )
+            return await self._stream(answer, encode)
         if isinstance(answer, Document):
             return web.Response(body=answer.data, content_type=answer.content_type)
         if isinstance(answer, Single):

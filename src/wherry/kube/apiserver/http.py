@@ -46,6 +46,7 @@ MAX_BODY = 3 * 1024 * 1024
 """The largest request body, in bytes."""
 
 _BODY_TIMEOUT = 60.0  # seconds to send it in
+_FIRST_REQUEST = 32.0  # seconds from the opening of a connection to the end of its first headers
 _SHUTDOWN = 2.0  # seconds for requests under way to end
 _READ_VERBS = frozenset(("get", "list", "watch"))
 
@@ -57,9 +58,12 @@ class _Server(web.Server):
         super().__init__(*args, **kwargs)
         self._authenticator = authenticator
         self.certified: dict[RequestHandler, Peer] = {}
+        self._silent: dict[RequestHandler, asyncio.TimerHandle] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
+        loop = asyncio.get_running_loop()
+        self._silent[handler] = loop.call_later(_FIRST_REQUEST, transport.abort)
         peer = self._authenticator.peer(transport.get_extra_info("ssl_object"))
         if peer is not None:
             self.certified[handler] = peer
@@ -67,6 +71,12 @@ class _Server(web.Server):
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
         self.certified.pop(handler, None)
+        self.spoke(handler)
+
+    def spoke(self, handler: RequestHandler) -> None:
+        """A request has come: from now on it is the pauses between requests that are limited."""
+        if (timer := self._silent.pop(handler, None)) is not None:
+            timer.cancel()
 
 
 class Front:
@@ -129,6 +139,8 @@ class Front:
             record.ended(code)
 
     async def _serve(self, request: BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        assert self._server is not None
+        self._server.spoke(request.protocol)
         try:
             response = await self._respond(request, exchange)
         except StatusError as error:

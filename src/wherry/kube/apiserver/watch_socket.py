@@ -30,12 +30,14 @@ async def stream(
     request: BaseRequest,
     batches: AsyncGenerator[Sequence[Seen], None],
     encode: Callable[[Sequence[Seen]], bytes],
+    caught_up: Callable[[], None],
     patience: float,
 ) -> web.StreamResponse:
     """Tell a watch's events until it ends or the client goes.
 
     Args:
         encode: makes lines of events.
+        caught_up: called where a batch is empty: what there was has been told.
         patience: seconds the client may leave a message unread.
     """
     socket = web.WebSocketResponse(timeout=_CLOSING, max_msg_size=_MOST_HEARD, compress=False)
@@ -45,6 +47,9 @@ async def stream(
         async with contextlib.aclosing(batches):
             try:
                 async for batch in batches:
+                    if not batch:
+                        caught_up()
+                        continue
                     for line in encode(batch).splitlines(keepends=True):
                         async with asyncio.timeout(patience):
                             await socket.send_str(line.decode())
