@@ -97,8 +97,9 @@ class Finished:
 class Server:
     """``python -m wherry.kube.apiserver`` on a free port; keeps its data and port over restarts."""
 
-    def __init__(self, directory: Path, store: str = "sqlite") -> None:
+    def __init__(self, directory: Path, store: str = "sqlite", *arguments: str) -> None:
         self.directory = directory
+        self.arguments = arguments
         self.store = store
         self.authority = Authority(directory / "pki")
         self.authority.issue("server", "kube-apiserver")
@@ -116,6 +117,7 @@ class Server:
         argv += [self.admin[1], "--kubelet-certificate-authority", pki / "ca.crt"]
         front = self.authority.issue("front-proxy", "front-proxy-client")
         argv += ["--proxy-client-cert-file", front[0], "--proxy-client-key-file", front[1]]
+        argv += self.arguments
         self.process = subprocess.Popen(
             [str(argument) for argument in argv],
             stdout=subprocess.PIPE,
