@@ -130,3 +130,27 @@ async def test_services_made_at_both_share_no_address_and_no_port(apis: list[API
     assert len(won) == len(free)
     lost = [o for o in claimed if o["kind"] != "Service"]
     assert {o["message"].rsplit(": ", 1)[1] for o in lost} == {"provided port is already allocated"}
+
+
+async def test_a_quota_holds_for_both_servers_together(apis: list[API]) -> None:
+    space = "/api/v1/namespaces/bounded"
+    await apis[0]("POST", "/api/v1/namespaces", {"metadata": {"name": "bounded"}}, code=201)
+    hard = {"count/configmaps": "25"}
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": hard}}
+    made = await apis[0]("POST", f"{space}/resourcequotas", quota, code=201)
+    made["status"] = {"hard": hard, "used": {"count/configmaps": "0"}}
+    await apis[0]("PUT", f"{space}/resourcequotas/q/status", made, code=200)
+    answers = await asyncio.gather(
+        *(
+            api("POST", f"{space}/configmaps", config_map(f"m{which}-{n}"))
+            for which, api in enumerate(apis)
+            for n in range(25)
+        )
+    )
+    refused = [o["message"] for o in answers if o["kind"] == "Status"]
+    assert len(refused) == 25
+    assert all("exceeded quota: q, requested: count/configmaps=1" in text for text in refused)
+    found = await apis[1]("GET", f"{space}/resourcequotas/q", code=200)
+    assert found["status"]["used"] == {"count/configmaps": "25"}
+    listed = await apis[1]("GET", f"{space}/configmaps", code=200)
+    assert len(listed["items"]) == 25
