@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from wherry.kube.api.resources import (
     CERTIFICATE_SIGNING_REQUESTS,
+    EVENTS,
     INGRESSES,
     NAMESPACES,
     NODES,
@@ -24,6 +25,7 @@ from wherry.kube.api.resources import (
     PERSISTENT_VOLUMES,
     PODS,
     PRIORITY_CLASSES,
+    SERVICES,
 )
 from wherry.kube.apiserver.admission import (
     certificates,
@@ -44,6 +46,7 @@ from wherry.kube.apiserver.admission import (
 from wherry.kube.apiserver.admission.attributes import Attributes, of
 from wherry.kube.apiserver.admission.configuration import AdmissionOptions
 from wherry.kube.apiserver.admission.context import Context
+from wherry.kube.apiserver.admission.optional import event_rates, lazy
 from wherry.kube.apiserver.admission.plugin import EVERYTHING, Chain, Plugin, on
 from wherry.kube.apiserver.admission.pod_security import plugin as pod_security
 from wherry.kube.apiserver.admission.policies import plugin as policies
@@ -97,9 +100,16 @@ ORDER = (
 )
 """The names of all plugins in upstream's order, which both tables keep."""
 
+_PODS = (on("CREATE UPDATE", PODS),)
 _WRITES = on("CREATE UPDATE DELETE", subresources=None)
 
 MUTATING: tuple[Plugin, ...] = (
+    Plugin(
+        "NamespaceAutoProvision",
+        lazy("namespaces", "provide"),
+        (on("CREATE", subresources=None),),
+        default=False,
+    ),
     Plugin("NamespaceLifecycle", namespace_lifecycle.admit, (_WRITES,)),
     Plugin("LimitRanger", limit_ranger.admit, (on("CREATE", PODS),)),
     Plugin("ServiceAccount", service_account.admit, (on("CREATE", PODS),)),
@@ -109,8 +119,14 @@ MUTATING: tuple[Plugin, ...] = (
         (on("", *node_restriction.CONCERNED, subresources=None),),
     ),
     Plugin("TaintNodesByCondition", new_nodes.admit, (on("CREATE", NODES),)),
+    Plugin("AlwaysPullImages", lazy("always_pull", "admit"), _PODS, default=False),
+    Plugin("PodNodeSelector", lazy("node_selector", "admit"), (on("CREATE", PODS),), default=False),
     Plugin("Priority", priority.admit, (on("CREATE UPDATE", PODS),)),
     Plugin("DefaultTolerationSeconds", toleration_seconds.admit, (on("CREATE UPDATE", PODS),)),
+    Plugin(
+        "PodTolerationRestriction", lazy("toleration_restriction", "admit"), _PODS, default=False
+    ),
+    Plugin("ExtendedResourceToleration", lazy("device_tolerations", "admit"), _PODS, default=False),
     Plugin(
         "DefaultStorageClass", default_classes.storage, (on("CREATE", PERSISTENT_VOLUME_CLAIMS),)
     ),
@@ -132,11 +148,24 @@ MUTATING: tuple[Plugin, ...] = (
 
 VALIDATING: tuple[Plugin, ...] = (
     Plugin(
+        "NamespaceExists",
+        lazy("namespaces", "exists"),
+        (on("CREATE UPDATE DELETE", subresources=None),),
+        default=False,
+    ),
+    Plugin(
+        "LimitPodHardAntiAffinityTopology",
+        lazy("host_anti_affinity", "validate"),
+        _PODS,
+        default=False,
+    ),
+    Plugin(
         "LimitRanger",
         limit_ranger.validate,
         (on("CREATE", PODS), on("CREATE UPDATE", PERSISTENT_VOLUME_CLAIMS)),
     ),
     Plugin("ServiceAccount", service_account.validate, (on("CREATE", PODS),)),
+    Plugin("AlwaysPullImages", lazy("always_pull", "validate"), _PODS, default=False),
     Plugin(
         "PodSecurity",
         pod_security.validate,
@@ -146,7 +175,29 @@ VALIDATING: tuple[Plugin, ...] = (
         ),
         prepare=pod_security.Configuration,
     ),
+    Plugin(
+        "PodNodeSelector", lazy("node_selector", "validate"), (on("CREATE", PODS),), default=False
+    ),
     Plugin("Priority", priority.validate, (on("CREATE UPDATE", PRIORITY_CLASSES),)),
+    Plugin(
+        "PodTolerationRestriction",
+        lazy("toleration_restriction", "validate"),
+        _PODS,
+        default=False,
+    ),
+    Plugin(
+        "EventRateLimit",
+        lazy("event_rate", "validate"),
+        (on("CREATE UPDATE", EVENTS),),
+        default=False,
+        prepare=event_rates,
+    ),
+    Plugin(
+        "OwnerReferencesPermissionEnforcement",
+        lazy("owner_references", "validate"),
+        (on("CREATE UPDATE", subresources=None),),
+        default=False,
+    ),
     Plugin(
         "PersistentVolumeClaimResize",
         claim_resize.validate,
@@ -167,6 +218,12 @@ VALIDATING: tuple[Plugin, ...] = (
         "CertificateSubjectRestriction",
         certificates.restrict_subject,
         (on("CREATE", CERTIFICATE_SIGNING_REQUESTS),),
+    ),
+    Plugin(
+        "DenyServiceExternalIPs",
+        lazy("external_ips", "validate"),
+        (on("CREATE UPDATE", SERVICES),),
+        default=False,
     ),
     Plugin("ValidatingAdmissionPolicy", policies.validate, (EVERYTHING,)),
     Plugin("ValidatingAdmissionWebhook", webhooks.validate, (EVERYTHING,)),
