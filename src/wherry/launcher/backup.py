@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wherry.host.files import write_atomic
 from wherry.kube.store import backup as format
-from wherry.kube.store import sqlite
+from wherry.kube.store import sqlite_file
 from wherry.kube.store.address import EtcdAddress, parse
 from wherry.kube.store.backup import Backup
 from wherry.kube.store.opening import FILE
@@ -30,7 +30,7 @@ def backup(instance: Instance, path: Path) -> Backup:
     address = parse(instance.store)
     try:
         if address is None:
-            keys, revision = sqlite.snapshot(instance.data_dir / FILE)
+            keys, revision = sqlite_file.snapshot(instance.data_dir / FILE)
         else:
             keys, revision = asyncio.run(_read_etcd(address))
         content = format.encode(keys, revision)
@@ -55,7 +55,7 @@ def restore(instance: Instance, path: Path) -> Backup:
     address = parse(instance.store)
     try:
         if address is None:
-            sqlite.restore(instance.data_dir / FILE, found.keys, found.revision)
+            sqlite_file.restore(instance.data_dir / FILE, found.keys, found.revision)
         else:
             asyncio.run(_write_etcd(address, found))
     except (StoreInUse, StoreUnavailable, OSError) as error:

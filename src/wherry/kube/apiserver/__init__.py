@@ -8,15 +8,17 @@ Read on in the order a request takes:
     what is asked, in which form, with which parameters and body;
 ``authn``, ``authz``, ``policy``
     who asks, and may they;
+``fairness``
+    who waits, and behind whom;
 ``admission``
     what the cluster adds or refuses (one table);
 ``registry``
     the verbs, generic for all kinds; ``services`` allocates addresses and ports, ``expiry`` ends
     old events;
-``cache``
+``cache``, ``resource_cache``
     all objects in memory, and the events for those who watch;
-``answers``, ``render``
-    what comes back, as values and as bytes;
+``answers``, ``render``, ``exchange``
+    what comes back: as values, as bytes, and on the wire;
 ``streams``, ``documents``
     what is not about objects: logs and shells in pods, discovery and health.
 

@@ -18,17 +18,23 @@ What is promised, and how it is kept:
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from wherry.host.files import sync_directory
+from wherry.kube.store.sqlite_file import (
+    FIRST_REVISION,
+    RANGE,
+    SCHEMA,
+    STATE,
+    behind,
+    connect,
+    has_space,
+    lock,
+)
 from wherry.kube.store.types import (
     Change,
     Compacted,
@@ -37,7 +43,6 @@ from wherry.kube.store.types import (
     KeyNotFound,
     KeyValue,
     RevisionMismatch,
-    StoreInUse,
     StoreUnavailable,
 )
 
@@ -47,39 +52,10 @@ _COMPACT_STEP = 2000  # revisions forgotten in one transaction, so that writes g
 _RECENT = 1024  # changes in memory, at least
 _RECENT_BYTES = 2 << 20  # and at most about so many bytes of values
 
-_SKIPPED = 1_000_000  # revisions left out by a restore
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS history (
-    revision        INTEGER PRIMARY KEY,
-    key             TEXT NOT NULL,
-    value           BLOB,              -- NULL: the key was deleted
-    create_revision INTEGER NOT NULL,
-    previous        INTEGER            -- the revision this one superseded; NULL: a create
-);
-CREATE TABLE IF NOT EXISTS current (
-    key      TEXT PRIMARY KEY,
-    revision INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS meta (
-    name  TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
-
-FIRST_REVISION = 1
-"""The revision of an empty store. Not 0: to clients, resourceVersion "0" means "any"."""
-
 _FIND = """
 SELECT h.key, h.value, h.create_revision, h.revision
 FROM current AS c JOIN history AS h ON h.revision = c.revision
 WHERE c.key = ?
-"""
-
-_RANGE = """
-SELECT h.key, h.value, h.create_revision, h.revision
-FROM current AS c JOIN history AS h ON h.revision = c.revision
-WHERE c.key >= ? AND c.key < ? ORDER BY c.key
 """
 
 _CHANGES = """
@@ -87,11 +63,6 @@ SELECT h.revision, h.key, h.value, h.create_revision,
        p.revision, p.value, p.create_revision
 FROM history AS h LEFT JOIN history AS p ON p.revision = h.previous
 WHERE h.revision > ? ORDER BY h.revision LIMIT ?
-"""
-
-_STATE = """
-SELECT max(ifnull((SELECT max(revision) FROM history), 0), value), value
-FROM meta WHERE name = 'compacted'
 """
 
 
@@ -126,20 +97,20 @@ class SQLiteStore:
         self._keep_seconds = keep_seconds
         self._keep_changes = keep_changes
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(path)
+        self._lock = lock(path)
         try:
-            self._db = _connect(path)
-            self._reader = _connect(path)
-            self._db.executescript(_SCHEMA)
+            self._db = connect(path)
+            self._reader = connect(path)
+            self._db.executescript(SCHEMA)
             self._db.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('compacted', ?)", (FIRST_REVISION,)
             )
-            last, compacted = self._db.execute(_STATE).fetchone()
+            last, compacted = self._db.execute(STATE).fetchone()
             self._revision: int = last
             self._compacted: int = compacted
         except sqlite3.Error as error:
             self._lock.close()
-            why = error if _has_space(path) else f"there is no space left on its disk ({error})"
+            why = error if has_space(path) else f"there is no space left on its disk ({error})"
             raise StoreUnavailable(f"cannot open the store {path}: {why}") from error
         self._commits = ThreadPoolExecutor(1, "store-commit")
         self._reads = ThreadPoolExecutor(1, "store-read")
@@ -341,7 +312,7 @@ class SQLiteStore:
         return KeyValue(*rows[0]) if rows else None
 
     async def range(self, prefix: str) -> tuple[Sequence[KeyValue], int]:
-        rows, revision, _ = await self._read(_RANGE, (prefix, _behind(prefix)))
+        rows, revision, _ = await self._read(RANGE, (prefix, behind(prefix)))
         return [KeyValue(*row) for row in rows], revision
 
     async def _read(
@@ -353,7 +324,7 @@ class SQLiteStore:
             with self._reader:
                 self._reader.execute("BEGIN")
                 rows = self._reader.execute(query, arguments).fetchall()
-                last, compacted = self._reader.execute(_STATE).fetchone()
+                last, compacted = self._reader.execute(STATE).fetchone()
             return rows, last, compacted
 
         if self._closed:
@@ -441,121 +412,6 @@ class SQLiteStore:
         self._reader.close()
         self._db.close()
         self._lock.close()
-
-
-def snapshot(path: Path) -> tuple[Sequence[KeyValue], int]:
-    """All that the file holds, and at which revision, also while a server writes to it.
-
-    Raises:
-        StoreUnavailable: it cannot be read.
-    """
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        try:
-            db.execute("BEGIN")
-            rows = db.execute(_RANGE, ("", _behind(""))).fetchall()
-            revision: int = db.execute(_STATE).fetchone()[0]
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"the store {path} cannot be read: {error}") from error
-    return [KeyValue(*row) for row in rows], revision
-
-
-def restore(path: Path, keys: Sequence[KeyValue], revision: int) -> None:
-    """Put a file that holds ``keys``, as they were at ``revision``, in the place of ``path``.
-
-    Revisions go on well behind any that clients may have seen since: their watches then end with
-    410 and they list anew, rather than to take other changes for those they know.
-
-    Raises:
-        StoreInUse: a server has the file open.
-        StoreUnavailable: the new file cannot be written; the old one is untouched.
-    """
-    lock = _lock(path)
-    fresh = path.with_name(f"{path.name}.restoring")
-    try:
-        fresh.unlink(missing_ok=True)
-        if path.exists():
-            revision = max(revision, _folded(path))
-        _write_file(fresh, keys, revision + _SKIPPED)
-        fresh.replace(path)
-        sync_directory(path.parent)
-    except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(f"the store {path} cannot be restored: {error}") from error
-    finally:
-        lock.close()
-
-
-def _folded(path: Path) -> int:
-    """Take the log into the file, which is then all there is; the revision it is at."""
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.execute("PRAGMA journal_mode = DELETE")
-        revision: int = db.execute(_STATE).fetchone()[0]
-        return revision
-    finally:
-        db.close()
-
-
-def _write_file(path: Path, keys: Sequence[KeyValue], revision: int) -> None:
-    numbered: list[tuple[int, KeyValue]] = []
-    for kv in sorted(keys, key=lambda kv: kv.mod_revision):  # in etcd several may share one
-        last = numbered[-1][0] if numbered else FIRST_REVISION
-        numbered.append((max(kv.mod_revision, last + 1), kv))
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
-        db.execute("BEGIN")
-        db.executemany(
-            "INSERT INTO history VALUES (?, ?, ?, ?, NULL)",
-            ((at, kv.key, kv.value, min(at, kv.create_revision)) for at, kv in numbered),
-        )
-        db.executemany("INSERT INTO current VALUES (?, ?)", ((kv.key, at) for at, kv in numbered))
-        db.execute("INSERT INTO meta VALUES ('compacted', ?)", (revision,))
-        db.execute("COMMIT")
-    finally:
-        db.close()
-    path.chmod(0o600)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA wal_autocheckpoint = 4000")
-    db.execute("PRAGMA journal_size_limit = 33554432")
-    return db
-
-
-def _has_space(path: Path) -> bool:
-    """Whether the disk has room for what SQLite makes when it opens a file."""
-    return shutil.disk_usage(path.parent).free >= 1 << 16
-
-
-def _lock(path: Path) -> IO[str]:
-    """Hold ``<path>.lock`` as long as the process lives; the kernel lets go even after kill -9."""
-    lock = Path(f"{path}.lock").open("a+")  # noqa: SIM115 - held until close
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        holder = lock.read().strip()
-        lock.close()
-        raise StoreInUse(
-            f"the store {path} is in use by process {holder or 'unknown'}; "
-            "one data directory serves one server at a time"
-        ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
-def _behind(prefix: str) -> str:
-    """The least string greater than all with this prefix."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\U0010ffff"
 
 
 def _weight(change: Change) -> int:

@@ -8,7 +8,7 @@ import pytest
 from apiserver_harness import API, config_map, pod
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import cache as caching
+from wherry.kube.apiserver import resource_cache as caching
 from wherry.kube.apiserver.server import APIServer
 from wherry.kube.store.types import Store
 

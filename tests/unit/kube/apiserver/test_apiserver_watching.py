@@ -9,7 +9,7 @@ import pytest
 from apiserver_harness import API, Object, config, config_map, full, pod
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import cache as caching
+from wherry.kube.apiserver import resource_cache as caching
 from wherry.kube.apiserver.registry import watching
 from wherry.kube.apiserver.server import SELF, APIServer
 from wherry.kube.store.sqlite import SQLiteStore

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.kube.store import backup, sqlite
+from wherry.kube.store import backup, sqlite_file
 from wherry.kube.store.backup import BadBackup
 from wherry.kube.store.sqlite import SQLiteStore
 from wherry.kube.store.types import Compacted, KeyValue, StoreInUse
@@ -36,10 +36,10 @@ async def test_a_snapshot_is_taken_beside_a_writer(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db")
     await store.create("/a", b"1")
     made = await store.create("/b", b"2")
-    keys, revision = sqlite.snapshot(tmp_path / "s.db")
+    keys, revision = sqlite_file.snapshot(tmp_path / "s.db")
     assert (list(keys), revision) == (list((await store.range(""))[0]), made)
     with pytest.raises(StoreInUse):
-        sqlite.restore(tmp_path / "s.db", keys, revision)
+        sqlite_file.restore(tmp_path / "s.db", keys, revision)
     await store.close()
 
 
@@ -49,11 +49,11 @@ async def test_a_restore_replaces_all_and_goes_on_behind_what_clients_have_seen(
     path = tmp_path / "s.db"
     store = SQLiteStore(path)
     await store.create("/a", b"1")
-    keys, revision = sqlite.snapshot(path)
+    keys, revision = sqlite_file.snapshot(path)
     await store.delete("/a")
     seen = await store.create("/later", b"1")
     await store.close()
-    sqlite.restore(path, keys, revision)
+    sqlite_file.restore(path, keys, revision)
     store = SQLiteStore(path)
     assert (await store.range(""))[0] == keys
     assert store.revision > seen
@@ -67,7 +67,7 @@ async def test_a_restore_replaces_all_and_goes_on_behind_what_clients_have_seen(
 
 async def test_a_restore_takes_keys_that_share_a_revision(tmp_path: Path) -> None:
     keys = [KeyValue(f"/{n}", b"%d" % n, 5, 5) for n in range(4)]
-    sqlite.restore(tmp_path / "s.db", keys, 5)
+    sqlite_file.restore(tmp_path / "s.db", keys, 5)
     store = SQLiteStore(tmp_path / "s.db")
     found, _ = await store.range("")
     assert [(kv.key, kv.value) for kv in found] == [(kv.key, kv.value) for kv in keys]

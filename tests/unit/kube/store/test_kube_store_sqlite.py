@@ -10,6 +10,7 @@ import pytest
 
 import wherry.kube.store.sqlite as sqlite
 from wherry.kube.store.sqlite import SQLiteStore
+from wherry.kube.store.sqlite_file import FIRST_REVISION
 from wherry.kube.store.types import Compacted, StoreInUse, StoreUnavailable
 
 SOURCE = Path(sqlite.__file__).parents[3]
@@ -126,7 +127,7 @@ async def test_memory_holds_a_bounded_number_of_changes(tmp_path: Path) -> None:
     await asyncio.gather(*(store.create(f"/{n}", b"x" * 100_000) for n in range(400)))
     assert store._recent_bytes <= 2 * sqlite._RECENT_BYTES
     told = []
-    async for batch in store.watch("/", sqlite.FIRST_REVISION):
+    async for batch in store.watch("/", FIRST_REVISION):
         told += batch
         if len(told) == 400:
             break
