@@ -5,7 +5,7 @@ A path has one handler in `PATHS`; those that end in ``/`` also have all paths b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,14 +15,14 @@ import orjson
 from wherry.kube.api import discovery
 from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.api.errors import StatusError
+from wherry.kube.apiserver import health
 from wherry.kube.apiserver.answers import Document
+from wherry.kube.apiserver.health import Check
+from wherry.kube.apiserver.metrics import CONTENT_TYPE, Metrics
 from wherry.kube.apiserver.request import Query, RequestInfo, no_such_path
 
 if TYPE_CHECKING:
     from wherry.kube.apiserver.aggregation.documents import Fetched
-
-Check = tuple[str, Callable[[], str]]
-"""A name, and what says what is wrong ("" where all is well)."""
 
 
 class Documents:
@@ -34,18 +34,21 @@ class Documents:
         checks: what health asks.
         published: what else there is to read, by path.
         elsewhere: what aggregated servers tell of themselves.
+        metrics: what is counted.
     """
 
     def __init__(
         self,
         catalogue: Catalogue,
         address: str,
-        checks: tuple[Check, ...],
+        checks: Sequence[Check],
         published: Mapping[str, Callable[[], Document]] = MappingProxyType({}),
         elsewhere: Fetched | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._elsewhere = elsewhere
+        self._metrics = metrics
         self._address = address
         self._checks = checks
         self._documents = published
@@ -80,7 +83,9 @@ class Documents:
             case ["openid", "v1", "jwks"] | [".well-known", "openid-configuration"]:
                 return self._published(info.path)
             case ["healthz" | "livez" | "readyz" as kind, *rest]:
-                return self._health(kind, "/".join(rest), query)
+                return health.report(kind, "/".join(rest), query, self._checks)
+            case ["metrics"] if self._metrics is not None:
+                return Document(self._metrics.render(), CONTENT_TYPE)
         raise no_such_path()
 
     def _published(self, path: str) -> Document:
@@ -102,15 +107,14 @@ class Documents:
         for group, versions in groups.items():
             paths.append(f"/apis/{group}")
             paths += [f"/apis/{group}/{version}" for version in versions]
-        paths += [
-            *self._documents,
-            "/healthz",
-            "/livez",
-            "/openapi/v2",
-            "/openapi/v3",
-            "/readyz",
-            "/version",
-        ]
+        for endpoint in health.ENDPOINTS:
+            paths.append(f"/{endpoint}")
+            paths += [
+                f"/{endpoint}/{check.name}"
+                for check in self._checks
+                if endpoint == "readyz" or not check.ready_only
+            ]
+        paths += ["/metrics", "/openapi/v2", "/openapi/v3", "/version", *self._documents]
         return paths
 
     def _root(self, root: str, accept: str, headers: dict[str, str]) -> Document:
@@ -169,29 +173,6 @@ class Documents:
                 + openapi_protobuf.MEDIA_TYPE,
             )
         return _tagged(data, sha256(data).hexdigest(), headers, media_type, compressed=True)
-
-    def _health(self, kind: str, only: str, query: Query) -> Document:
-        excluded = set(query.all("exclude"))
-        checks = [c for c in self._checks if not only or c[0] == only]
-        if only and not checks:
-            raise no_such_path()
-        failed = False
-        lines = []
-        for name, check in checks:
-            if name in excluded:
-                lines.append(f"[+]{name} excluded: ok")
-            elif check():
-                failed = True
-                lines.append(f"[-]{name} failed: reason withheld")
-            else:
-                lines.append(f"[+]{name} ok")
-        if failed:
-            text = "\n".join([*lines, f"{kind} check failed", ""])
-            return Document(text.encode(), "text/plain; charset=utf-8", 500)
-        if query.has("verbose") and not only:
-            text = "\n".join([*lines, f"{kind} check passed", ""])
-            return Document(text.encode(), "text/plain; charset=utf-8")
-        return Document(b"ok", "text/plain; charset=utf-8")
 
 
 def _json(value: object) -> Document:

@@ -19,6 +19,7 @@ from wherry.kube.apiserver import render, warnings, watch_socket
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Seen, Single, Watching
 from wherry.kube.apiserver.audit.record import Record
 from wherry.kube.apiserver.fairness import Flow, Seats
+from wherry.kube.apiserver.metrics import WATCH_EVENTS
 from wherry.kube.apiserver.negotiate import Form
 
 GZIP_FROM = 128 * 1024
@@ -32,7 +33,7 @@ class Exchange:
     """A request and what is known of it on the way: the form of its answer, what the client is to
     be warned of, its seats among the others, and its line in the audit log."""
 
-    __slots__ = ("_request", "flow", "form", "record", "seats", "warnings")
+    __slots__ = ("_request", "ended", "flow", "form", "record", "seats", "warnings")
 
     def __init__(self, request: BaseRequest, record: Record | None = None) -> None:
         self._request = request
@@ -41,6 +42,8 @@ class Exchange:
         self.record = record
         self.flow: Flow | None = None
         self.seats: Seats | None = None
+        self.ended: Callable[[int], None] | None = None
+        """Whom to tell the code, for the metrics."""
 
     def leave(self) -> None:
         """Give the seats back."""
@@ -146,6 +149,8 @@ class Exchange:
         if self.record is not None:
             self.record.started(200)
         response.enable_chunked_encoding()
+        resource = answer.kind.resource
+        place = resource.group, resource.kind, resource.version
         async with contextlib.aclosing(answer.batches) as batches:
             await response.prepare(self._request)
             await response.write(b"")
@@ -155,6 +160,7 @@ class Exchange:
                         self.leave()
                         continue
                     data = encode(batch)
+                    WATCH_EVENTS.add(place, len(batch))
                     if not _sent_at_once(self._request.transport, data):
                         await self._send(response, data)
             except StatusError as error:

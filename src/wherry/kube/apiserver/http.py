@@ -25,6 +25,7 @@ from wherry.kube.apiserver.authn import Authenticator, Peer, impersonation
 from wherry.kube.apiserver.chain import Chain
 from wherry.kube.apiserver.exchange import GZIP_FROM, Exchange, compress, takes_gzip
 from wherry.kube.apiserver.fairness import Fairness
+from wherry.kube.apiserver.metrics import Metrics
 from wherry.kube.apiserver.negotiate import negotiate
 from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.request import (
@@ -83,9 +84,15 @@ class Front:
     """Serves the chain on a TLS socket."""
 
     def __init__(
-        self, chain: Chain, authenticator: Authenticator, outward: Outward, fairness: Fairness
+        self,
+        chain: Chain,
+        authenticator: Authenticator,
+        outward: Outward,
+        fairness: Fairness,
+        metrics: Metrics,
     ) -> None:
         self._chain = chain
+        self._metrics = metrics
         self._fairness = fairness
         self._authenticator = authenticator
         self._outward = outward
@@ -141,12 +148,15 @@ class Front:
     async def _serve(self, request: BaseRequest, exchange: Exchange) -> web.StreamResponse:
         assert self._server is not None
         self._server.spoke(request.protocol)
+        code = 500
         try:
             response = await self._respond(request, exchange)
+            code = response.status
         except StatusError as error:
             if exchange.record is not None:
                 exchange.record.failed(error)
             response = exchange.failure(error)
+            code = error.code
         except ConnectionError:
             raise
         except asyncio.CancelledError:
@@ -160,6 +170,8 @@ class Front:
             )
         finally:
             exchange.leave()
+            if exchange.ended is not None:
+                exchange.ended(code)
         if not response.prepared:
             exchange.tell(response)
         return response
@@ -169,6 +181,7 @@ class Front:
         path, _, text = request.raw_path.partition("?")
         query = parse_query(text)
         info = parse_request(request.method, path, query, self._chain.catalogue.served)
+        exchange.ended = self._metrics.begin(info)
         headers, record = request.headers, exchange.record
         agent = headers.get("User-Agent", "")
         user = await self._user(request, info, record)

@@ -28,8 +28,10 @@ from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.expiry import Expiry
 from wherry.kube.apiserver.extensions.definitions import Definitions
 from wherry.kube.apiserver.fairness import Fairness
+from wherry.kube.apiserver.health import Check
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
+from wherry.kube.apiserver.metrics import Metrics
 from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.proxying.carrier import Carrier
 from wherry.kube.apiserver.proxying.places import KubeletClient, Kubelets
@@ -41,6 +43,18 @@ from wherry.kube.apiserver.streams import Streams
 from wherry.kube.store.types import Store
 
 SELF = known("system:apiserver", (MASTERS,))
+
+
+_STARTED = (
+    "crd-informer-synced",
+    "start-system-namespaces-controller",
+    "rbac/bootstrap-roles",
+    "scheduling/bootstrap-system-priority-classes",
+    "priority-and-fairness-config-producer",
+    "bootstrap-controller",
+    "kube-apiserver-autoregistration",
+)
+"""What `APIServer.open` has done, by the names of upstream's hooks."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,7 @@ class APIServer:
             from wherry.kube.store.encrypted import EncryptedStore
 
             store = EncryptedStore(store, encryption.read(config.encryption))
+        self._opened = self._closing = False
         self.catalogue = Catalogue()
         self._cache = Cache(store, self.catalogue.served.resources)
         self.catalogue.listen(lambda before, now: self._cache.hold(before.resources, now.resources))
@@ -109,14 +124,19 @@ class APIServer:
             self._carrier,
             FrontProxy(config.proxy_client_cert, config.proxy_client_key),
         )
+        metrics = Metrics(self.catalogue, self._cache, self._aggregator.services)
         documents = Documents(
             self.catalogue,
             f"{config.advertise_address}:{config.port}",
             checks=(
-                ("ping", lambda: ""),
-                ("etcd", self._store_fault),
-                ("informer-sync", self._cache_fault),
-                ("autoregister-completion", self._aggregator.registration_fault),
+                Check("ping", lambda: ""),
+                Check("log", lambda: ""),
+                Check("etcd", self._store_fault),
+                Check("etcd-readiness", self._store_fault, ready_only=True),
+                Check("informer-sync", self._cache_fault, ready_only=True),
+                *(Check(f"poststarthook/{name}", self._start_fault) for name in _STARTED),
+                Check("autoregister-completion", self._aggregator.registration_fault),
+                Check("shutdown", self._shutdown_fault, ready_only=True),
             ),
             published=discovery.published(
                 identities.service_accounts.keys,
@@ -125,6 +145,7 @@ class APIServer:
                 or f"https://{config.advertise_address}:{config.port}{discovery.KEY_SET}",
             ),
             elsewhere=self._aggregator.fetched,
+            metrics=metrics,
         )
         authorizer, self._follow_roles = build(config.authorization, self._cache)
         self.authorizer = backend.authorizer = authorizer
@@ -159,6 +180,7 @@ class APIServer:
                 self._aggregator.front,
             ),
             self._fairness,
+            metrics,
         )
 
     async def open(self) -> None:
@@ -179,6 +201,7 @@ class APIServer:
             self._config.port,
             published.config_map(self._config.client_ca, self._config.authentication),
         )
+        self._opened = True
         self._aggregator.start(self.transport(SELF))
         self._fairness.follow()
 
@@ -196,6 +219,7 @@ class APIServer:
 
     async def close(self) -> None:
         """End what is under way; the store stays open."""
+        self._closing = True
         self._cache.end_watches()
         await self._front.close()
         await self._aggregator.close()
@@ -217,6 +241,12 @@ class APIServer:
             account = split_user_name(user)
             user = known(user, service_account_groups(account[0]) if account else ())
         return LocalTransport(self._chain, user)
+
+    def _start_fault(self) -> str:
+        return "" if self._opened else "not finished"
+
+    def _shutdown_fault(self) -> str:
+        return "process is shutting down" if self._closing else ""
 
     def _store_fault(self) -> str:
         return "" if self._cache.following else "the store's watch has ended"

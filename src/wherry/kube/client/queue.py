@@ -8,15 +8,66 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
+from wherry.host.metrics import Gauge, Histogram, Labels, ReadCounter
 from wherry.kube.api.errors import StatusError
 
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
+
+_BUCKETS = tuple(10.0**exponent for exponent in range(-8, 4))
+WAITED = Histogram(
+    "workqueue_queue_duration_seconds",
+    "How long in seconds an item stays in workqueue before being requested.",
+    ("name",),
+    _BUCKETS,
+)
+WORKED = Histogram(
+    "workqueue_work_duration_seconds",
+    "How long in seconds processing an item from workqueue takes.",
+    ("name",),
+    _BUCKETS,
+)
+_QUEUES: WeakValueDictionary[str, WorkQueue[Any]] = WeakValueDictionary()
+"""Those that are worked on, by name."""
+
+
+def _all(read: Callable[[WorkQueue[Any]], float]) -> Callable[[], list[tuple[Labels, float]]]:
+    return lambda: [((name,), read(queue)) for name, queue in sorted(_QUEUES.items())]
+
+
+Gauge("workqueue_depth", "Current depth of workqueue", ("name",), _all(len))
+Gauge(
+    "workqueue_unfinished_work_seconds",
+    "How many seconds of work has done that is in progress and hasn't been observed by "
+    "work_duration.",
+    ("name",),
+    _all(lambda queue: sum(queue.under_way())),
+)
+Gauge(
+    "workqueue_longest_running_processor_seconds",
+    "How many seconds has the longest running processor for workqueue been running.",
+    ("name",),
+    _all(lambda queue: max(queue.under_way(), default=0)),
+)
+ReadCounter(
+    "workqueue_adds_total",
+    "Total number of adds handled by workqueue",
+    ("name",),
+    _all(lambda queue: queue.added),
+)
+ReadCounter(
+    "workqueue_retries_total",
+    "Total number of retries handled by workqueue",
+    ("name",),
+    _all(lambda queue: queue.retried),
+)
 
 FIRST_DELAY = 0.005
 LONGEST_DELAY = 1000.0
@@ -38,6 +89,11 @@ class WorkQueue(Generic[Key]):
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
+        self._since: dict[Key, float] = {}  # when what waits came, and what is handled was begun
+        self.added: int = 0
+        self.retried: int = 0
+        self.name = ""
+        """What metrics call it."""
 
     def __len__(self) -> int:
         """Keys that wait to be handed out now."""
@@ -48,6 +104,7 @@ class WorkQueue(Generic[Key]):
         if key in self._dirty:
             return
         self._dirty.add(key)
+        self.added += 1
         if key not in self._processing:
             self._push(key)
 
@@ -69,6 +126,7 @@ class WorkQueue(Generic[Key]):
         """Have ``key`` handled again after a failure: 5 ms, 10 ms, … 1000 s."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        self.retried += 1
         self.add_after(key, min(self._first_delay * 2 ** min(failures, 60), self._cap))
 
     def forget(self, key: Key) -> None:
@@ -95,11 +153,16 @@ class WorkQueue(Generic[Key]):
         key = self._ready.popleft()
         self._dirty.discard(key)
         self._processing.add(key)
+        now = time.perf_counter()
+        WAITED.observe((self.name,), now - self._since.pop(key, now))
+        self._since[key] = now
         return key
 
     def done(self, key: Key) -> None:
         """``key`` is no longer being handled; if it was added meanwhile, it is next in line."""
         self._processing.discard(key)
+        now = time.perf_counter()
+        WORKED.observe((self.name,), now - self._since.pop(key, now))
         if key in self._dirty:
             self._push(key)
 
@@ -113,7 +176,13 @@ class WorkQueue(Generic[Key]):
         del self._timers[key]
         self.add(key)
 
+    def under_way(self) -> list[float]:
+        """For how many seconds each key that is being handled has been so."""
+        now = time.perf_counter()
+        return [now - self._since[key] for key in self._processing if key in self._since]
+
     def _push(self, key: Key) -> None:
+        self._since[key] = time.perf_counter()
         self._ready.append(key)
         self._wake()
 
@@ -160,6 +229,9 @@ async def work(
             finally:
                 queue.done(key)
 
+    queue.name = name
+    if name:
+        _QUEUES[name] = queue
     try:
         async with asyncio.TaskGroup() as group:
             for number in range(workers):

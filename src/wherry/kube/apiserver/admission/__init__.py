@@ -13,6 +13,7 @@ Deletes, each of a collection too, and connections (exec, attach, portforward, p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from wherry.kube.api.resources import (
@@ -51,6 +52,7 @@ from wherry.kube.apiserver.admission.plugin import EVERYTHING, Chain, Plugin, on
 from wherry.kube.apiserver.admission.pod_security import plugin as pod_security
 from wherry.kube.apiserver.admission.policies import plugin as policies
 from wherry.kube.apiserver.admission.webhooks import plugin as webhooks
+from wherry.kube.apiserver.metrics import ADMISSION_STEPS
 
 __all__ = [
     "MUTATING",
@@ -249,19 +251,42 @@ class Admission:
             if plugin.prepare is not None:
                 context.part(plugin.prepare)
         self._mutate = Chain(_wanted(MUTATING, options), context)
-        self.validate = Chain(_wanted(VALIDATING, options), context)
+        self._validate = Chain(_wanted(VALIDATING, options), context)
 
     async def mutate(self, attributes: Attributes) -> None:
         """Lead a write through those who may change it; twice, if one of them asks for it."""
-        await self._mutate(attributes)
-        if attributes.reinvoke:
-            attributes.reinvoke, attributes.reinvoking = False, True
+        with _Step("admit", attributes.operation):
             await self._mutate(attributes)
+            if attributes.reinvoke:
+                attributes.reinvoke, attributes.reinvoking = False, True
+                await self._mutate(attributes)
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Lead a write through those who may refuse it."""
+        with _Step("validate", attributes.operation):
+            await self._validate(attributes)
 
     async def admit(self, attributes: Attributes) -> None:
         """Both chains, where there are no rules of a kind between them: deletes, connections."""
         await self.mutate(attributes)
         await self.validate(attributes)
+
+
+class _Step:
+    """Measures one of the two chains."""
+
+    __slots__ = ("_kind", "_operation", "_started")
+
+    def __init__(self, kind: str, operation: str) -> None:
+        self._kind, self._operation = kind, operation
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        rejected = "false" if failure is None else "true"
+        seconds = time.perf_counter() - self._started
+        ADMISSION_STEPS.observe((self._operation, rejected, self._kind), seconds)
 
 
 def _wanted(plugins: Iterable[Plugin], options: AdmissionOptions) -> Iterable[Plugin]:

@@ -12,6 +12,7 @@ from wherry.kube.api.meta import format_micro_time
 from wherry.kube.apiserver.answers import Answer, Collection, Single
 from wherry.kube.apiserver.audit.policy import NOTHING, Policy
 from wherry.kube.apiserver.content import read_value
+from wherry.kube.apiserver.metrics import AUDIT_EVENTS
 from wherry.kube.apiserver.request import APIRequest, RequestInfo, User
 
 Object = dict[str, Any]
@@ -161,6 +162,7 @@ class Record:
         }
         if "annotations" in event:  # last, as upstream has it
             event["annotations"] = dict(event.pop("annotations"))
+        AUDIT_EVENTS.add()
         self._auditor.sink.write(event)
 
     def _annotate(self, annotations: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from wherry.kube.api import errors
@@ -9,6 +10,7 @@ from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.meta import clone
 from wherry.kube.apiserver.cache import Cache, unavailable
+from wherry.kube.apiserver.metrics import STORE_DURATION
 from wherry.kube.apiserver.objects import Object, Stored, encode, splice
 from wherry.kube.store.types import (
     Guard,
@@ -86,7 +88,11 @@ class Records:
         value = encode(o)
         try:
             with self.cache.writing(value, o) as write:
+                started = time.perf_counter()
                 revision = await self._store.create(key, value, guard)
+                STORE_DURATION.observe(
+                    ("create", self.resource.plural), time.perf_counter() - started
+                )
                 await self._all.reached(revision)
         except GuardMoved:
             await self._settle()
@@ -104,7 +110,11 @@ class Records:
         value = encode(o)
         try:
             with self.cache.writing(value, o) as write:
+                started = time.perf_counter()
                 revision = await self._store.update(key, value, old.revision, guard)
+                STORE_DURATION.observe(
+                    ("update", self.resource.plural), time.perf_counter() - started
+                )
                 await self._all.reached(revision)
         except (RevisionMismatch, KeyNotFound, GuardMoved) as error:
             await self._settle()
@@ -119,7 +129,9 @@ class Records:
         Raises Changed, StatusError.
         """
         try:
+            started = time.perf_counter()
             revision = await self._store.delete(self._key(old.object), old.revision)
+            STORE_DURATION.observe(("delete", self.resource.plural), time.perf_counter() - started)
             await self._all.reached(revision)
         except (RevisionMismatch, KeyNotFound) as error:
             await self._settle()
