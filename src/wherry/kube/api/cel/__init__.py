@@ -7,12 +7,17 @@ here takes 2. Values are plain Python ones (``values``), so nothing is converted
     program = cel.compile("self.replicas <= self.?max.orValue(10)", frozenset({"self"}))
     program.evaluate({"self": {"replicas": 3}})     → True
 
+``syntax`` makes a tree of a text, ``program`` closures of the tree (``logic`` and ``macros`` of
+operators and loops); ``functions`` lists by name what ``operators``, ``conversions``, ``strings``,
+``lists``, ``times``, ``kubernetes`` and ``authorizer`` bring.
+
 ``compile`` is cached. Bring types of your own as subclasses of `Opaque` (an authorizer, say), or
 give a function as the value of a variable to have it computed when it is first used.
 """
 
 from wherry.kube.api.cel import authorizer, kubernetes  # noqa: F401 - they add their functions
-from wherry.kube.api.cel.program import BUDGET, Program, compile, unescape
+from wherry.kube.api.cel.access import unescape
+from wherry.kube.api.cel.program import BUDGET, Program, compile
 from wherry.kube.api.cel.syntax import CompileError, UInt
 from wherry.kube.api.cel.values import CELError, CostExceeded, Opaque, Optional, type_name
 

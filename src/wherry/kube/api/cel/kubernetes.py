@@ -13,6 +13,8 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from wherry.kube.api import names, quantity
 from wherry.kube.api.cel import functions
+from wherry.kube.api.cel.conversions import timestamp
+from wherry.kube.api.cel.operators import Function
 from wherry.kube.api.cel.values import NONE, CELError, Opaque, Optional, Value, no_overload
 
 # ruff: noqa: N802 - methods are named as CEL names them
@@ -24,7 +26,7 @@ def _text(value: Value) -> str:
     return str(value)
 
 
-def _succeeds(make: Callable[[Any], object]) -> functions.Function:
+def _succeeds(make: Callable[[Any], object]) -> Function:
     def test(value: Value, *rest: Value) -> bool:
         _text(value)
         try:
@@ -392,7 +394,7 @@ FORMATS = {
             ),
         ),
         Format("date", _tried(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])", "invalid date")),
-        Format("datetime", _made(functions.timestamp)),
+        Format("datetime", _made(timestamp)),
     )
 }
 
@@ -404,7 +406,7 @@ def _named(name: Value) -> Optional:
 
 def install() -> None:
     """Add all this to CEL's functions."""
-    one: dict[str, functions.Function] = {
+    one: dict[str, Function] = {
         "quantity": make_quantity,
         "isQuantity": _succeeds(make_quantity),
         "url": make_url,

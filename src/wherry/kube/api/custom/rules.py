@@ -11,7 +11,7 @@ import binascii
 from typing import Any
 
 from wherry.kube.api import cel
-from wherry.kube.api.cel import functions
+from wherry.kube.api.cel.conversions import duration, timestamp
 from wherry.kube.api.custom.structural import Faults, Structural, type_of
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import fields
@@ -243,9 +243,9 @@ def _formatted(name: str | None, value: str) -> Any:
     try:
         match name:
             case "date-time" | "date":
-                return functions.timestamp(value if name == "date-time" else f"{value}T00:00:00Z")
+                return timestamp(value if name == "date-time" else f"{value}T00:00:00Z")
             case "duration":
-                return functions.duration(value)
+                return duration(value)
             case "byte":
                 return base64.b64decode(value, validate=True)
     except (cel.CELError, ValueError, binascii.Error):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kube.api import cel
-from wherry.kube.api.cel.functions import shown as text_of
+from wherry.kube.api.cel.strings import shown as text_of
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.merge_types import KeyedList, Leaf, Map, MergeType, Set, Struct
 from wherry.kube.api.merging import merge
