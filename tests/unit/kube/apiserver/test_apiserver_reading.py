@@ -8,7 +8,7 @@ import pytest
 from apiserver_harness import API, config_map, pod
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import resource_cache as caching
+from wherry.kube.apiserver import cache, resource_cache
 from wherry.kube.apiserver.server import APIServer
 from wherry.kube.store.types import Store
 
@@ -77,7 +77,7 @@ async def test_pages_are_of_one_moment(api: API) -> None:
 async def test_a_page_older_than_the_recent_events_comes_from_the_history(
     api: API, server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "_EVENTS", 5)
+    monkeypatch.setattr(resource_cache, "_EVENTS", 5)
     for n in range(5):
         await api("POST", "configmaps", config_map(f"c{n}", v="old"))
     page = await api("GET", "configmaps", limit="2")
@@ -95,7 +95,7 @@ async def test_a_page_older_than_the_recent_events_comes_from_the_history(
 async def test_a_page_that_is_too_old_says_how_to_go_on(
     api: API, server: APIServer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "_EVENTS", 5)
+    monkeypatch.setattr(resource_cache, "_EVENTS", 5)
     for n in range(5):
         await api("POST", "configmaps", config_map(f"c{n}"))
     page = await api("GET", "configmaps", limit="2")
@@ -190,7 +190,7 @@ async def test_a_revision_of_the_future_is_waited_for(api: API) -> None:
 async def test_a_revision_that_never_comes_is_too_large(
     api: API, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "_WAIT_FOR_REVISION", 0.01)
+    monkeypatch.setattr(cache, "_WAIT_FOR_REVISION", 0.01)
     with pytest.raises(
         StatusError, match="Too large resource version: 99999, current: "
     ) as failure:

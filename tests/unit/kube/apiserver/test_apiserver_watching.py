@@ -9,7 +9,7 @@ import pytest
 from apiserver_harness import API, Object, config, config_map, full, pod
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import resource_cache as caching
+from wherry.kube.apiserver import resource_cache
 from wherry.kube.apiserver.registry import watching
 from wherry.kube.apiserver.server import SELF, APIServer
 from wherry.kube.store.sqlite import SQLiteStore
@@ -155,7 +155,7 @@ async def test_a_watch_ends_when_it_should(api: API) -> None:
 async def test_a_forgotten_past_is_expired(
     api: API, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "_EVENTS", 2)
+    monkeypatch.setattr(resource_cache, "_EVENTS", 2)
     await api("POST", "configmaps", config_map())
     for n in range(10):
         await api.merge("configmaps/c", {"data": {"n": str(n)}})
@@ -169,7 +169,7 @@ async def test_a_forgotten_past_is_expired(
 async def test_what_memory_forgot_the_history_still_knows(
     api: API, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caching, "_EVENTS", 2)
+    monkeypatch.setattr(resource_cache, "_EVENTS", 2)
     made = await api("POST", "configmaps", config_map())
     for n in range(30):
         await api.merge("configmaps/c", {"data": {"n": str(n)}})
@@ -180,7 +180,7 @@ async def test_what_memory_forgot_the_history_still_knows(
 
 
 async def test_a_slow_watcher_misses_nothing(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching, "_EVENTS", 2)
+    monkeypatch.setattr(resource_cache, "_EVENTS", 2)
     await api("POST", "configmaps", config_map(n="-1"))
     async with watch(api, "configmaps") as watcher:
         assert (await watcher.next())[0] == "ADDED"
