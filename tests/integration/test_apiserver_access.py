@@ -73,7 +73,7 @@ def test_impersonation_is_a_right(server: Server) -> None:
     who = ("auth", "whoami", "-o", "json", "--as=eve", "--as-group=ops")
     me = json.loads(as_bob(server, *who).out)["status"]["userInfo"]
     assert (me["username"], me["groups"]) == ("eve", ["ops", "system:authenticated"])
-    refused = as_bob(server, *who, "--as-uid=7", ok=False)
+    refused = as_bob(server, "get", "pods", "--as=eve", "--as-uid=7", ok=False)
     assert 'uids.authentication.k8s.io "7" is forbidden' in refused.err
     robot = "--as=system:serviceaccount:default:robot"
     refused = as_bob(server, "get", "pods", robot, ok=False)
@@ -107,13 +107,13 @@ def test_nobody_gives_what_he_does_not_have(server: Server) -> None:
 ROLES = """
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {name: reconciled}
+metadata: {name: reconciled, namespace: default}
 rules:
 - {apiGroups: [""], resources: [pods], verbs: [get]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {name: reconciled}
+metadata: {name: reconciled, namespace: default}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reconciled}
 subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: User, name: zoe}
@@ -235,7 +235,7 @@ def test_a_webhook_judges(tmp_path: Path) -> None:
         f"--authorization-webhook-config-file={file}",
         "--authorization-webhook-version=v1",
     )
-    server = Server(tmp_path / "server", options=options).start()
+    server = Server(tmp_path / "server", "sqlite", *options).start()
     try:
         as_bob(server, "get", "nodes")
         refused = as_bob(server, "get", "node", "n", ok=False)
@@ -251,7 +251,7 @@ def test_a_webhook_judges(tmp_path: Path) -> None:
 
 
 def test_everybody_may_everything(tmp_path: Path) -> None:
-    server = Server(tmp_path / "server", options=("--authorization-mode=AlwaysAllow",)).start()
+    server = Server(tmp_path / "server", "sqlite", "--authorization-mode=AlwaysAllow").start()
     try:
         as_bob(server, "get", "nodes")
         as_bob(server, "create", "namespace", "mine")
