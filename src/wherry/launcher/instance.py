@@ -98,6 +98,11 @@ class Instance:
         return f"10.{96 + self.slot}.0.0/16"
 
     @property
+    def cluster_dns(self) -> str:
+        """Where pods find the cluster's name server: the tenth address of services."""
+        return str(ipaddress.ip_network(self.service_range)[10])
+
+    @property
     def cgroup_root(self) -> str:
         """Below it lies every container's cgroup."""
         return f"/wherry{self.slot}"

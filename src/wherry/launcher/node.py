@@ -17,6 +17,8 @@ from wherry.host.notify import notify
 from wherry.host.tasks import run_until
 from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
+from wherry.kube.client.informer import SharedInformers
+from wherry.kube.dns.server import NameServer
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.proxy.proxy import Proxy
 from wherry.launcher import docker_tcp
@@ -25,6 +27,8 @@ from wherry.launcher.pki import API_KUBELET_CLIENT
 from wherry.net.nft import Nftables
 
 log = logging.getLogger(__name__)
+
+CLUSTER_DOMAIN = "cluster.local"
 
 
 async def serve(instance: Instance, stop: asyncio.Event) -> None:
@@ -42,8 +46,10 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             EngineRuntime(engine),
             on_ready=lambda: notify("READY=1"),
         )
+        proxy_client = Client(proxy_transport)
+        informers = SharedInformers(proxy_client)
         proxy = Proxy(
-            Client(proxy_transport),
+            informers,
             Nftables(),
             node_ip=instance.node_ip,
             pod_cidr=instance.cluster_range,
@@ -52,7 +58,19 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             bridge=instance.pod_bridge,
             node_name=instance.node_name,
         )
-        await run_until(stop, kubelet.run(), proxy.run())
+        names = NameServer(
+            proxy_client,
+            informers,
+            domain=CLUSTER_DOMAIN,
+            node_name=instance.node_name,
+            service_address=instance.cluster_dns,
+            ranges=(instance.service_range, instance.cluster_range),
+        )
+        informers.start()
+        try:
+            await run_until(stop, kubelet.run(), proxy.run(), names.run())
+        finally:
+            await informers.stop()
     finally:
         await node_transport.close()
         await proxy_transport.close()
@@ -107,4 +125,6 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         tls_key=pki / "kubelet.key",
         client_ca=pki / "ca.crt",
         allowed_client=API_KUBELET_CLIENT,
+        cluster_dns=(instance.cluster_dns,),
+        cluster_domain=CLUSTER_DOMAIN,
     )

@@ -21,6 +21,7 @@ from wherry.kube.controllers.certificates.controllers import (
     CleaningController,
     SigningController,
 )
+from wherry.kube.controllers.cluster_dns import ClusterDNSController
 from wherry.kube.controllers.cluster_role_aggregation import ClusterRoleAggregationController
 from wherry.kube.controllers.cron_job import CronJobController
 from wherry.kube.controllers.daemon_set.controller import DaemonSetController
@@ -66,6 +67,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     # services
     EndpointsController,
     EndpointSliceController,
+    ClusterDNSController,
     # namespaces and what is in each
     NamespaceController,
     ServiceAccountController,

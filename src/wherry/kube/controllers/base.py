@@ -43,6 +43,8 @@ class Options:
     """Signs CertificateSigningRequests; without it nobody here does."""
     cluster_cidr: str = ""
     """Where pods' addresses come from; without it nodes get no range."""
+    cluster_dns: str = ""
+    """The address of the cluster's name server among services; without it there is none."""
     volumes: str = "/var/lib/wherry/volumes"
     """The directory of nodes below which the volumes of the default class are made."""
     node_mask: int = 24

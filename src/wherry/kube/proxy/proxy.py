@@ -11,8 +11,7 @@ from typing import Any
 from wherry.kube.api import meta
 from wherry.kube.api.resources import ENDPOINT_SLICES, SERVICES
 from wherry.kube.client.backoff import Backoff
-from wherry.kube.client.client import Client
-from wherry.kube.client.informer import Informer
+from wherry.kube.client.informer import SharedInformers
 from wherry.kube.proxy.frontends import frontends
 from wherry.net.nft import NftError
 from wherry.net.routes import block, unblock
@@ -36,7 +35,7 @@ class Proxy:
     """Keeps the node's service rules as the cluster says.
 
     Args:
-        client: whom to ask for Services and EndpointSlices.
+        informers: those of the process; whoever gives them starts and stops them.
         nft: applies nftables scripts.
         node_ip: the address of this machine that pods can answer.
         pod_cidr: addresses of all pods of the cluster.
@@ -48,7 +47,7 @@ class Proxy:
 
     def __init__(
         self,
-        client: Client,
+        informers: SharedInformers,
         nft: Runner,
         *,
         node_ip: str,
@@ -63,10 +62,9 @@ class Proxy:
         self._bridge = bridge
         self._node_name = node_name or socket.gethostname().lower()
         self._map = ServiceMap(nft, table, service_cidr=service_cidr, pod_cidr=pod_cidr)
-        self._services = Informer(client, SERVICES)
-        self._slices = Informer(
-            client, ENDPOINT_SLICES, indexers={"service": lambda slice_: [_service_of(slice_)]}
-        )
+        self._services = informers.informer(SERVICES)
+        self._slices = informers.informer(ENDPOINT_SLICES)
+        self._slices.add_indexer("service", lambda slice_: (_service_of(slice_),))
         self._wanted: dict[str, dict[Frontend, Backend]] = {}
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
@@ -85,16 +83,10 @@ class Proxy:
             on_update=self._touch_slices,
             on_delete=self._touch_slice,
         )
-        self._services.start()
-        self._slices.start()
-        try:
-            await self._services.wait_synced()
-            await self._slices.wait_synced()
-            self._changed.set()  # a former process's rules are replaced even if there is nothing
-            await self._follow()
-        finally:
-            await self._services.stop()
-            await self._slices.stop()
+        await self._services.wait_synced()
+        await self._slices.wait_synced()
+        self._changed.set()  # a former process's rules are replaced even if there is nothing
+        await self._follow()
 
     @staticmethod
     async def teardown(nft: Runner, *, table: str, service_cidr: str = "") -> None:

@@ -156,6 +156,10 @@ system:node
     deletecollection resource.k8s.io: resourceslices
     read certificates.k8s.io: clustertrustbundles
     get core: serviceaccounts
+system:coredns
+    list,watch core: endpoints services pods namespaces
+    list,watch discovery.k8s.io: endpointslices
+    get core: nodes
 system:node-bootstrapper
     read,create certificates.k8s.io: certificatesigningrequests
 system:node-problem-detector
@@ -203,6 +207,9 @@ certificate-controller
     events
 clusterrole-aggregation-controller
     read,escalate,patch,update rbac.authorization.k8s.io: clusterroles
+cluster-dns-controller
+    create core: services
+    create,update discovery.k8s.io: endpointslices
 cronjob-controller
     read,update batch: cronjobs
     read,create,delete,patch,update batch: jobs
@@ -415,6 +422,8 @@ system:controller:cloud-provider
 system:controller:token-cleaner
     read,delete core: secrets
     events
+wherry:cluster-dns
+    read core: configmaps = kube-dns
 system::leader-locking-kube-controller-manager
     watch core: configmaps
     get,update core: configmaps = kube-controller-manager
@@ -433,6 +442,7 @@ system:controller:bootstrap-signer
 BINDINGS = """
 cluster-admin: Group system:masters
 system:monitoring: Group system:monitoring
+system:coredns: User system:kube-proxy, ServiceAccount kube-system/coredns
 system:discovery: Group system:authenticated
 system:basic-user: Group system:authenticated
 system:public-info-viewer: Group system:authenticated, Group system:unauthenticated
@@ -447,12 +457,14 @@ system:cluster-trust-bundle-discovery: Group system:serviceaccounts
 wherry:local-path-provisioner = system:persistent-volume-provisioner: ServiceAccount kube-system/local-path-provisioner
 """
 """ClusterRoleBindings, each of the ClusterRole of its own name (``a = b``: of b). ``system:node``
-binds nobody: the Node authorizer stands in its place. The last is ours: upstream's provisioners are
+binds nobody: the Node authorizer stands in its place. ``system:coredns`` binds the proxy's user too,
+as name server and proxy are one process. The last is ours: upstream's provisioners are
 installed with a binding of their own."""
 
 NAMESPACE_BINDINGS = {
     "kube-system": """
 system::extension-apiserver-authentication-reader = extension-apiserver-authentication-reader: User system:kube-controller-manager, User system:kube-scheduler
+wherry:cluster-dns: User system:kube-proxy
 system::leader-locking-kube-controller-manager: User system:kube-controller-manager, ServiceAccount kube-system/kube-controller-manager
 system::leader-locking-kube-scheduler: User system:kube-scheduler, ServiceAccount kube-system/kube-scheduler
 system:controller:bootstrap-signer: ServiceAccount kube-system/bootstrap-signer

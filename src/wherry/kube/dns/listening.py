@@ -1,0 +1,151 @@
+"""The sockets: datagrams, and connections with any number of questions each (RFC 7766)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 256
+IDLE = 10.0  # seconds that a connection may be silent
+DATAGRAMS_UNDER_WAY = 2048
+_RECEIVE_BUFFER = 4 * 1024 * 1024
+_LENGTH = struct.Struct("!H")
+
+At_once = Callable[[bytes], bytes | None]
+"""The answer to a question that needs no waiting: empty for silence, None where it must wait."""
+Answer = Callable[[bytes, bool], Awaitable[bytes | None]]
+"""The answer to any question (and whether it came as a datagram); None for silence."""
+
+
+class Listener:
+    """Serves questions at one address, which need not be there yet."""
+
+    def __init__(self, at_once: At_once, answer: Answer) -> None:
+        self._at_once = at_once
+        self._answer = answer
+        self._transport: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections = 0
+        self.opened = asyncio.Event()
+        """Set once questions are answered, at ``port``."""
+
+    async def open(self, address: str, port: int = 53) -> None:
+        """Begin to answer.
+
+        Raises:
+            OSError: somebody else has the port.
+        """
+        datagrams = _bound(address, port, socket.SOCK_DGRAM)
+        with contextlib.suppress(OSError):
+            datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        try:
+            connections = _bound(address, datagrams.getsockname()[1], socket.SOCK_STREAM)
+        except OSError:
+            datagrams.close()
+            raise
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Datagrams(self), sock=datagrams
+        )
+        self._server = await asyncio.start_server(self._connected, sock=connections)
+        self.port: int = datagrams.getsockname()[1]
+        self.opened.set()
+
+    async def close(self) -> None:
+        """Stop, and give up what is under way."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- datagrams
+
+    def received(self, data: bytes, sender: tuple[str, int]) -> None:
+        """A datagram came."""
+        assert self._transport is not None
+        reply = self._at_once(data)
+        if reply:
+            self._transport.sendto(reply, sender)
+        elif reply is None and len(self._tasks) < DATAGRAMS_UNDER_WAY:
+            self._start(self._later(data, sender))
+
+    async def _later(self, data: bytes, sender: tuple[str, int]) -> None:
+        reply = await self._answer(data, True)
+        if reply is not None and self._transport is not None:
+            self._transport.sendto(reply, sender)
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a question was not answered", exc_info=error)
+
+    # -- connections
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._connections += 1
+        try:
+            if self._connections <= CONNECTIONS:
+                await self._converse(reader, writer)
+        except (OSError, EOFError, TimeoutError):
+            pass
+        finally:
+            self._connections -= 1
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(IDLE):
+                (length,) = _LENGTH.unpack(await reader.readexactly(2))
+                data = await reader.readexactly(length)
+            reply = await self._answer(data, False)
+            if reply is None:
+                return
+            writer.write(_LENGTH.pack(len(reply)) + reply)
+            async with asyncio.timeout(IDLE):
+                await writer.drain()
+
+
+def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """A socket at an address that may come to this machine later."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_IP, _FREEBIND, 1)
+        bound.bind((address, port))
+        if kind is socket.SOCK_STREAM:
+            bound.listen(CONNECTIONS)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+_FREEBIND = 15  # IP_FREEBIND, which Python does not name
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._listener.received(data, addr)

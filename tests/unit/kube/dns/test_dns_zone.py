@@ -1,0 +1,190 @@
+"""What the specification says of each kind of Service (Kubernetes DNS specification 1.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dnslib import QTYPE, RCODE, DNSRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wherry.kube.dns import messages
+from wherry.kube.dns.messages import Malformed, lifetimes, packed, parse
+from wherry.kube.dns.names import Described, Entry, describe, reversed_address
+from wherry.kube.dns.zone import Zone
+
+DOMAIN = "cluster.local"
+
+
+def service(name: str = "web", **spec: Any) -> dict:
+    return {"metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+
+
+CLUSTER_IP = service(
+    clusterIP="10.96.0.7",
+    clusterIPs=["10.96.0.7", "fd00::7"],
+    ports=[{"name": "http", "protocol": "TCP", "port": 80}],
+)
+HEADLESS = service("db", clusterIP="None", clusterIPs=["None"])
+SLICE = {
+    "addressType": "IPv4",
+    "ports": [{"name": "sql", "protocol": "TCP", "port": 3306}],
+    "endpoints": [
+        {"addresses": ["10.244.0.5"], "hostname": "db-0", "conditions": {"ready": True}},
+        {"addresses": ["10.244.0.6"], "conditions": {}},
+        {"addresses": ["10.244.0.7"], "conditions": {"ready": False}},
+    ],
+}
+EXTERNAL = service("out", type="ExternalName", externalName="Example.COM.")
+
+
+@pytest.fixture
+def zone() -> Zone:
+    zone = Zone(DOMAIN, "10.96.0.10", ["10.96.0.0/16", "10.244.0.0/16"])
+    zone.put_namespace("shop")
+    zone.put("shop/web", describe(CLUSTER_IP, [], DOMAIN))
+    zone.put("shop/db", describe(HEADLESS, [SLICE], DOMAIN))
+    zone.put("shop/out", describe(EXTERNAL, [], DOMAIN))
+    return zone
+
+
+def ask(zone: Zone, name: str, type: str = "A") -> DNSRecord:
+    question = parse(bytes(DNSRecord.question(name, type).pack()))
+    assert zone.covers(question.name)
+    return DNSRecord.parse(packed(messages.answer(question, zone), question, datagram=True))
+
+
+def said(zone: Zone, name: str, type: str = "A") -> list[str]:
+    reply = ask(zone, name, type)
+    assert reply.header.aa and reply.header.rcode == RCODE.NOERROR
+    return sorted(str(record.rdata) for record in reply.rr)
+
+
+def code(zone: Zone, name: str, type: str = "A") -> str:
+    reply = ask(zone, name, type)
+    assert reply.rr == [] and reply.auth[0].rtype == QTYPE.SOA
+    return str(RCODE[reply.header.rcode])
+
+
+def test_a_service_with_an_address(zone: Zone):
+    assert said(zone, "web.shop.svc.cluster.local") == ["10.96.0.7"]
+    assert said(zone, "WEB.Shop.svc.cluster.local", "AAAA") == ["fd00::7"]
+    name = "_http._tcp.web.shop.svc.cluster.local"
+    assert said(zone, name, "SRV") == ["0 100 80 web.shop.svc.cluster.local."]
+    assert said(zone, "7.0.96.10.in-addr.arpa", "PTR") == ["web.shop.svc.cluster.local."]
+    six = "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa"
+    assert said(zone, six, "PTR") == ["web.shop.svc.cluster.local."]
+
+
+def test_a_headless_service_has_the_names_of_its_ready_endpoints(zone: Zone):
+    assert said(zone, "db.shop.svc.cluster.local") == ["10.244.0.5", "10.244.0.6"]
+    assert said(zone, "db-0.db.shop.svc.cluster.local") == ["10.244.0.5"]
+    assert said(zone, "10-244-0-6.db.shop.svc.cluster.local") == ["10.244.0.6"]
+    assert said(zone, "_sql._tcp.db.shop.svc.cluster.local", "SRV") == [
+        "0 50 3306 10-244-0-6.db.shop.svc.cluster.local.",
+        "0 50 3306 db-0.db.shop.svc.cluster.local.",
+    ]
+    reply = ask(zone, "_sql._tcp.db.shop.svc.cluster.local", "SRV")
+    assert sorted(str(r.rdata) for r in reply.ar) == ["10.244.0.5", "10.244.0.6"]
+    assert said(zone, "5.0.244.10.in-addr.arpa", "PTR") == ["db-0.db.shop.svc.cluster.local."]
+
+
+def test_an_external_name_is_an_alias(zone: Zone):
+    reply = ask(zone, "out.shop.svc.cluster.local")
+    assert [(QTYPE[r.rtype], str(r.rdata)) for r in reply.rr] == [("CNAME", "example.com.")]
+    inside = service("in", type="ExternalName", externalName="web.shop.svc.cluster.local")
+    zone.put("shop/in", describe(inside, [], DOMAIN))
+    assert said(zone, "in.shop.svc.cluster.local") == ["10.96.0.7", "web.shop.svc.cluster.local."]
+
+
+def test_names_that_are_there_and_have_nothing(zone: Zone):
+    for name in ("svc.cluster.local", "shop.svc.cluster.local", "_tcp.web.shop.svc.cluster.local"):
+        assert code(zone, name) == "NOERROR"
+    assert code(zone, "web.shop.svc.cluster.local", "TXT") == "NOERROR"
+
+
+def test_names_that_are_not_there(zone: Zone):
+    for name in (
+        "nobody.shop.svc.cluster.local",
+        "other.svc.cluster.local",
+        "web.cluster.local",
+        "db-9.db.shop.svc.cluster.local",
+        "9.0.96.10.in-addr.arpa",
+    ):
+        assert code(zone, name) == "NXDOMAIN"
+
+
+def test_pods_have_names_by_their_addresses(zone: Zone):
+    assert said(zone, "10-244-0-9.shop.pod.cluster.local") == ["10.244.0.9"]
+    assert code(zone, "10-244-0-9.nowhere.pod.cluster.local") == "NXDOMAIN"
+    assert code(zone, "hello.shop.pod.cluster.local") == "NXDOMAIN"
+
+
+def test_what_the_zone_says_of_itself(zone: Zone):
+    assert said(zone, "dns-version.cluster.local", "TXT") == ['"1.1.0"']
+    assert said(zone, "cluster.local", "NS") == ["ns.dns.cluster.local."]
+    assert said(zone, "ns.dns.cluster.local") == ["10.96.0.10"]
+
+
+def test_what_is_gone_is_forgotten(zone: Zone):
+    assert zone.drop("shop/web") and not zone.drop("shop/web")
+    assert code(zone, "web.shop.svc.cluster.local") == "NXDOMAIN"
+    assert code(zone, "7.0.96.10.in-addr.arpa", "PTR") == "NXDOMAIN"
+    assert not zone.covers("7.0.0.8.in-addr.arpa") and not zone.covers("example.com")
+
+
+KEYS = st.sampled_from(["a", "b", "c"])
+ADDRESSES = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"])
+STEPS = st.lists(st.tuples(KEYS, st.none() | ADDRESSES), max_size=20)
+
+
+@given(STEPS)
+def test_a_history_leaves_what_its_last_states_leave(steps: list):
+    walked, last = Zone(DOMAIN, "10.96.0.10"), {}
+    for key, address in steps:
+        if address is None:
+            walked.drop(key)
+            last.pop(key, None)
+        else:
+            described = Described({f"{key}.x": Entry((address,))}, {address: f"{key}.x"})
+            walked.put(key, described)
+            last[key] = described
+    fresh = Zone(DOMAIN, "10.96.0.10")
+    for key, described in last.items():
+        fresh.put(key, described)
+    assert (walked._entries, walked._pointers) == (fresh._entries, fresh._pointers)
+
+
+def test_many_addresses_do_not_fit_into_a_datagram(zone: Zone):
+    endpoints = [{"addresses": [f"10.244.{n // 250}.{n % 250}"]} for n in range(300)]
+    many = {**SLICE, "endpoints": endpoints}
+    zone.put("shop/db", describe(HEADLESS, [many], DOMAIN))
+    reply = ask(zone, "db.shop.svc.cluster.local")
+    assert reply.header.tc and 0 < len(reply.rr) < 40 and len(reply.pack()) <= 512
+    question = parse(bytes(DNSRecord.question("db.shop.svc.cluster.local").pack()))
+    whole = packed(messages.answer(question, zone), question, datagram=False)
+    assert len(DNSRecord.parse(whole).rr) == 300
+
+
+@given(st.binary(max_size=80))
+def test_garbage_is_refused_and_harms_nobody(data: bytes):
+    try:
+        parse(data)
+    except Malformed as malformed:
+        assert malformed.reply is None or malformed.reply[:2] == data[:2]
+
+
+@given(st.binary(max_size=200))
+def test_broken_answers_are_seen(data: bytes):
+    try:
+        places, ttl = lifetimes(data)
+    except ValueError:
+        return
+    assert ttl >= 0 and all(place + 4 <= len(data) for place in places)
+
+
+def test_reversed_addresses():
+    assert reversed_address("4.3.2.1.in-addr.arpa") == "1.2.3.4"
+    assert reversed_address("300.3.2.1.in-addr.arpa") is None
+    assert reversed_address("x.ip6.arpa") is None
