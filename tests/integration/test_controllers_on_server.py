@@ -150,6 +150,11 @@ class World:
         }
         await self.client.patch(NODES, name, {"status": status}, subresource="status")
 
+        async def schedulable() -> bool:  # a new node is tainted until a controller saw it ready
+            return not (await self.client.get(NODES, name))["spec"].get("taints")
+
+        await self.until(schedulable)
+
     async def get(self, resource: Resource, name: str, namespace: str | None = "default"):
         try:
             return await self.client.get(resource, name, namespace if resource.namespaced else None)
