@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,3 +259,41 @@ def test_many_writers_never_exceed_a_quota(space: Namespace) -> None:
     assert made > 5
     assert 0 < most <= 5
     space.until(lambda: space.used("q") == {"pods": "0"})
+
+
+CONFIGURATION = """
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: PodSecurity
+  configuration:
+    apiVersion: pod-security.admission.config.k8s.io/v1
+    kind: PodSecurityConfiguration
+    defaults: {enforce: baseline, warn: restricted}
+    exemptions: {namespaces: [kube-system]}
+"""
+
+
+def test_plugins_are_chosen_and_configured_by_options(tmp_path: Path) -> None:
+    file = tmp_path / "admission.yaml"
+    file.write_text(CONFIGURATION)
+    options = ["--admission-control-config-file", str(file)]
+    options += ["--enable-admission-plugins=AlwaysPullImages,NamespaceAutoProvision"]
+    options += ["--disable-admission-plugins=ServiceAccount"]
+    server = Server(tmp_path, "sqlite", *options).start()
+    try:
+        created = server.kubectl("-n", "fresh", "run", "web", "--image=busybox")
+        assert 'Warning: would violate PodSecurity "restricted:latest"' in created.err
+        pod = server.get("-n", "fresh", "pod", "web")
+        assert pod["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+        host = '--overrides={"spec":{"hostPID":true}}'
+        refused = server.kubectl("run", "host", "--image=busybox", host, ok=False)
+        assert 'violates PodSecurity "baseline:latest": host namespaces (hostPID)' in refused.err
+        server.kubectl("-n", "kube-system", "run", "host", "--image=busybox", host)
+    finally:
+        assert server.stop() == 0
+    wrong = Server(tmp_path / "other", "sqlite", "--enable-admission-plugins=Magic")
+    with pytest.raises(AssertionError):
+        wrong.start()
+    assert 'enable-admission-plugins plugin "Magic" is unknown' in wrong.log
+    assert "Traceback" not in wrong.log

@@ -164,7 +164,11 @@ VALIDATING: tuple[Plugin, ...] = (
     Plugin(
         "LimitRanger",
         limit_ranger.validate,
-        (on("CREATE", PODS), on("CREATE UPDATE", PERSISTENT_VOLUME_CLAIMS)),
+        (
+            on("CREATE", PODS),
+            on("UPDATE", PODS, subresources=("resize",)),
+            on("CREATE UPDATE", PERSISTENT_VOLUME_CLAIMS),
+        ),
     ),
     Plugin("ServiceAccount", service_account.validate, (on("CREATE", PODS),)),
     Plugin("AlwaysPullImages", lazy("always_pull", "validate"), _PODS, default=False),
