@@ -12,7 +12,7 @@ from wherry.kube.apiserver.authn.bootstrap_tokens import BootstrapTokens
 from wherry.kube.apiserver.authn.config import Authentication
 from wherry.kube.apiserver.authn.keys import Keys
 from wherry.kube.apiserver.authn.service_accounts import ServiceAccountTokens
-from wherry.kube.apiserver.authn.ways import TokenWay
+from wherry.kube.apiserver.authn.ways import Audiences, TokenWay
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.request import User
 
@@ -50,6 +50,11 @@ def assemble(
     ways: list[TokenWay] = [accounts]
     if config.bootstrap_tokens:
         ways.append(BootstrapTokens(cache, audiences))
+    ways += _issuers(config, audiences)
+    if config.webhook is not None:
+        from wherry.kube.apiserver.authn.webhook import WebhookTokens
+
+        ways.append(WebhookTokens(config.webhook, audiences))
     held = {**tokens, **(static.read(config.token_file) if config.token_file else {})}
     proxy = config.request_header
     authenticator = Authenticator(
@@ -61,3 +66,18 @@ def assemble(
         client_ca=authorities(client_ca.read_bytes()) if proxy and client_ca else (),
     )
     return Identities(authenticator, accounts, config)
+
+
+def _issuers(config: Authentication, audiences: Audiences) -> list[TokenWay]:
+    """The ways of the issuers that are configured, whose code few servers need."""
+    if config.oidc is None and config.file is None:
+        return []
+    from wherry.kube.apiserver.authn import configuration
+    from wherry.kube.apiserver.authn.oidc import OIDCTokens
+
+    issuers = [configuration.of_options(config.oidc)] if config.oidc else []
+    issuers += configuration.read(config.file) if config.file else []
+    for issuer in issuers:
+        if issuer.url in config.issuers:
+            raise ValueError(f"the issuer {issuer.url} is the one of ServiceAccounts' tokens")
+    return [OIDCTokens(issuer, audiences) for issuer in issuers]
