@@ -100,7 +100,7 @@ _RESOURCE = "io.k8s.api.resource.v1."
 # fmt: off
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", "namespace", False, _CORE + "Namespace", ("ns",), subresources=("status", "finalize"), verbs=tuple(v for v in ALL_VERBS if v != "deletecollection"))
 NODES = Resource("", "v1", "Node", "nodes", "node", False, _CORE + "Node", ("no",), subresources=("status", "proxy"), storage_prefix="minions")
-PODS = Resource("", "v1", "Pod", "pods", "pod", True, _CORE + "Pod", ("po",), ("all",), ("status", "binding", "log", "exec", "attach", "portforward", "eviction", "proxy"))
+PODS = Resource("", "v1", "Pod", "pods", "pod", True, _CORE + "Pod", ("po",), ("all",), ("status", "binding", "log", "exec", "attach", "portforward", "eviction", "proxy", "ephemeralcontainers", "resize"))
 SERVICES = Resource("", "v1", "Service", "services", "service", True, _CORE + "Service", ("svc",), ("all",), ("status", "proxy"), storage_prefix="services/specs")
 ENDPOINTS = Resource("", "v1", "Endpoints", "endpoints", "endpoints", True, _CORE + "Endpoints", ("ep",), storage_prefix="services/endpoints")
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice", True, "io.k8s.api.discovery.v1.EndpointSlice")

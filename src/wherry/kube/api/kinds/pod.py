@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from wherry.kube.api.errors import FieldError
-from wherry.kube.api.kinds import fields, pod_changes, pod_status, pod_table
+from wherry.kube.api.kinds import fields, pod_aspects, pod_changes, pod_status, pod_table
 from wherry.kube.api.kinds.base import Kind, Object
 from wherry.kube.api.kinds.podspec import containers, resources, scheduling
 from wherry.kube.api.kinds.podspec import spec as rules
@@ -81,6 +81,18 @@ class Pod(Kind):
         faults: list[FieldError] = []
         pod_changes.check_annotations(new, old, faults)
         pod_status.check(new, old, faults)
+        return faults
+
+    def validate_ephemeral_update(self, new: Object, old: Object) -> list[FieldError]:
+        """Faults of a change of the ephemeral containers."""
+        faults = self._faults(new)
+        pod_aspects.check_ephemeral(new, old, faults)
+        return faults
+
+    def validate_resize(self, new: Object, old: Object) -> list[FieldError]:
+        """Faults of a change of the resources."""
+        faults = self._faults(new)
+        pod_aspects.check_resize(new, old, faults)
         return faults
 
     def _faults(self, o: Object) -> list[FieldError]:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wherry.kube.api.errors import FieldError, bad_request, invalid
-from wherry.kube.api.kinds import Kind
+from wherry.kube.api.kinds import Kind, pod_aspects
 from wherry.kube.api.kinds.certificates import CertificateSigningRequest
 from wherry.kube.api.kinds.namespace import Namespace
+from wherry.kube.api.kinds.pod import Pod
 from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import NAMESPACES
 from wherry.kube.api.warnings import ON_WRITE
@@ -87,8 +88,30 @@ STATUS = Aspect(
     lambda kind, new, old: kind.validate_status_update(new, old),
 )
 FINALIZE = Aspect("finalize", _prepare_finalize, _validate_finalize)
+
+
+def _validate_ephemeral(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+    assert isinstance(kind, Pod)
+    return kind.validate_ephemeral_update(new, old)
+
+
+def _validate_resize(kind: Kind, new: Object, old: Object) -> list[FieldError]:
+    assert isinstance(kind, Pod)
+    return kind.validate_resize(new, old)
+
+
+EPHEMERAL = Aspect(
+    "ephemeralcontainers",
+    lambda kind, new, old: pod_aspects.prepare_ephemeral(new, old),
+    _validate_ephemeral,
+)
+RESIZE = Aspect(
+    "resize", lambda kind, new, old: pod_aspects.prepare_resize(new, old), _validate_resize
+)
 APPROVAL = Aspect("approval", _prepare_approval, _validate_approval)
-ASPECTS = {aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE, APPROVAL)}
+ASPECTS = {
+    aspect.subresource: aspect for aspect in (MAIN, STATUS, FINALIZE, APPROVAL, EPHEMERAL, RESIZE)
+}
 
 
 def internal(subresource: str) -> Aspect:
