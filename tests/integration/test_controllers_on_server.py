@@ -33,6 +33,7 @@ from wherry.kube.api.resources import (
     PODS,
     REPLICA_SETS,
     REPLICATION_CONTROLLERS,
+    RESOURCE_QUOTAS,
     SERVICE_ACCOUNTS,
     SERVICES,
     Resource,
@@ -492,6 +493,30 @@ async def test_a_node_gets_a_range_and_is_unknown_when_it_falls_silent(world: Wo
         }
 
     await world.until(unreachable)
+
+
+async def test_a_quota_follows_what_there_is(world: World):
+    spec = {"hard": {"count/configmaps": "3", "pods": "5"}}
+    await world.client.create(RESOURCE_QUOTAS, {"metadata": {"name": "q"}, "spec": spec}, "default")
+
+    async def used() -> dict[str, str]:
+        found = await world.get(RESOURCE_QUOTAS, "q")
+        return (found.get("status") or {}).get("used") or {}
+
+    async def counted() -> bool:
+        return "count/configmaps" in await used()
+
+    await world.until(counted)
+    before = int((await used())["count/configmaps"])
+    made = {"metadata": {"name": "more", "namespace": "default"}}
+    await world.client.create(CONFIG_MAPS, made)
+    assert int((await used())["count/configmaps"]) == before + 1
+    await world.client.delete(CONFIG_MAPS, "more", "default")
+
+    async def given_back() -> bool:
+        return int((await used())["count/configmaps"]) == before
+
+    await world.until(given_back)
 
 
 async def test_an_unschedulable_pod_says_why(world: World):
