@@ -6,7 +6,7 @@ Read on in the order a request takes:
     the two doors: TLS for everybody, memory for components in the same process;
 ``request``, ``negotiate``, ``options``, ``content``
     what is asked, in which form, with which parameters and body;
-``authn``, ``authz``, ``policy``
+``authn``, ``authz``
     who asks, and may they;
 ``fairness``
     who waits, and behind whom;

@@ -106,7 +106,7 @@ class StatefulSet(Replicated):
         limit = spec.get("revisionHistoryLimit", 0)
         faults += fields.non_negative("spec.revisionHistoryLimit", limit)
         check_selector(spec.get("selector"), faults, "statefulset")
-        template = spec.get("template") or {}
+        template = _with_claims(spec.get("template") or {}, spec)
         check_replicated_template(template, self.selector_of(o), "StatefulSet", faults)
         return faults
 
@@ -160,3 +160,17 @@ def _check_strategy(strategy: Object, faults: Faults) -> None:
             if counts.number(unavailable) == 0:
                 faults.append(fields.invalid(path, unavailable, "cannot be 0"))
             counts.check_at_most_all(unavailable, path, faults)
+
+
+def _with_claims(template: Object, spec: Object) -> Object:
+    """The template as its pods will be: with a volume for each claim that is made for them."""
+    pod = template.get("spec") or {}
+    named = {volume.get("name") for volume in pod.get("volumes") or ()}
+    claims = [
+        (claim.get("metadata") or {}).get("name")
+        for claim in spec.get("volumeClaimTemplates") or ()
+    ]
+    made = [{"name": name, "emptyDir": {}} for name in claims if name and name not in named]
+    if not made:
+        return template
+    return {**template, "spec": {**pod, "volumes": [*(pod.get("volumes") or ()), *made]}}

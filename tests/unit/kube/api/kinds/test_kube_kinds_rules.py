@@ -50,6 +50,16 @@ VOLUME = o(
         "hostPath": {"path": "/x"},
     },
 )
+MOUNTING = {"name": "c", "image": "x", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}
+CLAIMING = o(
+    "apps/v1",
+    "StatefulSet",
+    spec={
+        **SETS,
+        "template": {**POD, "spec": {"containers": [MOUNTING]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": CLAIM["spec"]}],
+    },
+)
 BUDGET = o("policy/v1", "PodDisruptionBudget", spec={"minAvailable": 1})
 SCALER = o(
     "autoscaling/v2",
@@ -67,7 +77,19 @@ STORAGE = o("storage.k8s.io/v1", "StorageClass", provisioner="example.com/it")
 PRIORITY = o("scheduling.k8s.io/v1", "PriorityClass", value=5)
 WEBHOOKS = o("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", webhooks=[HOOK])
 VALID = [
-    *(STATEFUL_SET, DAEMON_SET, JOB, CRON_JOB, CLAIM, VOLUME, BUDGET, SCALER, RANGE, QUOTA),
+    *(
+        STATEFUL_SET,
+        CLAIMING,
+        DAEMON_SET,
+        JOB,
+        CRON_JOB,
+        CLAIM,
+        VOLUME,
+        BUDGET,
+        SCALER,
+        RANGE,
+        QUOTA,
+    ),
     *(INGRESS, POLICY, ROLE, GRANT, STORAGE, PRIORITY, WEBHOOKS),
 ]
 

@@ -79,6 +79,8 @@ def mended(wanted: Object, found: Object) -> Object | None:
             del made["subjects"]
     elif "aggregationRule" in wanted:
         made["aggregationRule"] = _with_selectors(found.get("aggregationRule"), wanted)
+    elif found.get("rules") == wanted["rules"]:
+        pass  # as nearly always
     elif lacking := compact(missing(rules_of(found), rules_of(wanted))):
         made["rules"] = [*(found.get("rules") or ()), *(rule.as_object() for rule in lacking)]
     return None if made == found else made
