@@ -7,6 +7,7 @@ them that our document uses. What has no field of its own (``x-…``) is an exte
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -78,8 +79,23 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "Schema": {
         "$ref": (1, "string"),
         "format": (2, "string"),
+        "title": (3, "string"),
         "description": (4, "string"),
+        "multipleOf": (6, "double"),
+        "maximum": (7, "double"),
+        "exclusiveMaximum": (8, "bool"),
+        "minimum": (9, "double"),
+        "exclusiveMinimum": (10, "bool"),
+        "maxLength": (11, "int"),
+        "minLength": (12, "int"),
+        "pattern": (13, "string"),
+        "maxItems": (14, "int"),
+        "minItems": (15, "int"),
+        "uniqueItems": (16, "bool"),
+        "maxProperties": (17, "int"),
+        "minProperties": (18, "int"),
         "required": (19, "[string]"),
+        "enum": (20, "[yaml]"),
         "additionalProperties": (21, "AdditionalPropertiesItem"),
         "type": (22, "TypeItem"),
         "items": (23, "ItemsItem"),
@@ -175,6 +191,12 @@ def _field(number: int, type: str, value: Any) -> bytes:
         return _part(number, value.encode())
     if type == "bool":
         return _varint(number << 3) + (b"\x01" if value else b"\x00")
+    if type == "int":
+        return _varint(number << 3) + _varint(value & (1 << 64) - 1)
+    if type == "double":
+        return _varint(number << 3 | 1) + struct.pack("<d", value)
+    if type == "yaml":
+        return _part(number, _part(2, orjson.dumps(value)))  # JSON is YAML
     return _part(number, encode(type, value))
 
 

@@ -26,7 +26,7 @@ from wherry.kube.api.schema import Decoded, decode_custom
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _EMPTY: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_V2_KEPT = frozenset(("type", "description", "format", "required"))
+_V2_DROPPED = frozenset(("allOf", "anyOf", "default", "nullable", "not", "oneOf"))
 
 
 class CustomKind(Kind):
@@ -250,12 +250,15 @@ class CustomKind(Kind):
             },
             "x-kubernetes-group-version-kind": [{**identity[0], "kind": r.list_kind}],
         }
-        own = {
+        own: Object = {
             **body,
             "type": "object",
             "properties": dict(sorted(properties.items())),
             "x-kubernetes-group-version-kind": identity,
         }
+        if form == 2 and self._raw.get("x-kubernetes-preserve-unknown-fields"):
+            # With any properties at all, clients would refuse all others.
+            own = {"type": "object", "x-kubernetes-group-version-kind": identity}
         return {r.schema: own, f"{r.schema}List": lists}
 
 
@@ -278,16 +281,31 @@ def _published(raw: Object, form: int) -> Object:
             out[key] = {name: _published(part, form) for name, part in value.items()}
         elif key in ("items", "additionalProperties") and isinstance(value, dict):
             out[key] = _published(value, form)
-        elif form == 3 or key.startswith("x-") or key in _V2_KEPT:
+        elif form == 3 or key not in _V2_DROPPED:
             out[key] = value
-    if form == 2 and (raw.get("x-kubernetes-preserve-unknown-fields") or raw.get("nullable")):
-        # Clients of version 2 validate by it: better nothing than what is not so.
+    return _for_version_2(raw, out) if form == 2 else out
+
+
+def _for_version_2(raw: Object, out: Object) -> Object:
+    """Without what clients of OpenAPI 2, which validate by it, take for more than it says."""
+    open_ended = raw.get("x-kubernetes-preserve-unknown-fields")
+    if open_ended or raw.get("nullable"):
         out.pop("properties", None)
         out.pop("items", None)
-        if raw.get("nullable") or raw.get("x-kubernetes-int-or-string"):
-            out.pop("type", None)
-        out.pop("required", None)
-    if form == 2 and isinstance(out.get("additionalProperties"), bool):
+    if (
+        raw.get("nullable")
+        or raw.get("x-kubernetes-int-or-string")
+        or (open_ended and raw.get("type") == "object")
+        or (raw.get("type") == "array" and "items" not in out)
+    ):
+        out.pop("type", None)
+    if "required" in out:
+        parts = raw.get("properties") or {}
+        needed = [n for n in out["required"] if not parts.get(n, {}).get("nullable")]
+        out["required"] = needed
+        if not needed or "properties" not in out:
+            del out["required"]
+    if isinstance(out.get("additionalProperties"), bool):
         del out["additionalProperties"]
     return out
 
