@@ -181,6 +181,29 @@ class TestMutating:
         made = rest.ok("PATCH", f"{MAPS}/d", merge, content_type="application/merge-patch+json")
         assert made["data"] == {"other": "1", "mine": "1"}
 
+    @pytest.mark.parametrize(
+        ("path", "value", "said"),
+        [
+            ("/metadata/namespace", "kube-system", "does not match the namespace sent on the"),
+            ("/kind", "Secret", "Secret"),
+            ("/metadata", "x", "metadata"),
+            ("", [], ""),
+        ],
+    )
+    def test_a_patch_does_not_make_it_another_object(
+        self, rest: Rest, webhooks: WebhookServer, path: str, value: Any, said: str
+    ) -> None:
+        client = webhooks.client("/move", patch({"op": "replace", "path": path, "value": value}))
+        rules = [{**CREATES[0], "operations": ["CREATE", "UPDATE"]}]
+        rest.ok("POST", MAPS, config_map("mine"))
+        configure(rest, MUTATING, "move", {"clientConfig": client, "rules": rules})
+        reply = rest("POST", MAPS, config_map("moved"))
+        assert reply.code >= 400
+        assert said in reply.message
+        assert rest("PUT", f"{MAPS}/mine", config_map("mine", data={"a": "b"})).code >= 400
+        assert rest("GET", "/api/v1/namespaces/kube-system/configmaps/moved").code == 404
+        assert "data" not in rest.ok("GET", f"{MAPS}/mine")
+
 
 class TestValidating:
     def test_a_refusal_is_passed_on_with_code_reason_and_warnings(

@@ -74,6 +74,7 @@ async def insert(
     )
     await backend.admission.mutate(attributes)
     o = attributes.new
+    take_namespace(request, o)  # admission may have changed it, and must not
     metadata = o["metadata"]
     if resource.group == escalation.GROUP:
         await escalation.check(backend.authorizer, request.user, request.info, o, None)
