@@ -8,6 +8,8 @@ Read on in the order a request takes:
     what is asked, in which form, with which parameters and body;
 ``authn``, ``authz``
     who asks, and may they;
+``audit``
+    what is written down of it, where a policy says so;
 ``fairness``
     who waits, and behind whom;
 ``admission``
@@ -17,6 +19,8 @@ Read on in the order a request takes:
     old events;
 ``cache``, ``resource_cache``
     all objects in memory, and the events for those who watch;
+``encryption``
+    which values lie encrypted in the store;
 ``answers``, ``render``, ``exchange``
     what comes back: as values, as bytes, and on the wire;
 ``streams``, ``documents``

@@ -71,11 +71,28 @@ def canonical(arguments: Iterable[str]) -> tuple[str, ...]:
         name, equals, value = argument.lstrip("-").partition("=")
         parsed = [v for k, v in vars(read([argument])).items() if k == name.replace("-", "_")]
         paths = parsed[0] if parsed and isinstance(parsed[0], list) else parsed
-        if equals and any(isinstance(each, Path) for each in paths):
+        is_path = any(isinstance(each, Path) for each in paths)
+        if equals and (is_path or (name == "audit-log-path" and value != "-")):
             value = str(Path(value).absolute())
         kept.append(f"{name}{equals}{value}")
-    settings(read(kept))
+    _check_files(settings(read(kept)))
     return tuple(kept)
+
+
+def _check_files(given: dict[str, Any]) -> None:
+    """Read what a server would read at its start. Raises ValueError, OSError."""
+    from wherry.kube.apiserver import encryption
+    from wherry.kube.apiserver.authn import configuration, static
+
+    told = given["authentication"]
+    if told.token_file is not None:
+        static.read(told.token_file)
+    if told.oidc is not None:
+        configuration.of_options(told.oidc)
+    if told.file is not None:
+        configuration.read(told.file)
+    if given["encryption"] is not None:
+        encryption.read(given["encryption"])
 
 
 def read(arguments: Iterable[str]) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from wherry.kube.api import errors, meta
 from wherry.kube.api.errors import FieldError, bad_request, invalid
 from wherry.kube.api.resources import NODES, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
+from wherry.kube.apiserver.admission import of
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.content import read_kind
 from wherry.kube.apiserver.objects import Object, answer
@@ -49,13 +50,16 @@ async def request_token(backend: Backend, request: APIRequest) -> Single:
     identities = backend.identities
     issuer, config = identities.service_accounts, identities.config
     spec.setdefault("expirationSeconds", _SECONDS)
+    attributes = of(request, "CREATE", asked, None, options)
+    await backend.admission.mutate(attributes)
+    asked = attributes.new
+    spec = asked["spec"]
     if not spec.get("audiences"):
         spec["audiences"] = list(issuer.audiences)
-    asked = await backend.admit(request, asked, options)
-    spec = asked["spec"]
     seconds = spec["expirationSeconds"]
     if fault := _fault(seconds):
         raise invalid("TokenRequest", info.name, [fault], _GROUP)
+    await backend.admission.validate(attributes)
     bound = _bound_objects(backend, info.namespace, info.name, spec.get("boundObjectRef") or {})
     if config.longest_token and seconds > config.longest_token:
         request.warnings.append(
