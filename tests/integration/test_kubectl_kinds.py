@@ -91,10 +91,10 @@ class Kubectl:
         )
 
 
-PROGRAMS = (shutil.which("kubectl"), str(CLIENTS / "kubectl"), str(CLIENTS / "kubectl-1.37"))
+PROGRAMS = (shutil.which("kubectl"), str(CLIENTS / "kubectl-1.20"), str(CLIENTS / "kubectl-1.37"))
 
 
-@pytest.fixture(params=PROGRAMS, ids=("installed", "1.32", "1.37"))
+@pytest.fixture(params=PROGRAMS, ids=("installed", "1.20", "1.37"))
 def kubectl(request: pytest.FixtureRequest, server: Server) -> Kubectl:
     program = request.param
     if program is None or not Path(program).exists():

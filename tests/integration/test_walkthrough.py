@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CLIENTS, Instance, eventually
 
-KUBECTLS = ("kubectl", "kubectl-1.37")
+KUBECTLS = ("kubectl-1.20", "kubectl", "kubectl-1.37")
 
 WEB = """
 apiVersion: apps/v1
