@@ -46,7 +46,7 @@ def _set_defaults(pod: Object, limits: Iterable[Object]) -> None:
     for field, word in _BOTH:
         for container in pod["spec"].get(field) or ():
             resources = container.setdefault("resources", {})
-            where = f"{word} {container['name']}"
+            where = f"{word} {container.get('name', '')}"
             for side, text, defaults in (
                 ("requests", "request", requests),
                 ("limits", "limit", most),

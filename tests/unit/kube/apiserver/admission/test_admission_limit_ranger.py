@@ -95,3 +95,9 @@ async def test_claims_have_bounds(api: API) -> None:
     )
     assert "minimum storage usage" in await refusal(api, claim("1Mi"), "persistentvolumeclaims")
     await api("POST", "persistentvolumeclaims", claim("2Gi"))
+
+
+async def test_a_container_without_a_name_is_refused_by_its_kind(api: API) -> None:
+    await limit(api, {"type": "Container", "default": {"cpu": "1"}})
+    with pytest.raises(StatusError, match=r"containers\[0\].name: Required value"):
+        await api("POST", "pods", pod(containers=[{"image": "i"}]))
