@@ -79,9 +79,10 @@ class Server:
                 self.request("/readyz")
                 self.request("/api/v1/namespaces/default")
                 return
-            except (urllib.error.URLError, OSError):
+            except (urllib.error.URLError, OSError) as error:
                 if time.monotonic() > deadline or self.processes[-1].poll() is not None:
-                    raise
+                    log = (self.place / "log").read_text()[-2000:]
+                    raise SystemExit(f"the API server did not start: {log}") from error
                 time.sleep(0.01)
 
     def make_account(self) -> None:
@@ -166,14 +167,19 @@ def theirs() -> Iterator[Server | None]:
                 *("--tls-cert-file", str(pki / "server.crt")),
                 *("--tls-private-key-file", str(pki / "server.key")),
                 *("--token-auth-file", str(server.place / "tokens.csv")),
-                *("--service-account-key-file", str(pki / "server.key")),
+                *("--service-account-key-file", str(pki / "server.crt")),
                 *("--service-account-signing-key-file", str(pki / "server.key")),
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--authorization-mode=Node,RBAC",
             ],
             "log",
         )
-        server.until_ready()
+        try:
+            server.until_ready()
+        except SystemExit as error:
+            print(error)
+            yield None
+            return
         server.make_account()
         yield server
     finally:
