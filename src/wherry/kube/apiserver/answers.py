@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from wherry.kube.api.kinds import Kind
@@ -24,7 +25,7 @@ class Single:
         return self.stored.object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Collection:
     """Objects of one kind, as of a revision; ``rest`` is the token for those that follow."""
 
@@ -34,10 +35,15 @@ class Collection:
     rest: str = ""
     remaining: int | None = None
 
-    @property
+    @cached_property
+    def encoded(self) -> Sequence[bytes]:
+        """Each object's JSON. Looked up once: there may be very many."""
+        return [stored.data for stored in self.items]
+
+    @cached_property
     def size(self) -> int:
         """What its objects take encoded, in bytes."""
-        return sum([len(stored.data) for stored in self.items])
+        return sum(map(len, self.encoded))
 
     @property
     def metadata(self) -> Object:

@@ -6,9 +6,10 @@ JSON are made per request.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import orjson
@@ -54,47 +55,43 @@ def collection_length(answer: Collection, form: Form) -> int | None:
 
 def collection_pieces(answer: Collection, form: Form, include: str) -> Iterator[bytes]:
     """The body for a list as compact JSON, some objects at a time."""
-    first, *more = _cut(answer.items)
-    head, items = _piece(answer, first, form, include)
+    first, *more = pairwise(_cuts(answer.encoded))
+    head, items = _piece(answer, slice(*first), form, include)
     yield head + items
-    for some in more:
-        yield b"," + _piece(answer, some, form, include)[1]
+    for cut in more:
+        yield b"," + _piece(answer, slice(*cut), form, include)[1]
     yield b"]}"
 
 
-def _cut(items: Sequence[Stored]) -> list[Sequence[Stored]]:
-    """The objects in pieces, of which the first may be empty."""
-    cuts, size, count = [0], 0, 0
-    for at, stored in enumerate(items):
-        size += len(stored.data)
-        count += 1
-        if size >= _PIECE_BYTES or count == _PIECE:
-            cuts.append(at + 1)
-            size = count = 0
-    if cuts[-1] < len(items) or len(cuts) == 1:
-        cuts.append(len(items))
-    return [items[start:end] for start, end in pairwise(cuts)]
+def _cuts(encoded: Sequence[bytes]) -> list[int]:
+    """Where the pieces of a list begin and end, of which the first may be empty."""
+    sums = list(accumulate(map(len, encoded), initial=0))
+    cuts = [0]
+    while cuts[-1] < len(encoded) or len(cuts) == 1:
+        start = cuts[-1]
+        full = bisect_left(sums, sums[start] + _PIECE_BYTES, start)
+        cuts.append(min(max(full, start + 1), start + _PIECE, len(encoded)))
+    return cuts
 
 
-def _piece(
-    answer: Collection, items: Sequence[Stored], form: Form, include: str
-) -> tuple[bytes, bytes]:
-    """What stands before the first object of the list, and these objects."""
+def _piece(answer: Collection, cut: slice, form: Form, include: str) -> tuple[bytes, bytes]:
+    """What stands before the first object of the list, and the objects of the cut."""
+    if not form.transform:
+        return _list_head(answer), b",".join(answer.encoded[cut])
+    items = answer.items[cut]
     if form.transform == "Table":
         table = _table(answer.kind, [stored.object for stored in items], form, include)
         rows = table.pop("rows")
         return _opened({**table, "metadata": answer.metadata}, "rows"), orjson.dumps(rows)[1:-1]
     if form.transform == "PartialObjectMetadata":
         raise _not_shown(form, "the requested object is a list")
-    if form.transform:
-        head = {
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": f"meta.k8s.io/{form.version}",
-            "metadata": answer.metadata,
-        }
-        partial = [_partial(stored.object, form) for stored in items]
-        return _opened(head, "items"), orjson.dumps(partial)[1:-1]
-    return _list_head(answer), b",".join([stored.data for stored in items])
+    head = {
+        "kind": "PartialObjectMetadataList",
+        "apiVersion": f"meta.k8s.io/{form.version}",
+        "metadata": answer.metadata,
+    }
+    partial = [_partial(stored.object, form) for stored in items]
+    return _opened(head, "items"), orjson.dumps(partial)[1:-1]
 
 
 def _list_head(answer: Collection) -> bytes:

@@ -20,6 +20,24 @@ def test_keys_that_stand_twice_are_told_with_their_paths():
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a" :1, "b":":\\":", "a":2}',
+        b'{"a":":","a":"\\u003a"}',
+        b'{"\\u0061":1,"a":2}',
+        b'{"a":{"x":1},"a":{}}',
+    ],
+)
+def test_no_writing_hides_a_key_that_stands_twice(text):
+    assert parse_json(text)[1] == ['duplicate field "a"']
+
+
+@pytest.mark.parametrize("text", [b'{"a":":::", "b" : "\\":"}', b'{"a":"\\u003a\\\\u"}', b'[":"]'])
+def test_colons_in_texts_are_no_keys(text):
+    assert parse_json(text)[1] == []
+
+
+@pytest.mark.parametrize(
     ("body", "fault"),
     [
         (b"", "unexpected end of JSON input"),

@@ -11,7 +11,13 @@ from wherry.kube.api.resources import CONFIG_MAPS, PODS
 from wherry.kube.apiserver.answers import Collection, Seen, Single
 from wherry.kube.apiserver.negotiate import JSON, YAML, Form
 from wherry.kube.apiserver.objects import Stored, encode, splice
-from wherry.kube.apiserver.render import frames, render_collection, render_single
+from wherry.kube.apiserver.render import (
+    collection_length,
+    collection_pieces,
+    frames,
+    render_collection,
+    render_single,
+)
 from wherry.kube.apiserver.server import APIServer
 
 POD_KIND = KINDS["", "v1", "pods"]
@@ -107,3 +113,18 @@ def test_tables_hold_no_unheard_of_objects() -> None:
     found = Collection(POD_KIND, [Stored("", 0, object=pod())], 1)
     with pytest.raises(StatusError, match="includeObject: Unsupported value"):
         render_collection(found, TABLE, "Some")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 1000])
+@pytest.mark.parametrize("weight", [10, 3000, 300_000])
+def test_the_pieces_of_a_list_are_the_list_and_its_length_is_known(count: int, weight: int) -> None:
+    if count * weight > 1 << 25:
+        pytest.skip("large")
+    data = [b'{"n":%d,"x":"%b"}' % (n, b"x" * weight) for n in range(count)]
+    items = [Stored(str(n), n, data=each) for n, each in enumerate(data)]
+    found = Collection(POD_KIND, items, 7)
+    pieces = list(collection_pieces(found, Form(), ""))
+    body = b"".join(pieces)
+    assert [o["n"] for o in orjson.loads(body)["items"]] == list(range(count))
+    assert len(body) == collection_length(found, Form())
+    assert all(len(piece) < 256 * 1024 + weight + 1000 for piece in pieces)
