@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from etcd_process import BINARY, Etcd
+from wherry.kube.store.ciphers import AESGCM
+from wherry.kube.store.encrypted import EncryptedStore
 from wherry.kube.store.opening import open_store
 from wherry.kube.store.types import (
     Change,
@@ -31,9 +33,16 @@ async def on_etcd(request: pytest.FixtureRequest, directory: Path) -> Store:
     return store
 
 
+async def encrypted(opening: Awaitable[Store]) -> Store:
+    cipher = AESGCM("key1", bytes(32))
+    return EncryptedStore(await opening, lambda key: (cipher,))
+
+
 STORES: dict[str, Opening] = {
     "sqlite": lambda request, directory: open_store("sqlite", directory),
     "etcd": on_etcd,
+    "sqlite encrypted": lambda request, directory: encrypted(open_store("sqlite", directory)),
+    "etcd encrypted": lambda request, directory: encrypted(on_etcd(request, directory)),
 }
 
 

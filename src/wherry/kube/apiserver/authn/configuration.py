@@ -72,6 +72,10 @@ def parse(document: object) -> list[Issuer]:
         or document.get("kind") != "AuthenticationConfiguration"
     ):
         raise BadConfiguration(f"an AuthenticationConfiguration of {_VERSIONS[0]} is wanted")
+    for key in document.keys() - {"apiVersion", "kind", "jwt"}:
+        # What is not understood here must not be thought to hold.
+        hint = "; --anonymous-auth says it" if key == "anonymous" else ""
+        raise BadConfiguration(f"{key}: it is not supported{hint}")
     listed = document.get("jwt") or []
     if not isinstance(listed, list):
         raise BadConfiguration("jwt: a list is wanted")

@@ -239,3 +239,44 @@ async def test_a_longest_token_is_told_of(tmp_path, store) -> None:
     claims = claims_of(answer["status"]["token"])
     assert claims["exp"] - claims["iat"] == 7200 == answer["spec"]["expirationSeconds"]
     await server.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "x",
+        {"spec": None},
+        {"spec": []},
+        {"spec": {"token": 3}},
+        {"spec": {"token": "x", "audiences": "y"}},
+        {"metadata": 3, "spec": {"token": "x"}},
+        {"metadata": {"namespace": "n"}, "spec": {"token": "x"}},
+    ],
+)
+async def test_a_bad_review_is_refused_in_a_status(api: API, body: Any) -> None:
+    with pytest.raises(StatusError) as failure:
+        await api("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
+    assert 400 <= failure.value.code < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        {"spec": []},
+        {"spec": {"expirationSeconds": "x"}},
+        {"spec": {"expirationSeconds": 10**30}},
+        {"spec": {"boundObjectRef": 3}},
+        {"spec": {"boundObjectRef": {"kind": "Pod"}}},
+        {"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": 3}}},
+        {"metadata": {"name": "other"}},
+        {"metadata": {"namespace": "other"}},
+    ],
+)
+async def test_a_bad_request_is_refused_in_a_status(api: API, body: Any) -> None:
+    with pytest.raises(StatusError) as failure:
+        await api("POST", f"{ACCOUNT}/token", body)
+    assert 400 <= failure.value.code < 500
