@@ -148,8 +148,9 @@ class Definitions:
             present = [stored.object for stored in instances.list()]
             if present:
                 alive = [o for o in present if not is_deleting(o)]
+                served = next((k.resource for k in kinds if not k.resource.hidden), resource)
                 for namespace in {o["metadata"].get("namespace", "") for o in alive}:
-                    await self._transport.request("DELETE", resource.path(namespace or None))
+                    await self._transport.request("DELETE", served.path(namespace or None))
                 return
             self._emptied.discard(resource)
         metadata = crd["metadata"]
