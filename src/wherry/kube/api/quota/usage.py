@@ -19,6 +19,7 @@ from wherry.kube.api.resources import (
     EVENTS,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    RESOURCE_CLAIMS,
     SERVICES,
     Resource,
 )
@@ -44,6 +45,8 @@ _SERVICE_NAMES = frozenset(
 )
 _CLAIM_NAMES = ("persistentvolumeclaims", "requests.storage")
 _BY_CLASS = ".storageclass.storage.k8s.io/"
+_DEVICES = ".deviceclass.resource.k8s.io/devices"
+_ALL_DEVICES = 32  # that a claim can be allocated at most
 
 
 def count_name(resource: Resource) -> str:
@@ -83,6 +86,8 @@ def _matches(resource: Resource, name: str) -> bool:
         )
     if name == count_name(resource):
         return True
+    if resource is RESOURCE_CLAIMS:
+        return name.endswith(_DEVICES)
     return not resource.group and name == resource.plural and name in _ALIASES
 
 
@@ -95,6 +100,8 @@ def of(resource: Resource, o: Object, now: float) -> Amounts:
     if resource is PERSISTENT_VOLUME_CLAIMS:
         return _of_claim(o)
     used = {count_name(resource): ONE}
+    if resource is RESOURCE_CLAIMS:
+        amounts.add(used, _devices(o))
     if not resource.group and resource.plural in _ALIASES:
         used[resource.plural] = ONE
     return used
@@ -191,6 +198,21 @@ def _of_claim(claim: Object) -> Amounts:
             {f"{name}{_BY_CLASS}{each}": used[each] for each in _CLAIM_NAMES if each in used}
         )
     return used
+
+
+def _devices(claim: Object) -> Amounts:
+    """The devices of each class that a ResourceClaim may be allocated: where a request has
+    alternatives, the most that any of them asks for of a class."""
+    total: Amounts = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: Amounts = {}
+        for each in request.get("firstAvailable") or [request.get("exactly") or {}]:
+            mode = each.get("allocationMode") or "ExactCount"
+            count = each.get("count", 1) if mode == "ExactCount" else _ALL_DEVICES
+            if each.get("deviceClassName"):
+                amounts.raise_to(most, {f"{each['deviceClassName']}{_DEVICES}": from_int(count)})
+        amounts.add(total, most)
+    return total
 
 
 def in_scope(resource: Resource, o: Object, quota: Object) -> bool:

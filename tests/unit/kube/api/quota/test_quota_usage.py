@@ -12,6 +12,7 @@ from wherry.kube.api.resources import (
     DEPLOYMENTS,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    RESOURCE_CLAIMS,
     SERVICES,
 )
 
@@ -117,6 +118,26 @@ def test_a_quota_of_cpu_wants_every_container_to_say() -> None:
     )
     whole = {**body["spec"], "resources": {"requests": {"cpu": "1"}}}
     assert usage.missing(["limits.cpu"], {**body, "spec": whole}) == ""
+
+
+def test_a_resource_claim_uses_the_devices_it_may_get() -> None:
+    requests = [
+        {"name": "a", "exactly": {"deviceClassName": "gpu", "count": 2}},
+        {
+            "name": "b",
+            "firstAvailable": [
+                {"deviceClassName": "gpu", "count": 3},
+                {"deviceClassName": "gpu", "allocationMode": "All"},
+                {"deviceClassName": "nic"},
+            ],
+        },
+    ]
+    claim = {"metadata": {}, "spec": {"devices": {"requests": requests}}}
+    assert written(RESOURCE_CLAIMS, claim) == {
+        "count/resourceclaims.resource.k8s.io": "1",
+        "gpu.deviceclass.resource.k8s.io/devices": "34",
+        "nic.deviceclass.resource.k8s.io/devices": "1",
+    }
 
 
 def needs(scope: str, operator: str = "Exists", *values: str) -> dict[str, Any]:
