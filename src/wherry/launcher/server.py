@@ -68,19 +68,30 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         # Alone on its store a server need not ask whether it leads.
         await run_until(
             stop,
-            *(_lead(client, name, run) if store.shared else run() for client, name, run in work),
+            *(
+                _lead(server, client, name, run) if store.shared else _run(server, name, run)
+                for client, name, run in work
+            ),
         )
     finally:
         await server.close()
         await store.close()
 
 
-async def _lead(client: Client, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _run(server: APIServer, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run, and have the server know of it."""
+    with server.components.running(name.removeprefix("kube-")):
+        await run()
+
+
+async def _lead(
+    server: APIServer, client: Client, name: str, run: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Run while we hold the lease ``name``, one server of those that share the store at a time."""
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
     while True:
         try:
-            return await LeaderElector(client, name, identity).run(run)
+            return await LeaderElector(client, name, identity).run(lambda: _run(server, name, run))
         except LeadershipLost as error:
             log.warning("%s: another server may lead now: %s", name, error)
 

@@ -37,6 +37,7 @@ from wherry.kube.apiserver.proxying.carrier import Carrier
 from wherry.kube.apiserver.proxying.places import KubeletClient, Kubelets
 from wherry.kube.apiserver.proxying.subresource import Proxies
 from wherry.kube.apiserver.registry.backend import Backend
+from wherry.kube.apiserver.registry.components import Components
 from wherry.kube.apiserver.request import User
 from wherry.kube.apiserver.services import Allocations
 from wherry.kube.apiserver.streams import Streams
@@ -116,6 +117,7 @@ class APIServer:
             client_ca=config.client_ca,
         )
         self._identities = backend.identities = identities
+        self.components = backend.components = Components(self._cache, self._store_fault)
         self._expiry = Expiry(backend.records(EVENTS), config.event_ttl)
         self._carrier = Carrier()
         self._aggregator = Aggregator(

@@ -22,6 +22,7 @@ from wherry.kube.api.kinds.api_service import APIService
 from wherry.kube.api.kinds.autoscaler import HorizontalPodAutoscaler
 from wherry.kube.api.kinds.base import Column, Kind
 from wherry.kube.api.kinds.certificates import CertificateSigningRequest
+from wherry.kube.api.kinds.component_status import ComponentStatus
 from wherry.kube.api.kinds.config_map import ConfigMap
 from wherry.kube.api.kinds.controller_revision import ControllerRevision
 from wherry.kube.api.kinds.cron_job import CronJob
@@ -86,7 +87,7 @@ _ALL: tuple[Kind, ...] = (
     Lease(resources.LEASES),
     EndpointSlice(resources.ENDPOINT_SLICES),
     Kind(resources.BINDINGS),
-    Kind(resources.COMPONENT_STATUSES),
+    ComponentStatus(resources.COMPONENT_STATUSES),
     LimitRange(resources.LIMIT_RANGES),
     PersistentVolume(resources.PERSISTENT_VOLUMES),
     PersistentVolumeClaim(resources.PERSISTENT_VOLUME_CLAIMS),

@@ -18,6 +18,7 @@ from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.extensions.callout import Callouts
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.options import WriteOptions
+from wherry.kube.apiserver.registry.components import Components
 from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.request import APIRequest, no_such_path
 from wherry.kube.apiserver.services import Allocations
@@ -55,6 +56,7 @@ class Backend:
         self.cache = cache
         self._store = store
         self.shared = store.shared
+        self.components: Components | None = None
         self._allocating = asyncio.Lock()
         self._allocations = allocations
         self.callouts = Callouts(cache)

@@ -8,6 +8,7 @@ from typing import Any
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
     BINDINGS,
+    COMPONENT_STATUSES,
     LOCAL_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_REVIEWS,
@@ -21,6 +22,7 @@ from wherry.kube.api.warnings import DEPRECATED
 from wherry.kube.apiserver.answers import Answer
 from wherry.kube.apiserver.authz import reviews
 from wherry.kube.apiserver.registry import (
+    components,
     creating,
     deleting,
     eviction,
@@ -102,6 +104,7 @@ SUBRESOURCES: dict[tuple[str, str], Handler] = {
 
 ANSWERED: dict[Resource, Handler] = {
     BINDINGS: subresources.bind_named,
+    COMPONENT_STATUSES: components.show,
     TOKEN_REVIEWS: tokens.review_token,
     SELF_SUBJECT_REVIEWS: tokens.review_self,
     SUBJECT_ACCESS_REVIEWS: reviews.subject_access_review,
@@ -109,7 +112,7 @@ ANSWERED: dict[Resource, Handler] = {
     SELF_SUBJECT_ACCESS_REVIEWS: reviews.self_subject_access_review,
     SELF_SUBJECT_RULES_REVIEWS: reviews.self_subject_rules_review,
 }
-"""What is only ever posted, and answered at once."""
+"""What lies in no store: it is answered at once."""
 
 
 def not_allowed() -> StatusError:
