@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds.priority_class import SYSTEM_CLASSES
 from wherry.kube.api.resources import (
     CONFIG_MAPS,
-    ENDPOINT_SLICES,
-    ENDPOINTS,
     NAMESPACES,
     PRIORITY_CLASSES,
     SERVICE_CIDRS,
@@ -48,7 +45,6 @@ async def reconcile(
     transport: Transport,
     service_address: str,
     service_cidr: str,
-    advertise_address: str,
     port: int,
     authentication: Object,
 ) -> None:
@@ -56,7 +52,7 @@ async def reconcile(
 
     Args:
         service_address: the first address of the service range, ``service_cidr``.
-        advertise_address: where pods reach this server, with ``port``.
+        port: where this server listens.
         authentication: the ConfigMap that tells aggregated servers whom to believe.
     """
     await asyncio.gather(*(_namespace(transport, name) for name in SYSTEM_NAMESPACES))
@@ -67,12 +63,6 @@ async def reconcile(
         *(_priority_class(transport, name) for name in SYSTEM_CLASSES),
         *(_ensure(transport, r, o, lambda found: None) for r, o in flow_defaults()),
         *(_role(transport, resource, wanted) for resource, wanted in default_roles()),
-    )
-    if ip_address(advertise_address).is_loopback:
-        return  # nobody but this machine reaches it, so it is nobody's endpoint
-    await asyncio.gather(
-        _endpoints(transport, advertise_address, port),
-        _slice(transport, advertise_address, port),
     )
 
 
@@ -156,37 +146,6 @@ async def _service(transport: Transport, address: str, port: int) -> None:
         return {**found, "spec": {**found["spec"], "ports": wanted}}
 
     await _ensure(transport, SERVICES, service, mend)
-
-
-async def _endpoints(transport: Transport, address: str, port: int) -> None:
-    subsets = [
-        {
-            "addresses": [{"ip": address}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        }
-    ]
-    endpoints = _object(ENDPOINTS, {"subsets": subsets})
-    # The slice below is ours as well: nobody must mirror it from here.
-    endpoints["metadata"]["labels"] = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-
-    def mend(found: Object) -> Object | None:
-        return None if found.get("subsets") == subsets else {**found, "subsets": subsets}
-
-    await _ensure(transport, ENDPOINTS, endpoints, mend)
-
-
-async def _slice(transport: Transport, address: str, port: int) -> None:
-    endpoints = [{"addresses": [address], "conditions": {"ready": True}}]
-    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
-    made = _object(ENDPOINT_SLICES, {"addressType": "IPv4", "endpoints": endpoints, "ports": ports})
-    made["metadata"]["labels"] = {"kubernetes.io/service-name": _NAME}
-
-    def mend(found: Object) -> Object | None:
-        if found.get("endpoints") == endpoints and found.get("ports") == ports:
-            return None
-        return {**found, "endpoints": endpoints, "ports": ports}
-
-    await _ensure(transport, ENDPOINT_SLICES, made, mend)
 
 
 def _object(resource: Resource, rest: dict[str, Any]) -> Object:

@@ -32,9 +32,13 @@ _TRY_AGAIN = 1.0  # seconds until a store that cannot be read is read again
 _CATCH_UP = 10.0  # seconds a request waits for what other servers wrote
 _WAIT_FOR_REVISION = 3.0  # seconds a read waits for a revision it was promised
 
+_TOO_LARGE = ("request is too large", "message larger than max")
+
 
 def unavailable(error: StoreUnavailable) -> StatusError:
-    """What is answered where the store cannot do it now."""
+    """What is answered where the store cannot do it now, or (an etcd) not at all."""
+    if any(words in str(error) for words in _TOO_LARGE):
+        return StatusError(413, "RequestEntityTooLarge", "etcdserver: request is too large")
     return StatusError(
         500,
         "InternalError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from wherry.kube.api.account_tokens import split_user_name
@@ -28,9 +29,11 @@ from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.expiry import Expiry
 from wherry.kube.apiserver.extensions.definitions import Definitions
 from wherry.kube.apiserver.fairness import Fairness
+from wherry.kube.apiserver.flow_schemas import DanglingSchemas
 from wherry.kube.apiserver.health import Check
 from wherry.kube.apiserver.http import Front, tls_context
 from wherry.kube.apiserver.local import LocalTransport
+from wherry.kube.apiserver.membership import Membership
 from wherry.kube.apiserver.metrics import Metrics
 from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.proxying.carrier import Carrier
@@ -166,6 +169,11 @@ class APIServer:
         self._audit_log: AuditLog | None = None
         if config.audit is not None:
             self._chain.auditor, self._audit_log = config.audit.open()
+        self._dangling = DanglingSchemas(self._cache, self.transport(SELF))
+        self._membership: Membership | None = None
+        if not ip_address(config.advertise_address).is_loopback:  # nobody else reaches that
+            member = config.advertise_address, config.port
+            self._membership = Membership(store, self.transport(SELF), member)
         self._definitions = Definitions(self.catalogue, self._cache, self.transport(SELF))
         self._policy_checks = PolicyChecks(self.catalogue, self._cache, self.transport(SELF))
         kubelets = Kubelets(
@@ -199,10 +207,12 @@ class APIServer:
             self.transport(SELF),
             self._allocations.addresses.first,
             self._config.service_cidr,
-            self._config.advertise_address,
             self._config.port,
             published.config_map(self._config.client_ca, self._config.authentication),
         )
+        if self._membership is not None:
+            await self._membership.join()
+        self._dangling.start()
         self._opened = True
         self._aggregator.start(self.transport(SELF))
         self._fairness.follow()
@@ -222,6 +232,9 @@ class APIServer:
     async def close(self) -> None:
         """End what is under way; the store stays open."""
         self._closing = True
+        if self._membership is not None:
+            await self._membership.leave()
+        await self._dangling.close()
         self._cache.end_watches()
         await self._front.close()
         await self._aggregator.close()
