@@ -190,7 +190,8 @@ def status(decision: Decision, error: str = "") -> Object:
 
 
 def _answered(review: Object) -> Single:
-    return Single(answer(review), code=201)
+    head: Object = {name: review[name] for name in ("kind", "apiVersion", "metadata") if name in review}
+    return Single(answer({**head, **review}), code=201)
 
 
 # --- rules --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from apiserver_harness import API, Object, config_map, pod
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver.authn import known
-from wherry.kube.apiserver.request import User
+from wherry.kube.apiserver.request import NO_QUERY, User, parse_request
 from wherry.kube.apiserver.server import APIServer
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -135,6 +135,18 @@ async def test_masters_may_everything_and_strangers_learn_the_version(server: AP
     await bob("GET", "/apis")
     await refusal(bob("POST", "pods", pod()))
     await as_(server, User("root", ("system:masters",)))("GET", "/api/v1/nodes")
+
+
+async def test_a_websocket_into_a_pod_is_no_reading(api: API, server: APIServer) -> None:
+    await api("POST", ROLES, role("r", rule("get", "pods/exec,pods/log")))
+    await api("POST", BINDINGS, binding("b", "Role/r", USER))
+    await api("POST", "pods", pod())
+    info = parse_request("GET", "/api/v1/namespaces/default/pods/web/exec", NO_QUERY)
+    await server._chain.authorize(BOB, info)
+    text = await refusal(server._chain.connect(BOB, info, NO_QUERY))
+    assert 'User "bob" cannot create resource "pods/exec"' in text
+    await api("PUT", f"{ROLES}/r", role("r", rule("get,create", "pods/exec")))
+    await server._chain.connect(BOB, info, NO_QUERY)
 
 
 # --- escalation ---------------------------------------------------------------------------------
