@@ -190,7 +190,8 @@ def status(decision: Decision, error: str = "") -> Object:
 
 
 def _answered(review: Object) -> Single:
-    head: Object = {name: review[name] for name in ("kind", "apiVersion", "metadata") if name in review}
+    first = ("kind", "apiVersion", "metadata")
+    head: Object = {name: review[name] for name in first if name in review}
     return Single(answer({**head, **review}), code=201)
 
 
