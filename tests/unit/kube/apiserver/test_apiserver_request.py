@@ -20,6 +20,8 @@ def parsed(method: str, target: str):  # type: ignore[no-untyped-def]
         ("GET", "/api/v1/watch/pods", "watch", resources.PODS, "", "", ""),
         ("GET", "/api/v1/namespaces/a/pods", "list", resources.PODS, "a", "", ""),
         ("GET", "/api/v1/namespaces/a/pods/p", "get", resources.PODS, "a", "p", ""),
+        ("GET", "/api/v1/namespaces/a/pods/p?watch=1", "get", resources.PODS, "a", "p", ""),
+        ("GET", "/api/v1/watch/namespaces/a/pods/p", "watch", resources.PODS, "a", "p", ""),
         ("GET", "/api/v1/namespaces/a/pods/p?watch=false", "get", resources.PODS, "a", "p", ""),
         ("POST", "/api/v1/namespaces/a/pods", "create", resources.PODS, "a", "", ""),
         ("PUT", "/api/v1/namespaces/a/pods/p/status", "update", resources.PODS, "a", "p", "status"),
@@ -56,6 +58,10 @@ def test_a_path_says_what_is_asked(  # type: ignore[no-untyped-def]
     assert info.is_resource
     assert (info.verb, info.resource) == (verb, resource)
     assert (info.namespace, info.name, info.subresource) == (namespace, name, subresource)
+
+
+def test_nothing_is_written_by_the_old_form_of_a_watch() -> None:
+    assert parsed("POST", "/api/v1/watch/namespaces/a/pods").verb == ""
 
 
 def test_selecting_one_name_is_asking_for_that_object() -> None:

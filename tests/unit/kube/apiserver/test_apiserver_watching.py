@@ -9,6 +9,7 @@ import pytest
 from apiserver_harness import API, Object, config, config_map, full, pod
 
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.resources import CONFIG_MAPS
 from wherry.kube.apiserver import resource_cache
 from wherry.kube.apiserver.registry import watching
 from wherry.kube.apiserver.server import SELF, APIServer
@@ -226,3 +227,22 @@ async def test_a_watch_that_is_left_leaves_nothing(api: API, server: APIServer) 
         await watcher.next()
         assert len(server._cache.of(CONFIG_MAPS)._news) == 1
     assert not server._cache.of(CONFIG_MAPS)._news
+
+
+async def test_one_name_is_watched_alone(api: API) -> None:
+    for name in ("a", "b"):
+        await api("POST", "configmaps", config_map(name))
+    watcher = Watcher(api, "/api/v1/watch/namespaces/default/configmaps/b", {})
+    assert await watcher.take(1) == [("ADDED", "b")]
+    await api.merge("configmaps/a", {"data": {"k": "v"}})
+    await api.merge("configmaps/b", {"data": {"k": "v"}})
+    assert await watcher.take(1) == [("MODIFIED", "b")]
+
+
+async def test_the_failure_of_one_listener_is_not_that_of_all(api: API, server: APIServer) -> None:
+    def fail(event: object) -> None:
+        raise KeyError("nobody expected this")
+
+    server._cache.of(CONFIG_MAPS).listen(fail)
+    await api("POST", "configmaps", config_map("a"))
+    assert (await api("GET", "configmaps/a"))["metadata"]["name"] == "a"

@@ -169,3 +169,54 @@ def test_paths_find(path: str, value: Any):
         "c": [{"t": "R", "s": "T"}, {"t": "Q", "s": "F"}],
     }
     assert paths.find(path, o) == value
+
+
+def test_a_condition_without_a_type_harms_nobody():
+    o = established(crd())
+    o["status"]["conditions"].append({"message": "patched"})
+    assert [k.resource.plural for k in kinds_of(o)] == ["as"]
+    assert {"message": "patched"} in status_of(o, [])["conditions"]
+
+
+def test_names_that_were_blanked_are_those_of_the_definition():
+    o = established(crd())
+    o["status"]["acceptedNames"] = {"plural": "", "kind": ""}
+    assert [(k.resource.plural, k.resource.kind) for k in kinds_of(o)] == [("as", "A")]
+
+
+def _schema(**properties: Any) -> Object:
+    o = established(crd())
+    whole = {"type": "object", "properties": properties}
+    o["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = whole
+    (kind,) = kinds_of(o)
+    found: Object = kind.schemas(2)[kind.resource.schema]["properties"]
+    return found
+
+
+def test_openapi_2_says_nothing_that_is_not_so():
+    inner = {"type": "object", "properties": {"x": {"type": "string"}}}
+    assert "type" not in _schema(a={**inner, "nullable": True})["a"]
+    open_ended = _schema(a={**inner, "x-kubernetes-preserve-unknown-fields": True})["a"]
+    assert open_ended == {"x-kubernetes-preserve-unknown-fields": True}
+    assert _schema(a={"type": "string", "pattern": "x", "default": "y"})["a"] == {
+        "type": "string",
+        "pattern": "x",
+    }
+
+
+def test_an_open_ended_object_has_no_properties_in_openapi_2():
+    o = established(crd())
+    whole = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    o["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = whole
+    (kind,) = kinds_of(o)
+    assert "properties" not in kind.schemas(2)[kind.resource.schema]
+    assert "properties" in kind.schemas(3)[kind.resource.schema]
+
+
+def test_objects_older_than_the_definition_may_lack_its_defaults():
+    o = established(crd())
+    o["metadata"]["resourceVersion"] = "7"
+    assert kinds_of(o)[0].defaults_since == 0
+    part = {"type": "object", "properties": {"a": {"type": "string", "default": "x"}}}
+    o["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = part
+    assert kinds_of(o)[0].defaults_since == 7
