@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from wherry.kube.api.conversion.version import Conversion
+from wherry.kube.api.decoding import Mistyped, decoder
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds.base import Object
 
@@ -24,6 +25,7 @@ _KEPT = (METRICS, CURRENT, CONDITIONS, BEHAVIOR)
 """Annotations that hold what a version has no fields for."""
 
 _DEFAULT_UTILIZATION = 80
+_PACKAGE = "io.k8s.api.autoscaling."
 
 
 # --- metrics: as v2beta1 has them, and as v2 ----------------------------------------------------
@@ -173,16 +175,20 @@ def _annotated(o: Object, notes: dict[str, Any]) -> Object:
     return {**o, "metadata": metadata}
 
 
-def _noted(o: Object, name: str, type: type) -> Any:
-    """What an annotation holds; None where it holds nothing of that type."""
+def _noted(o: Object, name: str, definition: str) -> Any:
+    """What an annotation holds; None where that is nothing of the definition, or of a list of it
+    (``[]`` in front): users may write annotations, too."""
     text = ((o.get("metadata") or {}).get("annotations") or {}).get(name)
     if not text:
         return None
     try:
         value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        if not definition.startswith("[]"):
+            return decoder(_PACKAGE + definition)(_with_case(value, str.lower), None, [])
+        decode = decoder(_PACKAGE + definition[2:])
+        return [decode(each, None, []) for each in value] if isinstance(value, list) else None
+    except (orjson.JSONDecodeError, Mistyped, RecursionError):
         return None
-    return value if isinstance(value, type) else None
 
 
 def _with_case(value: Any, change: Callable[[str], str]) -> Any:
@@ -196,8 +202,8 @@ def _with_case(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _with_behavior(o: Object, spec: Object) -> Object:
-    behavior = _noted(o, BEHAVIOR, dict)
-    return {**spec, "behavior": _with_case(behavior, str.lower)} if behavior else spec
+    behavior = _noted(o, BEHAVIOR, "v2.HorizontalPodAutoscalerBehavior")
+    return {**spec, "behavior": behavior} if behavior else spec
 
 
 # --- v2beta1 ------------------------------------------------------------------------------------
@@ -261,7 +267,7 @@ def from_v1(o: Object) -> Object:
     if "spec" in o:
         spec = {k: v for k, v in o["spec"].items() if k != "targetCPUUtilizationPercentage"}
         utilization = o["spec"].get("targetCPUUtilizationPercentage")
-        metrics = _each(_noted(o, METRICS, list) or (), _new_source)
+        metrics = _each(_noted(o, METRICS, "[]v2beta1.MetricSpec") or (), _new_source)
         if utilization is not None or not metrics:
             given = _DEFAULT_UTILIZATION if utilization is None else utilization
             metrics.append(_cpu_at(given))
@@ -270,7 +276,8 @@ def from_v1(o: Object) -> Object:
         k: v for k, v in (o.get("status") or {}).items() if k != "currentCPUUtilizationPercentage"
     }
     utilization = (o.get("status") or {}).get("currentCPUUtilizationPercentage")
-    current, conditions = _noted(o, CURRENT, list), _noted(o, CONDITIONS, list)
+    current = _noted(o, CURRENT, "[]v2beta1.MetricStatus")
+    conditions = _noted(o, CONDITIONS, "[]v2.HorizontalPodAutoscalerCondition")
     if current is not None:
         status["currentMetrics"] = _each(current, _new_reading)
     elif utilization is not None:

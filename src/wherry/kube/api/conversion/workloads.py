@@ -6,6 +6,7 @@ what was allowed, pkg/registry/apps/*/strategy.go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from wherry.kube.api.kinds.daemon_set import TEMPLATE_GENERATION
 
 _ROLLBACK_TO = "deprecated.deployment.rollback.to"
 _UNLIMITED = 2**31 - 1
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 # --- defaults -----------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ def _unannotated(
     def from_stored(o: Object) -> Object:
         metadata = o.get("metadata") or {}
         value = (metadata.get("annotations") or {}).get(annotation, "")
-        if "spec" not in o or not value.lstrip("-").isdigit():
+        if "spec" not in o or not _NUMBER.fullmatch(value):
             return o
         annotations = {k: v for k, v in metadata["annotations"].items() if k != annotation}
         metadata = {**metadata, "annotations": annotations}

@@ -276,7 +276,21 @@ def test_v1_without_a_target_means_80_percent() -> None:
     assert stored["spec"]["minReplicas"] == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "null", '[{"type":1}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        '"x"',
+        "null",
+        '[{"type":1}]',
+        '{"ScaleUp":5}',
+        '[[5],{"resource":5}]',
+        '[{"resource":{"name":5,"targetAverageValue":[]}}]',
+        "[" * 2000,
+    ],
+)
 def test_a_broken_annotation_is_passed_over(text: str) -> None:
     o = _object("autoscaling/v1", "HorizontalPodAutoscaler", {"maxReplicas": 3})
     names = ("metrics", "current-metrics", "conditions", "behavior")
@@ -285,6 +299,16 @@ def test_a_broken_annotation_is_passed_over(text: str) -> None:
     stored = kind.to_stored(o)
     assert "annotations" not in stored["metadata"]
     kind.from_stored(stored)
+    assert stored["spec"]["metrics"] == [
+        {
+            "type": "Resource",
+            "resource": {
+                "name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": 80},
+            },
+        }
+    ]
+    assert "behavior" not in stored["spec"]
 
 
 # --- the rest -----------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from wherry.kube.api.conversion import VERSIONS, OldVersion
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import KINDS, Kind
 from wherry.kube.api.schema import decode, definition
+from wherry.kube.api.warnings import ON_WRITE
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TIME = "2026-01-01T00:00:00Z"
@@ -86,6 +88,7 @@ class Author:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=repr)
 def test_every_step_answers(kind: Kind) -> None:
     author = Author(seed=1)
+    look = ON_WRITE.get(kind.resource.schema, lambda new, old: [])
     for _ in range(100):
         old, new = author.write(kind), author.write(kind)
         kind.default(old)
@@ -95,6 +98,7 @@ def test_every_step_answers(kind: Kind) -> None:
         kind.prepare_create(old)
         faults = kind.validate(old)
         assert all(isinstance(fault, FieldError) and str(fault) for fault in faults)
+        assert all(isinstance(text, str) for text in look(old, None) + look(new, old))
         assert len(kind.row(old, NOW)) == len(kind.columns)
         values = kind.selectable_fields(old)
         assert set(values) == kind.selectable
@@ -110,3 +114,42 @@ def test_every_step_answers(kind: Kind) -> None:
             assert old == before, "what is shared is never changed"
         if "scale" in kind.resource.subresources:
             kind.apply_scale(new, kind.scale(old))
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=repr)
+def test_every_old_version_answers(version: OldVersion) -> None:
+    author, kind = Author(seed=2), version.stored
+    look = ON_WRITE.get(kind.resource.schema, lambda new, old: [])
+    for _ in range(100):
+        old = author.write(version)
+        annotations = old["metadata"].get("annotations") or {}
+        for name in _READ_ANNOTATIONS:
+            if author.random.random() < 0.3:
+                annotations[name] = author.random.choice(_NOTES)
+        old["metadata"]["annotations"] = annotations
+        before = copy.deepcopy(old)
+        version.to_stored(old)
+        assert old == before, "a conversion changes nothing in place"
+        version.default(old)
+        stored = copy.deepcopy(version.to_stored(old))
+        kind.default(stored)
+        kind.prepare_create(stored)
+        assert all(map(str, version.as_asked(kind.validate(stored), stored)))
+        assert all(map(str, look(stored, None)))
+        before = copy.deepcopy(stored)
+        shown = version.from_stored(stored)
+        assert stored == before
+        assert decode(version.resource, shown).unknown == []
+        assert len(version.row(shown, NOW)) == len(version.columns)
+        assert version.selectable <= set(version.selectable_fields(stored))
+        if "scale" in kind.resource.subresources:
+            version.scale(stored)
+
+
+_READ_ANNOTATIONS = (
+    *(f"autoscaling.alpha.kubernetes.io/{n}" for n in ("metrics", "current-metrics", "behavior")),
+    "autoscaling.alpha.kubernetes.io/conditions",
+    "deprecated.deployment.rollback.to",
+    "deprecated.daemonset.template.generation",
+)
+_NOTES = ("", "1", "--5", "²", "9" * 40, "null", "[1]", "[{}]", '{"a":1}', '[{"type":"Pods"}]', "[")
