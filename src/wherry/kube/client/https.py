@@ -19,7 +19,6 @@ from typing import Any
 
 import aiohttp
 import orjson
-import yaml
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.client.transport import Object, Query
@@ -203,6 +202,8 @@ def from_kubeconfig(
         KubeconfigError: the file is absent, malformed, or names what it does not define.
     """
     path = Path(path)
+    import yaml  # not by every process that asks over HTTPS
+
     try:
         config = yaml.safe_load(path.read_bytes())
     except OSError as error:
