@@ -165,3 +165,33 @@ def _bare(cluster: Instance, *arguments: str) -> subprocess.CompletedProcess[str
         timeout=60,
         check=False,
     )
+
+
+def test_the_python_client_finds_the_cluster_from_inside(
+    cluster: Instance, namespace: str, tmp_path: Path
+) -> None:
+    """`load_incluster_config`, with what a pod would find, by the address a pod would use."""
+    kubernetes = pytest.importorskip("kubernetes")
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+
+    run = lambda *words: cluster.kubectl("-n", namespace, *words).out  # noqa: E731
+    run("create", "role", "reader", "--verb=get,list", "--resource=configmaps")
+    run("create", "rolebinding", "r", "--role=reader", f"--serviceaccount={namespace}:default")
+    (tmp_path / "token").write_text(run("create", "token", "default").strip())
+    (tmp_path / "ca.crt").write_text(
+        cluster.get("configmap", "kube-root-ca.crt", "-n", namespace)["data"]["ca.crt"]
+    )
+    address = cluster.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
+    loader = InClusterConfigLoader(
+        token_filename=str(tmp_path / "token"),
+        cert_filename=str(tmp_path / "ca.crt"),
+        environ={"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": "443"},
+    )
+    configuration = kubernetes.client.Configuration()
+    loader.load_and_set(configuration)
+    core = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))
+    names = [each.metadata.name for each in core.list_namespaced_config_map(namespace).items]
+    assert "kube-root-ca.crt" in names
+    with pytest.raises(kubernetes.client.ApiException) as failure:
+        core.list_namespaced_secret(namespace)
+    assert failure.value.status == 403
