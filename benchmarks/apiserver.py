@@ -278,7 +278,7 @@ def tell(port: str, ca: str) -> None:
 
 def growth() -> list[Figure]:
     """How the cost grows with the number of objects: a table of its own, on standard output."""
-    print(f"{'pods':>8}{'MB':>8}{'create/s':>10}{'get/s':>9}{'list 500/s':>12}{'restart s':>11}")
+    print(f"{'pods':>8}{'MB':>8}{'create/s':>10}{'get/s':>9}{'list 500/s':>12}")
     with ours() as server:
         present = 0
         for size in SIZES:

@@ -129,6 +129,12 @@ class ResourceCache:
         low, high = self._bounds(self._keys, namespace, start)
         return [self._objects[key] for key in self._keys[low:high]]
 
+    def page(self, namespace: str, start: str, limit: int) -> tuple[Sequence[Stored], int]:
+        """The first ``limit`` of `list`, and how many there are; at the cost of the page alone."""
+        low, high = self._bounds(self._keys, namespace, start)
+        keys = self._keys[low : min(high, low + limit)]
+        return [self._objects[key] for key in keys], max(high - low, 0)
+
     async def list_at(
         self, revision: int, namespace: str = "", start: str = ""
     ) -> Sequence[Stored]:

@@ -61,7 +61,12 @@ async def _page(
     namespace: str,
     place: Continue,
 ) -> Collection:
-    if place.revision < 0 or place.revision == cache.revision:
+    selection, limit = options.selection, options.limit
+    present = place.revision < 0 or place.revision == cache.revision
+    if present and limit and selection.everything:
+        taken, total = records.cache.page(namespace, place.start, limit)
+        return _first(records, records.complete_all(taken), cache.revision, total)
+    if present:
         revision = cache.revision
         found = records.complete_all(records.cache.list(namespace, place.start))
     else:
@@ -75,23 +80,24 @@ async def _page(
             if not options.after:
                 raise
             raise continue_expired(place) from None
-    selection = options.selection
     if selection.everything:
-        total = len(found)
-        if not options.limit or total <= options.limit:
-            return Collection(records.kind, found, revision)
-        taken = found[: options.limit]
-        return Collection(
-            records.kind, taken, revision, _rest(taken, revision), total - options.limit
-        )
+        return _first(records, found[: limit or None], revision, len(found))
     chosen: list[Stored] = []
     for stored in found:
         if selection.matches(kind, stored.object):
-            if options.limit and len(chosen) == options.limit:
+            if limit and len(chosen) == limit:
                 # How many more will match is not known without looking at all: not told.
                 return Collection(records.kind, chosen, revision, _rest(chosen, revision))
             chosen.append(stored)
     return Collection(records.kind, chosen, revision)
+
+
+def _first(records: Records, taken: Sequence[Stored], revision: int, total: int) -> Collection:
+    """Some of ``total`` objects, the others to be continued with."""
+    if total <= len(taken):
+        return Collection(records.kind, taken, revision)
+    rest = _rest(taken, revision)
+    return Collection(records.kind, taken, revision, rest, total - len(taken))
 
 
 def _rest(taken: Sequence[Stored], revision: int) -> str:
