@@ -15,6 +15,10 @@ from aggregated import BASE, GROUP, VERSION, Flunders
 from apiserver_process import Finished, Server
 from backend import address, serving
 
+from wherry.kube.client.client import Client
+from wherry.kube.client.https import HTTPSTransport
+from wherry.kube.controllers import Options, run_controllers
+
 NAME = f"{VERSION}.{GROUP}"
 
 
@@ -330,3 +334,50 @@ async def test_a_server_whom_we_must_not_believe_gets_nothing(
     await kubectl(server, *merge, json.dumps(patch))
     async with client.get(f"{BASE}/flunders") as response:
         assert response.status == 200
+
+
+async def test_a_namespace_is_emptied_of_what_others_serve_and_dependents_are_collected(
+    server: Server, client: aiohttp.ClientSession, flunders: Flunders
+) -> None:
+    transport = HTTPSTransport(
+        f"https://127.0.0.1:{server.port}",
+        ca=server.authority.certificate,
+        cert=server.admin[0],
+        key=server.admin[1],
+    )
+    enabled = Options(enabled=("namespace-controller", "garbage-collector-controller"))
+    running = asyncio.ensure_future(run_controllers(Client(transport), enabled))
+    try:
+        async with client.post("/api/v1/namespaces", json={"metadata": {"name": "x"}}) as response:
+            assert response.status == 201
+        core = "/api/v1/namespaces/x/configmaps"
+        async with client.post(core, json={"metadata": {"name": "owner"}}) as response:
+            owner = await response.json()
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner"}
+        reference["uid"] = owner["metadata"]["uid"]
+        collection = f"{BASE}/namespaces/x/flunders"
+        kind = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Flunder"}
+        for name, owners in (("kept", []), ("owned", [reference])):
+            metadata = {"name": name, "ownerReferences": owners}
+            async with client.post(collection, json={**kind, "metadata": metadata}) as response:
+                assert response.status == 201
+        async with client.delete(f"{core}/owner") as response:
+            assert response.status == 200
+        await gone(flunders, ("x", "owned"))
+        assert ("x", "kept") in flunders.objects
+        async with client.delete("/api/v1/namespaces/x") as response:
+            assert response.status == 200
+        await gone(flunders, ("x", "kept"))
+        await kubectl(server, "wait", "--for=delete", "namespace/x", "--timeout=30s")
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await transport.close()
+
+
+async def gone(flunders: Flunders, key: tuple[str, str]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if key not in flunders.objects:
+                return
+            await asyncio.sleep(0.05)

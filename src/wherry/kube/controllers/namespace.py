@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
+    API_SERVICES,
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
     PODS,
@@ -26,6 +27,7 @@ from wherry.kube.api.resources import (
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers import conditions
+from wherry.kube.controllers.aggregated import AggregatedResources
 from wherry.kube.controllers.base import Context, Controller, now
 from wherry.kube.controllers.defined import DefinedResources
 
@@ -45,8 +47,11 @@ def report(
     left: Mapping[Resource, Sequence[Object]],
     failures: Sequence[str],
     now: datetime,
+    unknown: Collection[str] = (),
 ) -> Object:
-    """The status of a namespace in which ``left`` remains and ``failures`` happened."""
+    """The status of a namespace in which ``left`` remains and ``failures`` happened; of the group
+    versions in ``unknown`` nobody knows what they have there."""
+    undiscovered = ", ".join(f"{gv}: stale GroupVersion discovery: {gv}" for gv in sorted(unknown))
     counts = [
         f"{resource.plural}.{resource.group} has {len(objects)} resource instances"
         for resource, objects in sorted(left.items(), key=lambda item: item[0].plural)
@@ -59,7 +64,14 @@ def report(
     states = [
         (
             "NamespaceDeletionDiscoveryFailure",
-            ("False", "ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "True",
+                "DiscoveryFailed",
+                f"Discovery failed for some groups, {len(unknown)} failing: unable to retrieve "
+                f"the complete list of server APIs: {undiscovered}",
+            )
+            if unknown
+            else ("False", "ResourcesDiscovered", "All resources successfully discovered"),
         ),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
@@ -150,6 +162,18 @@ class NamespaceController(Controller):
             join=self._join,
             leave=self._leave,
         )
+        self._aggregated = AggregatedResources(
+            self.watch(API_SERVICES),
+            context.client,
+            context.informers,
+            join=self._join,
+            leave=self._leave,
+            changed=self._all_concerned,
+        )
+
+    def _all_concerned(self) -> None:
+        for namespace in self.namespaces.list():
+            self._namespace_changed(namespace)
 
     def _join(self, resource: Resource) -> None:
         if resource.namespaced and {"list", "watch", "delete"} <= set(resource.verbs):
@@ -178,7 +202,7 @@ class NamespaceController(Controller):
             return
         failures = await self._empty(key)
         left = {resource: informer.list(key) for resource, informer in self.contents.items()}
-        if failures or any(left.values()):
+        if failures or any(left.values()) or self._aggregated.unknown:
             await self._report(namespace, left, failures)
             if failures:
                 raise StatusError(500, "InternalError", "; ".join(failures))
@@ -201,7 +225,7 @@ class NamespaceController(Controller):
             if any(not meta.is_deleting(o) for o in self.contents[resource].list(name))
         ]
         results = await asyncio.gather(
-            *(self.client.delete_collection(resource, name) for resource in asked),
+            *(self._delete_all(resource, name) for resource in asked),
             return_exceptions=True,
         )
         failures = []
@@ -212,13 +236,25 @@ class NamespaceController(Controller):
                 raise result
         return failures
 
+    async def _delete_all(self, resource: Resource, name: str) -> None:
+        """One by one where the server knows no other way."""
+        if "deletecollection" in resource.verbs:
+            await self.client.delete_collection(resource, name)
+            return
+        for o in (await self.client.list(resource, name))["items"]:
+            try:
+                await self.client.delete(resource, meta.name(o), name)
+            except StatusError as error:
+                if error.code != 404:
+                    raise
+
     async def _is_empty(self, name: str) -> bool:
         """Ask the server itself; delete what the informers do not show yet."""
 
         async def check(resource: Resource) -> bool:
             if not (await self.client.list(resource, name, limit=1))["items"]:
                 return True
-            await self.client.delete_collection(resource, name)
+            await self._delete_all(resource, name)
             return False
 
         return all(await asyncio.gather(*map(check, self.contents)))
@@ -227,7 +263,7 @@ class NamespaceController(Controller):
         self, namespace: Object, left: Mapping[Resource, Sequence[Object]], failures: Sequence[str]
     ) -> None:
         name, old = meta.name(namespace), namespace.get("status") or {}
-        new = report(namespace, left, failures, now())
+        new = report(namespace, left, failures, now(), set(self._aggregated.unknown.values()))
         if new == old:
             return
         moment = time.monotonic()

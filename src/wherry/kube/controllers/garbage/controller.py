@@ -7,9 +7,16 @@ from collections.abc import Callable
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, RESOURCES, Resource
+from wherry.kube.api.resources import (
+    API_SERVICES,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    EVENTS,
+    RESOURCES,
+    Resource,
+)
 from wherry.kube.client.recorder import WARNING
 from wherry.kube.client.transport import Object
+from wherry.kube.controllers.aggregated import AggregatedResources
 from wherry.kube.controllers.base import Context, Controller
 from wherry.kube.controllers.defined import DefinedResources
 from wherry.kube.controllers.garbage.decision import Delete, Disown, Keep, Owner, decide
@@ -43,6 +50,13 @@ class GarbageCollector(Controller):
             self._join(resource)
         self._defined = DefinedResources(
             self.watch(CUSTOM_RESOURCE_DEFINITIONS),
+            context.informers,
+            join=self._join,
+            leave=self._leave,
+        )
+        self._aggregated = AggregatedResources(
+            self.watch(API_SERVICES),
+            context.client,
             context.informers,
             join=self._join,
             leave=self._leave,
