@@ -80,7 +80,9 @@ class Namespace:
 def space(server: Server) -> Namespace:
     name = f"t{time.monotonic_ns()}"
     server.kubectl("create", "namespace", name)
-    return Namespace(server, name)
+    made = Namespace(server, name)
+    made.until(lambda: made("get", "serviceaccount", "default", ok=False).code == 0)
+    return made
 
 
 def test_a_quota_is_counted_enforced_and_given_back(space: Namespace) -> None:
@@ -208,7 +210,6 @@ def test_many_writers_never_exceed_a_quota(space: Namespace) -> None:
 
     space("create", "quota", "q", "--hard=pods=5")
     space.until(lambda: space.used("q") == {"pods": "0"})
-    space.until(lambda: space("get", "sa", "default", ok=False).code == 0)
     server = space.server
     certificate, key = server.admin
     held: set[str] = set()
