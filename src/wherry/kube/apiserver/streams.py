@@ -20,6 +20,7 @@ from aiohttp.web_request import BaseRequest
 from wherry.host.hijack import hijack
 from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid, not_found
 from wherry.kube.api.resources import PODS
+from wherry.kube.apiserver.authn.authenticator import without_bearer
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.apiserver.proxying import raw
@@ -104,6 +105,8 @@ def _headers(request: BaseRequest, target: Target) -> Iterator[tuple[str, str]]:
         if low in _NOT_FORWARDED or low.startswith("impersonate-"):
             continue
         if low == "connection" and not upgrade:
+            continue
+        if low == "sec-websocket-protocol" and not (value := without_bearer(value)):
             continue
         yield name, value
     if not upgrade:

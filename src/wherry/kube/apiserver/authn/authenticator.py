@@ -150,6 +150,12 @@ def bearer(headers: Mapping[str, str]) -> str:
     return ""
 
 
+def without_bearer(protocols: str) -> str:
+    """The value of a Sec-WebSocket-Protocol header to be passed on: the token was for us alone."""
+    offered = (protocol.strip() for protocol in protocols.split(","))
+    return ", ".join(each for each in offered if not each.startswith(_WEBSOCKET))
+
+
 def authorities(pem: bytes) -> list[bytes]:
     """The certificates of a PEM file, as DER."""
     text, end = pem.decode("ascii", "replace"), "-----END CERTIFICATE-----"

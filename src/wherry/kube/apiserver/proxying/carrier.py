@@ -19,6 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from wherry.host.hijack import hijack
+from wherry.kube.apiserver.authn.authenticator import without_bearer
 from wherry.kube.apiserver.proxying import raw
 from wherry.kube.apiserver.proxying.raw import Target, Unreachable
 
@@ -166,6 +167,8 @@ def _headers(request: BaseRequest, errand: Errand) -> CIMultiDict[str]:
     for name, value in request.headers.items():
         low = name.lower()
         if low in ("host", "x-forwarded-for"):
+            continue
+        if low == "sec-websocket-protocol" and not (value := without_bearer(value)):
             continue
         if _kept(low, named) or (upgrade and low in ("connection", "upgrade")):
             headers.add(name, value)

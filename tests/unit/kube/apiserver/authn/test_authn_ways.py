@@ -19,6 +19,7 @@ from wherry.kube.apiserver.authn import (
     known,
     static,
 )
+from wherry.kube.apiserver.authn.authenticator import without_bearer
 from wherry.kube.apiserver.authn.bootstrap_tokens import BootstrapTokens
 from wherry.kube.apiserver.authn.config import add_flags, duration, from_flags
 from wherry.kube.apiserver.authn.front_proxy import RequestHeader
@@ -67,6 +68,8 @@ async def test_a_token_may_come_as_a_websocket_protocol() -> None:
     header = f"v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.{encoded}"
     headers = {"Sec-WebSocket-Protocol": header}
     assert await Authenticator({"secret": BOB}).authenticate(None, headers) == BOB
+    assert without_bearer(header) == "v4.channel.k8s.io"
+    assert without_bearer(header.partition(", ")[2]) == ""
 
 
 async def test_a_certificate_ends_while_its_connection_lasts() -> None:
