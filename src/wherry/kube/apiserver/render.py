@@ -26,6 +26,8 @@ _INCLUDE = ("", "None", "Metadata", "Object")
 
 def render_single(answer: Single, form: Form, include: str) -> bytes:
     """The body for one object. ``include`` is the parameter includeObject of tables."""
+    if form.transform == "Table" and answer.kind is None and _is_review(answer.object):
+        raise _not_shown(form, "the requested object cannot be shown so")
     if form.transform and answer.kind is not None:
         return dump(transform(answer.kind, answer.stored, form, include), form)
     return plain(answer.stored.data, form)
@@ -153,6 +155,11 @@ def transform(kind: Kind, stored: Stored, form: Form, include: str) -> Object:
     if form.transform != "PartialObjectMetadata":
         raise _not_shown(form, "the requested object is not a list")
     return _partial(stored.object, form)
+
+
+def _is_review(o: Object) -> bool:
+    """Whether it is an answer to a question, which is no object with metadata."""
+    return str(o.get("kind", "")).endswith("Review")
 
 
 def _not_shown(form: Form, why: str) -> StatusError:

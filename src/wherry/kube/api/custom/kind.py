@@ -14,6 +14,7 @@ import orjson
 from wherry.kube.api.custom import paths
 from wherry.kube.api.custom.rules import check_rules
 from wherry.kube.api.custom.structural import Structural
+from wherry.kube.api.definitions import definition
 from wherry.kube.api.errors import FieldError, StatusError
 from wherry.kube.api.kinds import fields
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
@@ -228,10 +229,14 @@ class CustomKind(Kind):
         r = self.resource
         identity = [{"group": r.group, "version": r.version, "kind": r.kind}]
         body = _published(self._raw, form)
+        known = definition(_ANY_OBJECT)["properties"]
+        named = {
+            name: {"type": "string", "description": known[name].get("description", "")}
+            for name in ("apiVersion", "kind")
+        }
         properties = {
             **(body.get("properties") or {}),
-            "apiVersion": {"type": "string", "description": _API_VERSION},
-            "kind": {"type": "string", "description": _KIND},
+            **named,
             "metadata": _reference(prefix + _META + "ObjectMeta", _METADATA, form),
         }
         items: Object = {"type": "array", "description": f"List of {r.plural}."}
@@ -241,8 +246,7 @@ class CustomKind(Kind):
             "description": f"{r.list_kind} is a list of {r.kind}",
             "required": ["items"],
             "properties": {
-                "apiVersion": {"type": "string", "description": _API_VERSION},
-                "kind": {"type": "string", "description": _KIND},
+                **named,
                 "metadata": _reference(
                     prefix + _META + "ListMeta", "Standard list metadata.", form
                 ),
@@ -262,8 +266,7 @@ class CustomKind(Kind):
         return {r.schema: own, f"{r.schema}List": lists}
 
 
-_API_VERSION = "The versioned schema of this representation of an object."
-_KIND = "The REST resource this object represents."
+_ANY_OBJECT = "io.k8s.api.core.v1.ConfigMap"
 _METADATA = "Standard object's metadata."
 
 
