@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         help="an option of kube-apiserver's (token-auth-file=…, audit-policy-file=…); may repeat, "
         "is kept with the instance; '' forgets them",
     )
+    up.add_argument(
+        "--ingress",
+        metavar="HTTP:HTTPS",
+        help="serve Ingresses by nginx on these ports of this machine, as 80:443; 'off' ends it",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -150,6 +155,7 @@ def _up(options: argparse.Namespace) -> int:
             docker_tcp=options.docker_tcp,
             store=options.store,
             apiserver_args=options.apiserver_arg,
+            ingress=options.ingress,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

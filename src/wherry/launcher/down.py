@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wherry.launcher import ingress, node, supervise
 from wherry.launcher import instance as instances
-from wherry.launcher import node, supervise
 from wherry.launcher.instance import Instance, InstanceError
 from wherry.runtime.rootfs import mounts_below
 
@@ -13,6 +13,7 @@ from wherry.runtime.rootfs import mounts_below
 async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str]:
     """Stop the instance; returns what ran. ``grace`` is in seconds, before SIGKILL."""
     stopped = await supervise.stop(instance)
+    await ingress.clear(instance)
     await node.clear(instance, grace=grace, purge=purge)
     if purge:
         still = mounts_below(instance.data_dir)

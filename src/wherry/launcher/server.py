@@ -25,6 +25,7 @@ from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.controllers.certificates.signing import Authority
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.opening import open_store
+from wherry.launcher import ingress
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import FRONT_PROXY_CLIENT, front_proxy
 
@@ -65,6 +66,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             ),
             (scheduler, "kube-scheduler", lambda: run_scheduler(scheduler)),
         ]
+        serving = [ingress.run(instance, identity(ingress.ACCOUNT))] if instance.ingress else []
         # Alone on its store a server need not ask whether it leads.
         await run_until(
             stop,
@@ -72,6 +74,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
                 _lead(server, client, name, run) if store.shared else _run(server, name, run)
                 for client, name, run in work
             ),
+            *serving,
         )
     finally:
         await server.close()

@@ -8,10 +8,13 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from wherry.host.pidfile import AlreadyRunning, PidFile
+from wherry.kube.ingress import nginx
 from wherry.kube.store.address import SQLITE, canonical
 from wherry.launcher import docker_tcp as addresses
+from wherry.launcher import ingress as ingresses
 from wherry.launcher import instance as instances
 from wherry.launcher import pki, supervise
 from wherry.launcher.instance import Instance
@@ -19,6 +22,10 @@ from wherry.launcher.instance import Instance
 
 class UpFailed(Exception):
     """Nothing was started; the text says why."""
+
+
+_DEFAULTS = {"docker_tcp": "no address", "store": SQLITE, "ingress": "no ports"}
+"""What an instance has that says nothing of it, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +44,14 @@ def up(
     docker_tcp: str | None = None,
     store: str | None = None,
     apiserver_args: Sequence[str] | None = None,
+    ingress: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
     ``docker_tcp`` is where to serve the Docker API with TLS, or ``off``; None leaves it as it is.
     ``store`` is where the cluster's state is to lie (`wherry.kube.store.address`); likewise.
     ``apiserver_args`` are kube-apiserver's options for the server, NAME=VALUE; none but empty ones
-    forgets those that were kept.
+    forgets those that were kept. ``ingress`` is where Ingresses are served: two ports, or ``off``.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -53,6 +61,7 @@ def up(
     try:
         word = None if store is None else canonical(store)
         told = None if apiserver_args is None else _checked(apiserver_args)
+        served = None if ingress is None else ingresses.normalise(ingress)
     except (ValueError, OSError) as error:
         raise UpFailed(str(error)) from error
     instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
@@ -64,35 +73,29 @@ def up(
         ) from None
     try:
         running = {state.name for state in supervise.states(instance) if state.pid is not None}
-        if tcp is not None and tcp != instance.docker_tcp:
-            if "node" in running:
-                served = instance.docker_tcp or "no TCP address"
+        for daemon, field, wanted, meaning in (
+            ("node", "docker_tcp", tcp, "the engine runs already, with {} for TCP"),
+            ("server", "store", word, "the server runs already, on the store {}"),
+            ("server", "apiserver_args", told, "the server runs already, with other options"),
+            ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
+        ):
+            present = getattr(instance, field)
+            if wanted is None or wanted == present:
+                continue
+            if daemon in running:
                 raise UpFailed(
-                    f"the engine runs already, with {served}; `wherry down` stops it for the change"
-                )
-            instance = replace(instance, docker_tcp=tcp)
-            instances.save(instance)
-        if word is not None and word != instance.store:
-            if "server" in running:
-                raise UpFailed(
-                    f"the server runs already, on the store {instance.store or SQLITE}; "
+                    f"{meaning.format(present or _DEFAULTS.get(field))}; "
                     "`wherry down` stops it for the change"
                 )
-            instance = replace(instance, store=word)
-            instances.save(instance)
-        if told is not None and told != instance.apiserver_args:
-            if "server" in running:
-                raise UpFailed(
-                    "the server runs already, with other options; "
-                    "`wherry down` stops it for the change"
-                )
-            instance = replace(instance, apiserver_args=told)
+            changed: dict[str, Any] = {field: wanted}
+            instance = replace(instance, **changed)
             instances.save(instance)
         if running == set(supervise.DAEMONS):
             return Started(instance, None)
         try:
             if "server" not in running:
                 _check_port(instance.api_port, "API server")
+                _check_ingress(instance)
             if "node" not in running:
                 _check_port(instance.kubelet_port, "kubelet")
                 if instance.docker_tcp:
@@ -117,6 +120,18 @@ def _checked(arguments: Sequence[str]) -> tuple[str, ...]:
     from wherry.kube.apiserver import flags
 
     return flags.canonical(given)
+
+
+def _check_ingress(instance: Instance) -> None:
+    """That nginx is here and has its ports, unless it was left running."""
+    if not instance.ingress or ingresses.is_running(instance):
+        return
+    try:
+        nginx.find()
+    except nginx.NginxError as error:
+        raise UpFailed(str(error)) from error
+    for port in ingresses.ports(instance):
+        _check_port(port, "Ingress")
 
 
 def _check_port(port: int, who: str, host: str = "0.0.0.0") -> None:

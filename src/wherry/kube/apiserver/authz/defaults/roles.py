@@ -160,6 +160,13 @@ system:coredns
     list,watch core: endpoints services pods namespaces
     list,watch discovery.k8s.io: endpointslices
     get core: nodes
+wherry:ingress-controller
+    list,watch core: endpoints services secrets
+    read discovery.k8s.io: endpointslices
+    read,create networking.k8s.io: ingressclasses
+    read networking.k8s.io: ingresses
+    update networking.k8s.io: ingresses/status
+    events
 system:node-bootstrapper
     read,create certificates.k8s.io: certificatesigningrequests
 system:node-problem-detector
@@ -454,11 +461,12 @@ system:volume-scheduler: User system:kube-scheduler
 system:node:
 system:service-account-issuer-discovery: Group system:serviceaccounts
 system:cluster-trust-bundle-discovery: Group system:serviceaccounts
+wherry:ingress-controller: ServiceAccount kube-system/ingress-controller
 wherry:local-path-provisioner = system:persistent-volume-provisioner: ServiceAccount kube-system/local-path-provisioner
 """
 """ClusterRoleBindings, each of the ClusterRole of its own name (``a = b``: of b). ``system:node``
 binds nobody: the Node authorizer stands in its place. ``system:coredns`` binds the proxy's user too,
-as name server and proxy are one process. The last is ours: upstream's provisioners are
+as name server and proxy are one process. The last are ours: upstream's provisioners are
 installed with a binding of their own."""
 
 NAMESPACE_BINDINGS = {

@@ -1,0 +1,307 @@
+"""Ingresses served by a real nginx: hosts, paths, TLS, changes under load, what goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import CLIENTS, Instance, eventually
+
+from wherry.kube.ingress import certificates
+
+WORLD = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME, labels: {app: NAME}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: hello
+        image: "hello:1"
+        command:
+        - sh
+        - -c
+        - |
+          trap 'exit 0' TERM
+          for page in index.html bar barn; do echo Hello from $(hostname) > /www/$page; done
+          httpd -f -p 8080 -h /www & wait
+        ports: [{name: http, containerPort: 8080}]
+        lifecycle: {preStop: {exec: {command: [sleep, "1"]}}}
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec: {selector: {app: NAME}, ports: [{name: web, port: 80, targetPort: http}]}
+"""
+
+RULES = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  ingressClassName: nginx
+  tls: [{hosts: [secure.example.com], secretName: cert}]
+  rules:
+  - host: shop.example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: kubia, port: {name: web}}}}
+      - {path: /bar, pathType: Exact, backend: {service: {name: bar, port: {number: 80}}}}
+  - host: "*.wild.example.com"
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: bar, port: {number: 80}}}}
+  - host: secure.example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: kubia, port: {number: 80}}}}
+"""
+
+OLD = """
+apiVersion: extensions/v1beta1
+kind: Ingress
+metadata:
+  name: old
+  annotations: {nginx.ingress.kubernetes.io/rewrite-target: /}
+spec:
+  rules:
+  - host: old.example.com
+    http:
+      paths:
+      - {path: /kubia, backend: {serviceName: kubia, servicePort: 80}}
+      - {path: /foo, backend: {serviceName: bar, servicePort: 80}}
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Edge:
+    """An instance that serves Ingresses, and clients of it."""
+
+    def __init__(self, instance: Instance, http: int, https: int) -> None:
+        self.instance, self.http, self.https = instance, http, https
+
+    def kubectl(self, *words: str, stdin: str | None = None, ok: bool = True) -> str:
+        return self.instance.kubectl(*words, stdin=stdin, ok=ok).out
+
+    def get(self, host: str, path: str = "/", **headers: str) -> tuple[int, str]:
+        """Code and body of an answer; redirects are not followed."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}")
+        request.add_header("Host", host)
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with _OPENER.open(request, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers.get("Location") or error.read().decode()
+
+    def served(self, host: str, path: str = "/") -> str:
+        """The page, once there is one."""
+        return eventually(lambda: (a := self.get(host, path))[0] == 200 and a[1])
+
+    def certificate(self, name: str) -> str:
+        """The certificate that a client who asks for ``name`` is shown, as PEM."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.https), timeout=5) as raw,
+            context.wrap_socket(raw, server_hostname=name) as secured,
+        ):
+            shown = secured.getpeercert(binary_form=True)
+            assert shown is not None
+            return ssl.DER_cert_to_PEM_cert(shown)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+@pytest.fixture(scope="module")
+def edge(new_instance: Callable[[], Instance]) -> Iterator[Edge]:
+    instance = new_instance()
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{CLIENTS}:{path}"
+    try:
+        http, https = _free_port(), _free_port()
+        instance.wherry("up", "--sample", "--ingress", f"{http}:{https}")
+    finally:
+        os.environ["PATH"] = path
+    edge = Edge(instance, http, https)
+    for name in ("kubia", "bar"):
+        edge.kubectl("apply", "-f", "-", stdin=WORLD.replace("NAME", name))
+    pem = certificates.default()
+    cut = pem.index(b"-----BEGIN PRIVATE")
+    crt, key = (base64.b64encode(part).decode() for part in (pem[:cut], pem[cut:]))
+    secret = (
+        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/tls\nmetadata: {name: cert}\n"
+        f"data: {{tls.crt: {crt}, tls.key: {key}}}\n"
+    )
+    edge.kubectl("apply", "-f", "-", stdin=secret)
+    edge.kubectl("apply", "-f", "-", stdin=RULES)
+    edge.kubectl("rollout", "status", "deploy/kubia", "deploy/bar", "--timeout=60s")
+    yield edge
+    instance.wherry("down", "--purge", "--grace", "1")
+
+
+def test_hosts_and_paths(edge: Edge) -> None:
+    assert edge.served("shop.example.com").startswith("Hello from kubia-")
+    assert edge.served("shop.example.com", "/bar").startswith("Hello from bar-")
+    assert edge.served("shop.example.com", "/barn").startswith("Hello from kubia-")
+    assert edge.served("one.wild.example.com").startswith("Hello from bar-")
+    assert edge.get("one.two.wild.example.com")[0] == 404
+    assert edge.get("nobody.example.com")[0] == 404
+    assert edge.get("127.0.0.1", "/healthz")[0] == 200
+    listed = edge.kubectl("get", "ingress", "shop")
+    ip = edge.instance.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
+    assert ip in listed and "nginx" in listed
+    assert "Scheduled for sync" in edge.kubectl("describe", "ingress", "shop")
+
+
+def test_the_old_manifests_work_unchanged(edge: Edge) -> None:
+    edge.kubectl("apply", "-f", "-", stdin=OLD)
+    assert edge.served("old.example.com", "/kubia").startswith("Hello from kubia-")
+    assert edge.served("old.example.com", "/foo").startswith("Hello from bar-")
+    edge.kubectl("delete", "ingress", "old")
+    eventually(lambda: edge.get("old.example.com", "/kubia")[0] == 404)
+
+
+def test_tls_by_name_and_redirect(edge: Edge) -> None:
+    data = edge.instance.get("secret", "cert")["data"]
+    wanted = base64.b64decode(data["tls.crt"]).decode().strip()
+    eventually(lambda: edge.certificate("secure.example.com").strip() == wanted)
+    assert edge.certificate("shop.example.com").strip() != wanted
+    code, location = edge.get("secure.example.com", "/x?y=1")
+    assert (code, location) == (308, f"https://secure.example.com:{edge.https}/x?y=1")
+
+
+def test_wishes(edge: Edge) -> None:
+    passwords = base64.b64encode(b"jo:{PLAIN}secret\n").decode()
+    users = "apiVersion: v1\nkind: Secret\nmetadata: {name: users}\n"
+    edge.kubectl("apply", "-f", "-", stdin=f"{users}data: {{auth: {passwords}}}")
+    edge.kubectl("create", "ingress", "login", "--class=nginx", "--rule=in.example.com/*=kubia:80")
+    edge.served("in.example.com")
+    prefix = "nginx.ingress.kubernetes.io/"
+    edge.kubectl(
+        "annotate",
+        "ingress",
+        "login",
+        f"{prefix}auth-type=basic",
+        f"{prefix}auth-secret=users",
+        f"{prefix}enable-cors=true",
+    )
+    eventually(lambda: edge.get("in.example.com")[0] == 401)
+    token = base64.b64encode(b"jo:secret").decode()
+    assert edge.get("in.example.com", Authorization=f"Basic {token}")[0] == 200
+    edge.kubectl("annotate", "ingress", "login", f"{prefix}whitelist-source-range=192.0.2.0/24")
+    eventually(lambda: edge.get("in.example.com", Authorization=f"Basic {token}")[0] == 403)
+    edge.kubectl("annotate", "ingress", "login", "--overwrite", f"{prefix}enable-cors=maybe")
+    eventually(lambda: edge.get("in.example.com")[0] == 503)
+    assert "must be true or false" in edge.kubectl("describe", "ingress", "login")
+    edge.kubectl("delete", "ingress", "login")
+
+
+def test_one_that_nginx_refuses_takes_no_other_down(edge: Edge) -> None:
+    edge.kubectl("create", "ingress", "bad", "--class=nginx", "--rule=bad.example.com/*=kubia:80")
+    edge.served("bad.example.com")
+    wish = "nginx.ingress.kubernetes.io/use-regex=true"
+    edge.kubectl("annotate", "ingress", "bad", wish)
+    broken = '[{"op": "replace", "path": "/spec/rules/0/http/paths/0/path", "value": "/(x"}]'
+    edge.kubectl("patch", "ingress", "bad", "--type=json", "-p", broken)
+    eventually(lambda: "nginx refuses it" in edge.kubectl("describe", "ingress", "bad"))
+    assert edge.get("shop.example.com")[0] == 200
+    edge.kubectl("create", "ingress", "late", "--class=nginx", "--rule=late.example.com/*=bar:80")
+    assert edge.served("late.example.com").startswith("Hello from bar-")
+    edge.kubectl("delete", "ingress", "bad", "late")
+
+
+class Load:
+    """Requests one after the other until stopped; what was not answered well."""
+
+    def __init__(self, edge: Edge, host: str) -> None:
+        self._edge, self._host = edge, host
+        self._stop = threading.Event()
+        self.answered, self.lost = 0, []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                code, body = self._edge.get(self._host)
+            except OSError as error:
+                self.lost.append(repr(error))
+                continue
+            if code == 200:
+                self.answered += 1
+            else:
+                self.lost.append(f"{code} {body[:80]}")
+
+
+def test_no_request_is_lost_while_pods_and_ingresses_change(edge: Edge) -> None:
+    edge.served("shop.example.com")
+    with Load(edge, "shop.example.com") as load:
+        edge.kubectl("set", "image", "deploy/kubia", "hello=hello:2")
+        edge.kubectl("rollout", "status", "deploy/kubia", "--timeout=60s")
+        for number in range(5):
+            rule = f"--rule=n{number}.example.com/*=bar:80"
+            edge.kubectl("create", "ingress", f"n{number}", "--class=nginx", rule)
+        edge.served("n4.example.com")
+        edge.kubectl("delete", "ingress", *(f"n{number}" for number in range(5)))
+        eventually(lambda: edge.get("n4.example.com")[0] == 404)
+    assert load.lost == [] and load.answered > 50
+
+
+def test_traffic_flows_on_without_a_controller(edge: Edge) -> None:
+    before = Path(f"/proc/{_nginx(edge)}").stat().st_ino
+    os.kill(edge.instance.pid("server"), signal.SIGKILL)
+    for _ in range(20):
+        assert edge.get("shop.example.com")[0] == 200
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{CLIENTS}:{path}"
+    try:
+        edge.instance.wherry("up")
+    finally:
+        os.environ["PATH"] = path
+    assert Path(f"/proc/{_nginx(edge)}").stat().st_ino == before
+    edge.kubectl("create", "ingress", "after", "--class=nginx", "--rule=after.example.com/*=bar:80")
+    assert edge.served("after.example.com").startswith("Hello from bar-")
+    edge.kubectl("delete", "ingress", "after")
+
+
+def _nginx(edge: Edge) -> int:
+    from wherry.launcher.instance import find
+
+    instance = find(edge.instance.data_dir)
+    assert instance is not None
+    return int((instance.run_dir / "ingress" / "nginx.pid").read_text())
