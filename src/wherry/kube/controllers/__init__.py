@@ -31,6 +31,7 @@ from wherry.kube.controllers.endpoints.controllers import (
     EndpointsController,
     EndpointSliceController,
 )
+from wherry.kube.controllers.endpoints.mirroring import EndpointSliceMirroringController
 from wherry.kube.controllers.garbage.controller import GarbageCollector
 from wherry.kube.controllers.job.controller import JobController, TTLAfterFinishedController
 from wherry.kube.controllers.namespace import NamespaceController
@@ -44,6 +45,7 @@ from wherry.kube.controllers.replicas.controller import (
 from wherry.kube.controllers.resource_quota import ResourceQuotaController
 from wherry.kube.controllers.root_ca import RootCAController
 from wherry.kube.controllers.service_account import ServiceAccountController
+from wherry.kube.controllers.service_load_balancer import ServiceLoadBalancerController
 from wherry.kube.controllers.stateful_set.controller import StatefulSetController
 from wherry.kube.controllers.storage_protection import (
     ClaimProtectionController,
@@ -51,6 +53,7 @@ from wherry.kube.controllers.storage_protection import (
 )
 from wherry.kube.controllers.taint_eviction import TaintEvictionController
 from wherry.kube.controllers.volumes.binder import VolumeBinderController
+from wherry.kube.controllers.volumes.ephemeral import EphemeralVolumeController
 from wherry.kube.controllers.volumes.local_path import LocalPathProvisioner
 
 CONTROLLERS: tuple[type[Controller], ...] = (
@@ -67,6 +70,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     # services
     EndpointsController,
     EndpointSliceController,
+    EndpointSliceMirroringController,
+    ServiceLoadBalancerController,
     ClusterDNSController,
     # namespaces and what is in each
     NamespaceController,
@@ -79,6 +84,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     # volumes
     VolumeBinderController,
     LocalPathProvisioner,
+    EphemeralVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,
     # certificates

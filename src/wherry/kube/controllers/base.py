@@ -45,6 +45,9 @@ class Options:
     """Where pods' addresses come from; without it nodes get no range."""
     cluster_dns: str = ""
     """The address of the cluster's name server among services; without it there is none."""
+    load_balancer_pool: tuple[str, ...] = ()
+    """Networks from which Services of type LoadBalancer get an address each; without, they get
+    those of the nodes."""
     volumes: str = "/var/lib/wherry/volumes"
     """The directory of nodes below which the volumes of the default class are made."""
     node_mask: int = 24

@@ -2,7 +2,7 @@
 
 The name server of a node listens at the first address of the node's pod range. The Service has no
 selector; its slice is kept here, and each node's pods go to their own (internal traffic policy
-``Local``).
+``Local``). Its Endpoints are kept, too, for clients that know nothing of slices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from wherry.kube.api import meta
 from wherry.kube.api.cluster_dns import NAME, NAMESPACE, listening_address
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import ENDPOINT_SLICES, NODES, SERVICES, Resource
+from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, SERVICES, Resource
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller
 
@@ -68,6 +68,25 @@ def endpoint_slice(nodes: Iterable[Object]) -> Object:
     }
 
 
+def endpoints(nodes: Iterable[Object]) -> Object:
+    """The same as an Endpoints object."""
+    addresses = [
+        {"ip": address, "nodeName": meta.name(node)}
+        for node in sorted(nodes, key=meta.name)
+        if (address := listening_address(node)) is not None
+    ]
+    ports = [{"name": name, "port": port, "protocol": protocol} for name, protocol, port in _PORTS]
+    labels = {**_LABELS, "endpointslice.kubernetes.io/skip-mirror": "true"}
+    result: Object = {
+        "apiVersion": ENDPOINTS.api_version,
+        "kind": ENDPOINTS.kind,
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
+    }
+    if addresses:
+        result["subsets"] = [{"addresses": addresses, "ports": ports}]
+    return result
+
+
 class ClusterDNSController(Controller):
     """Keeps the Service and its slice as they should be. It has one key."""
 
@@ -88,6 +107,10 @@ class ClusterDNSController(Controller):
         self.slices.add_handlers(
             on_update=lambda _, slice_: self._look_again(slice_), on_delete=self._look_again
         )
+        self.endpoints = self.watch(ENDPOINTS)
+        self.endpoints.add_handlers(
+            on_update=lambda _, endpoints: self._look_again(endpoints), on_delete=self._look_again
+        )
         if self.options.cluster_dns:
             self.queue.add(NAME)
 
@@ -106,14 +129,21 @@ class ClusterDNSController(Controller):
     async def sync(self, key: str) -> None:
         if self.services.get(NAMESPACE, NAME) is None:
             await self._create(SERVICES, service(self.options.cluster_dns))
-        wanted = endpoint_slice(self.nodes.list())
-        found = self.slices.get(NAMESPACE, _SLICE)
+        slice = endpoint_slice(self.nodes.list())
+        await self._keep(
+            ENDPOINT_SLICES, slice, self.slices.get(NAMESPACE, _SLICE), ("endpoints", "ports")
+        )
+        listed = endpoints(self.nodes.list())
+        await self._keep(ENDPOINTS, listed, self.endpoints.get(NAMESPACE, NAME), ("subsets",))
+
+    async def _keep(
+        self, resource: Resource, wanted: Object, found: Object | None, parts: tuple[str, ...]
+    ) -> None:
         if found is None:
-            await self._create(ENDPOINT_SLICES, wanted)
-        elif any(found.get(part) != wanted[part] for part in ("endpoints", "ports")):
-            changed = {**found, "endpoints": wanted["endpoints"], "ports": wanted["ports"]}
-            written = await self.client.update(ENDPOINT_SLICES, changed)
-            await self.seen(ENDPOINT_SLICES, written)
+            await self._create(resource, wanted)
+        elif any(found.get(part) != wanted.get(part) for part in parts):
+            changed = {**found, **{part: wanted.get(part) for part in parts}}
+            await self.seen(resource, await self.client.update(resource, changed))
 
     async def _create(self, resource: Resource, body: Object) -> None:
         try:

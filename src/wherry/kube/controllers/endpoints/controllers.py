@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 from wherry.kube.api import meta
@@ -12,6 +11,7 @@ from wherry.kube.client.recorder import WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, namespace_is_leaving, split_key
 from wherry.kube.controllers.endpoints import backends, legacy, slices
+from wherry.kube.controllers.endpoints.writing import write
 
 _ZONE = "topology.kubernetes.io/zone"
 _LOCK = "control-plane.alpha.kubernetes.io/leader"  # elections were held on Endpoints once
@@ -98,9 +98,7 @@ class EndpointSliceController(_ServiceController):
             self.triggers.observe(service, selected),
         )
         try:
-            await asyncio.gather(*map(self._create, changes.create))
-            await asyncio.gather(*map(self._update, changes.update))
-            await asyncio.gather(*map(self._delete, changes.delete))
+            await write(self, changes)
         except StatusError as error:
             if error.reason != "Conflict":
                 message = f"Error updating Endpoint Slices for Service {key}: {error}"
@@ -112,25 +110,6 @@ class EndpointSliceController(_ServiceController):
         names = {pod["spec"].get("nodeName") or "" for pod in selected}
         nodes = ((name, self.nodes.get(None, name)) for name in names)
         return {name: meta.labels(node).get(_ZONE, "") for name, node in nodes if node is not None}
-
-    async def _create(self, slice: Object) -> None:
-        try:
-            await self.seen(ENDPOINT_SLICES, await self.client.create(ENDPOINT_SLICES, slice))
-        except StatusError as error:
-            if not namespace_is_leaving(error):
-                raise
-
-    async def _update(self, slice: Object) -> None:
-        await self.seen(ENDPOINT_SLICES, await self.client.update(ENDPOINT_SLICES, slice))
-
-    async def _delete(self, slice: Object) -> None:
-        try:
-            await self.client.delete(
-                ENDPOINT_SLICES, meta.name(slice), meta.namespace(slice), uid=meta.uid(slice)
-            )
-        except StatusError as error:
-            if error.code != 404:
-                raise
 
 
 def _service_of(slice: Object) -> Iterable[str]:

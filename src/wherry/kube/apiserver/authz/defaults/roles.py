@@ -216,6 +216,8 @@ clusterrole-aggregation-controller
     read,escalate,patch,update rbac.authorization.k8s.io: clusterroles
 cluster-dns-controller
     create core: services
+    create,update core: endpoints
+    create core: endpoints/restricted
     create,update discovery.k8s.io: endpointslices
 cronjob-controller
     read,update batch: cronjobs
