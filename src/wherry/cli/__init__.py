@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HTTP:HTTPS",
         help="serve Ingresses by nginx on these ports of this machine, as 80:443; 'off' ends it",
     )
+    up.add_argument(
+        "--kubelet-config",
+        metavar="FILE",
+        help="a KubeletConfiguration (evictionHard, maxPods, staticPodPath, …) for this node's "
+        "kubelet; is kept with the instance; '' forgets it",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -156,6 +162,7 @@ def _up(options: argparse.Namespace) -> int:
             store=options.store,
             apiserver_args=options.apiserver_arg,
             ingress=options.ingress,
+            kubelet_config=options.kubelet_config,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

@@ -44,6 +44,7 @@ class Instance:
     api_port: int
     kubelet_port: int
     docker_tcp: str = ""  # HOST:PORT of the Docker API with TLS, besides its socket; empty: none
+    kubelet_config: str = ""  # the text of a KubeletConfiguration; empty: upstream's defaults
     ingress: str = ""  # ports of HTTP and HTTPS, 80:443; empty: Ingresses are not served
     apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
     store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one

@@ -19,6 +19,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.dns.server import NameServer
+from wherry.kube.kubelet import config
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.proxy.proxy import Proxy
 from wherry.launcher import docker_tcp
@@ -115,6 +116,8 @@ def _kubelet_root(instance: Instance) -> Path:
 
 def _kubelet_config(instance: Instance) -> KubeletConfig:
     pki = instance.pki
+    text = instance.kubelet_config
+    told = config.parse(text.encode()) if text else config.DEFAULTS
     return KubeletConfig(
         node_name=instance.node_name,
         node_ip=instance.node_ip,
@@ -125,6 +128,7 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         tls_key=pki / "kubelet.key",
         client_ca=pki / "ca.crt",
         allowed_client=API_KUBELET_CLIENT,
-        cluster_dns=(instance.cluster_dns,),
-        cluster_domain=CLUSTER_DOMAIN,
+        cluster_dns=told.cluster_dns or (instance.cluster_dns,),
+        cluster_domain=told.cluster_domain or CLUSTER_DOMAIN,
+        settings=told,
     )

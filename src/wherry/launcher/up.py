@@ -45,6 +45,7 @@ def up(
     store: str | None = None,
     apiserver_args: Sequence[str] | None = None,
     ingress: str | None = None,
+    kubelet_config: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
@@ -52,6 +53,7 @@ def up(
     ``store`` is where the cluster's state is to lie (`wherry.kube.store.address`); likewise.
     ``apiserver_args`` are kube-apiserver's options for the server, NAME=VALUE; none but empty ones
     forgets those that were kept. ``ingress`` is where Ingresses are served: two ports, or ``off``.
+    ``kubelet_config`` is a file with a KubeletConfiguration, whose text is kept; '' forgets it.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -62,6 +64,7 @@ def up(
         word = None if store is None else canonical(store)
         told = None if apiserver_args is None else _checked(apiserver_args)
         served = None if ingress is None else ingresses.normalise(ingress)
+        text = None if kubelet_config is None else _configuration(kubelet_config)
     except (ValueError, OSError) as error:
         raise UpFailed(str(error)) from error
     instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
@@ -78,6 +81,7 @@ def up(
             ("server", "store", word, "the server runs already, on the store {}"),
             ("server", "apiserver_args", told, "the server runs already, with other options"),
             ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
+            ("node", "kubelet_config", text, "the node runs already, with another configuration"),
         ):
             present = getattr(instance, field)
             if wanted is None or wanted == present:
@@ -120,6 +124,16 @@ def _checked(arguments: Sequence[str]) -> tuple[str, ...]:
     from wherry.kube.apiserver import flags
 
     return flags.canonical(given)
+
+
+def _configuration(file: str) -> str:
+    """The text of a kubelet's configuration file, empty for none. ValueError: it is none."""
+    if not file:
+        return ""
+    from wherry.kube.kubelet import config
+
+    config.load(Path(file))
+    return Path(file).read_text()
 
 
 def _check_ingress(instance: Instance) -> None:

@@ -107,7 +107,7 @@ class Kubelet:
             recorder=self._recorder,
             services=self._services.list,
             services_synced=self._services.wait_synced,
-            allocatable=allocatable(facts, config.max_pods),
+            allocatable=allocatable(facts, config.settings.max_pods),
             memory_capacity=facts.memory,
             host_searches=machine.host_searches(),
         )

@@ -143,8 +143,8 @@ def node_status(
             {"type": "InternalIP", "address": config.node_ip},
             {"type": "Hostname", "address": config.node_name},
         ],
-        "allocatable": allocatable(machine, config.max_pods),
-        "capacity": capacity(machine, config.max_pods),
+        "allocatable": allocatable(machine, config.settings.max_pods),
+        "capacity": capacity(machine, config.settings.max_pods),
         "conditions": conditions,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "images": [

@@ -11,6 +11,7 @@ from wherry.engine.cri.types import ContainerRuntime
 from wherry.kube.api.resources import PODS
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import pods
+from wherry.kube.kubelet.config import DEFAULTS, Settings
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.objects import ObjectCache
@@ -37,9 +38,9 @@ class KubeletConfig:
         client_ca: who signed the certificates of its clients.
         allowed_client: the common name of the one client it obeys (the API server).
         cluster_dns: resolvers of the cluster; none: pods use the node's own.
-        max_pods: capacity of the node.
         container_logs: where to link logs by pod and container name (``/var/log/containers``).
         labels: further labels of the node.
+        settings: what the kubelet's configuration file says.
     """
 
     node_name: str
@@ -53,9 +54,9 @@ class KubeletConfig:
     allowed_client: str
     cluster_dns: Sequence[str] = ()
     cluster_domain: str = "cluster.local"
-    max_pods: int = 110
     container_logs: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    settings: Settings = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
