@@ -15,6 +15,7 @@ from wherry.kube.client.finishing import FinishingTransport
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.transport import Transport
 from wherry.kube.controllers.account_token import AccountTokenController
+from wherry.kube.controllers.autoscaling.controller import HorizontalPodAutoscalerController
 from wherry.kube.controllers.base import Context, Controller, Options
 from wherry.kube.controllers.certificates.controllers import (
     ApprovingController,
@@ -67,6 +68,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     TTLAfterFinishedController,
     CronJobController,
     DisruptionController,
+    HorizontalPodAutoscalerController,
     # services
     EndpointsController,
     EndpointSliceController,

@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoscalingOptions:
+    """When and how autoscalers scale; times in seconds. Names and values as
+    kube-controller-manager's options ``--horizontal-pod-autoscaler-…``."""
+
+    period: float = 15.0
+    """How often each is looked at."""
+    downscale_stabilization: float = 300.0
+    """So long the highest recommendation holds."""
+    tolerance: float = 0.1
+    cpu_initialization: float = 300.0
+    """So long after its start a pod's CPU may be that of its start."""
+    initial_readiness: float = 30.0
+    """A pod that became unready so soon after its start has not been ready before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the one who starts controllers decides for them.
 
@@ -55,6 +71,7 @@ class Options:
     """Without a sign of life for so long a node's state is unknown."""
     node_start_grace: float = 60.0
     """The same for a node that has not yet shown any."""
+    autoscaling: AutoscalingOptions = AutoscalingOptions()
     terminated_pods: int = 12500
     """How many finished pods are kept before the oldest are removed."""
 
