@@ -3,37 +3,37 @@
 Lifecycle hooks and probes are made of the same handlers
 (https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/,
 https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/). No thread and
-no process of ours is spent on an HTTP or TCP one.
+no process of ours is spent on an HTTP, TCP or gRPC one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from wherry.engine.cri.types import ContainerRuntime, CRIError
+from wherry.kube.kubelet import grpc_health, http_get
+from wherry.kube.kubelet.http_get import bracketed, spoken
 
 Object = dict[str, Any]
 
-MAX_BODY = 10 * 1024  # bytes of an answer or output that are looked at
-MAX_REDIRECTS = 10
-USER_AGENT = "kube-probe/1.37"
+MAX_OUTPUT = 10 * 1024  # bytes of a command's output that are looked at
+PROBE_AGENT, HOOK_AGENT = "kube-probe/1.37", "kube-lifecycle/1.37"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came of it; ``output`` explains, for the event.
 
-    ``ok`` is None where it could not even be asked: that counts for nothing.
+    ``ok`` is None where it could not even be asked: that counts for nothing. ``warning``: it
+    passed, but its author should know what ``output`` says.
     """
 
     ok: bool | None
     output: str = ""
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,12 @@ class Asker:
     def __init__(self, runtime: ContainerRuntime) -> None:
         self._runtime = runtime
 
-    async def ask(self, handler: Object, target: Target, timeout: float) -> Answer:
+    async def ask(
+        self, handler: Object, target: Target, timeout: float, agent: str = HOOK_AGENT
+    ) -> Answer:
         """Carry out ``exec``, ``httpGet``, ``tcpSocket``, ``grpc`` or ``sleep``.
 
-        ``timeout`` is in seconds; 0 for none.
+        ``timeout`` is in seconds; 0 for none. ``agent`` is what HTTP servers are told of us.
         """
         if handler.get("exec"):
             return await self._exec(handler["exec"].get("command") or (), target, timeout)
@@ -63,24 +65,24 @@ class Asker:
             return Answer(True)
         try:
             if handler.get("httpGet"):
-                return await _http(handler["httpGet"], target, timeout)
+                return await _http(handler["httpGet"], target, timeout, agent)
             if handler.get("tcpSocket"):
                 return await _tcp(handler["tcpSocket"], target, timeout)
+            if handler.get("grpc"):
+                return await _grpc(handler["grpc"], target, timeout, agent)
         except _BadPort as error:
             return Answer(None, str(error))
-        if handler.get("grpc"):
-            return Answer(None, "gRPC probes are not supported by this kubelet")
         return Answer(None, "missing probe handler")
 
     async def _exec(self, command: Sequence[str], target: Target, timeout: float) -> Answer:
         try:
             result = await self._runtime.exec_sync(target.container_id, command, timeout)
         except CRIError as error:
-            if "timed out" in error.message or "timeout" in error.message:
+            if error.reason == "DeadlineExceeded":
                 shown = " ".join(command)
                 return Answer(False, f'command timed out: "{shown}" timed out after {timeout:g}s')
             return Answer(None, error.message)
-        output = (result.stdout + result.stderr)[:MAX_BODY].decode("utf-8", "replace")
+        output = (result.stdout + result.stderr)[:MAX_OUTPUT].decode("utf-8", "replace")
         return Answer(result.exit_code == 0, output)
 
 
@@ -104,21 +106,29 @@ def resolve_port(port: int | str, ports: Sequence[Object]) -> int:
     return number
 
 
+class _Connected(asyncio.Protocol):
+    """Asks nothing more of a connection than to be one."""
+
+
 async def _tcp(action: Object, target: Target, timeout: float) -> Answer:
     host = action.get("host") or target.pod_ip
     port = resolve_port(action["port"], target.ports)
+    place = f"{bracketed(host)}:{port}"
     try:
         async with asyncio.timeout(timeout or None):
-            _reader, writer = await asyncio.open_connection(host, port)
-    except TimeoutError:
-        return Answer(False, f"dial tcp {host}:{port}: i/o timeout")
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                _Connected, host, port
+            )
+    except TimeoutError as error:
+        why = "i/o timeout" if not error.errno else "connect: connection timed out"
+        return Answer(False, f"dial tcp {place}: {why}")
     except OSError as error:
-        return Answer(False, f"dial tcp {host}:{port}: connect: {_reason(error)}")
-    writer.close()
+        return Answer(False, f"dial tcp {place}: {spoken(error)}")
+    transport.close()
     return Answer(True)
 
 
-async def _http(action: Object, target: Target, timeout: float) -> Answer:
+async def _http(action: Object, target: Target, timeout: float, agent: str) -> Answer:
     host = action.get("host") or target.pod_ip
     port = resolve_port(action["port"], target.ports)
     scheme = (action.get("scheme") or "HTTP").lower()
@@ -126,108 +136,49 @@ async def _http(action: Object, target: Target, timeout: float) -> Answer:
     if not path.startswith("/"):
         path = f"/{path}"
     headers = [(h["name"], h.get("value") or "") for h in action.get("httpHeaders") or ()]
-    url = f"{scheme}://{_bracketed(host)}:{port}{path}"
+    if all(name.lower() != "user-agent" for name, _ in headers):
+        headers.append(("User-Agent", agent))
+    url = f"{scheme}://{bracketed(host)}:{port}{path}"
     try:
         async with asyncio.timeout(timeout or None):
-            return await _follow(url, headers, host)
+            status, body, left = await http_get.get(url, headers)
     except TimeoutError:
         why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         return Answer(False, f'Get "{url}": {why}')
-    except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-        if isinstance(error, OSError):
-            why = f"dial tcp {host}:{port}: connect: {_reason(error)}"
-        else:
-            why = "EOF" if isinstance(error, asyncio.IncompleteReadError) else str(error)
-        return Answer(False, f'Get "{url}": {why}')
-
-
-async def _follow(url: str, headers: Sequence[tuple[str, str]], host: str) -> Answer:
-    """GET, following redirects that stay on the host; one that leaves it is an answer, too."""
-    for _ in range(MAX_REDIRECTS):
-        status, location, body = await _get(url, headers)
-        if 300 <= status < 400 and location:
-            parts = urlsplit(location)
-            if parts.hostname and parts.hostname != host:
-                return Answer(True, "Probe terminated redirects")
-            base = urlsplit(url)
-            if not parts.netloc:
-                location = f"{base.scheme}://{base.netloc}{location}"
-            url = location
-            continue
-        if 200 <= status < 400:
-            return Answer(True, body)
+    except http_get.Broken as error:
+        return Answer(None, str(error))
+    except http_get.ProbeError as error:
+        return Answer(False, str(error))
+    if not 200 <= status < 400:
+        # Not the body: it might tell a reader of events what only the pod's owner may know.
         return Answer(False, f"HTTP probe failed with statuscode: {status}")
-    return Answer(False, f'Get "{url}": stopped after {MAX_REDIRECTS} redirects')
+    if left:
+        return Answer(True, f"Probe terminated redirects, Response body: {body}", warning=True)
+    return Answer(True, body)
 
 
-async def _get(url: str, headers: Sequence[tuple[str, str]]) -> tuple[int, str, str]:
-    """Status, Location and the beginning of the body. One connection, one request."""
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    reader, writer = await asyncio.open_connection(
-        parts.hostname,
-        parts.port or (443 if secure else 80),
-        ssl=_unverified() if secure else None,
-        limit=MAX_BODY * 4,
-    )
+async def _grpc(action: Object, target: Target, timeout: float, agent: str) -> Answer:
+    port = resolve_port(action["port"], ())
+    place = f"{bracketed(target.pod_ip)}:{port}"
     try:
-        writer.write(_request(parts.netloc, parts.path, parts.query, headers))
-        await writer.drain()
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            lines = head.decode("latin-1").split("\r\n")
-            status = int(lines[0].split(" ", 2)[1])
-            if status >= 200:
-                break
-        location = next(
-            (line[9:].strip() for line in lines if line.lower().startswith("location:")), ""
-        )
-        length = next(
-            (int(line[15:]) for line in lines if line.lower().startswith("content-length:")), None
-        )
-        wanted = MAX_BODY if length is None else min(length, MAX_BODY)
-        body = await reader.read(wanted) if wanted else b""
-        return status, location, body.decode("utf-8", "replace")
-    except asyncio.LimitOverrunError as error:
-        raise ValueError(
-            "net/http: HTTP/1.x transport connection broken: header too long"
-        ) from error
-    except (IndexError, UnicodeDecodeError) as error:
-        raise ValueError("malformed HTTP response") from error
-    finally:
-        writer.close()
-
-
-def _request(netloc: str, path: str, query: str, headers: Sequence[tuple[str, str]]) -> bytes:
-    named = {name.lower() for name, _ in headers}
-    lines = [f"GET {path or '/'}{'?' + query if query else ''} HTTP/1.1"]
-    if "host" not in named:
-        lines.append(f"Host: {netloc}")
-    if "user-agent" not in named:
-        lines.append(f"User-Agent: {USER_AGENT}")
-    if "accept" not in named:
-        lines.append("Accept: */*")
-    lines += [f"{name}: {value}" for name, value in headers if value or name.lower() == "host"]
-    lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-@cache
-def _unverified() -> ssl.SSLContext:
-    """Probes do not check certificates: a container's is rarely made out to its address."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _reason(error: OSError) -> str:
-    """The kernel's words as Go prints them."""
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+        async with asyncio.timeout(timeout or None):
+            status = await grpc_health.check(
+                target.pod_ip, port, action.get("service") or "", agent
+            )
+    except TimeoutError:
+        return Answer(False, f"timeout: health rpc did not complete within {timeout:g}s")
+    except OSError:
+        why = f"within {timeout:g}s: context deadline exceeded"
+        return Answer(False, f'timeout: failed to connect service "{place}" {why}')
+    except grpc_health.RPCError as error:
+        if error.code == grpc_health.UNIMPLEMENTED:
+            why = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+            return Answer(False, f"error: {why}: {error.message}")
+        if error.code == grpc_health.DEADLINE_EXCEEDED:
+            return Answer(False, f"timeout: health rpc did not complete within {timeout:g}s")
+        return Answer(False, f"error: health rpc probe failed: {error}")
+    if status != grpc_health.SERVING:
+        known = grpc_health.STATUSES
+        name = known[status] if status < len(known) else str(status)
+        return Answer(False, f'service unhealthy (responded with "{name}")')
+    return Answer(True, "service healthy")

@@ -17,7 +17,7 @@ from typing import Any
 from wherry.engine.cri.types import ContainerStatus
 from wherry.kube.api import meta
 from wherry.kube.kubelet import pods
-from wherry.kube.kubelet.hooks import Answer, Asker, Target
+from wherry.kube.kubelet.hooks import PROBE_AGENT, Answer, Asker, Target
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class Probes:
         self._asker = asker
         self._on_change = on_change
         self._tell = tell
+        self._begun = time.time()
         self._tracked: dict[str, _Tracked] = {}
         self.ready: set[str] = set()
         self.started: set[str] = set()
@@ -154,25 +155,28 @@ class Probes:
         if kind != STARTUP:
             await tracked.started.wait()
         period = float(probe.get("periodSeconds") or 10)
-        initial = float(probe.get("initialDelaySeconds") or 0)
-        age = time.time() - begun
-        delay = initial - age
-        if delay <= 0 and age > initial + period:
+        delay = float(probe.get("initialDelaySeconds") or 0) - (time.time() - begun)
+        if begun < self._begun:
             # Taken over from a former kubelet: do not ask all containers at the same moment.
-            delay = random.random() * period  # noqa: S311
+            delay = max(delay, 0) + random.random() * period  # noqa: S311
         if delay > 0:
             await asyncio.sleep(delay)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             answer = await self._attempt(probe, target)
             if self._count(pod, container, kind, answer, target.container_id, count, tracked):
                 return
-            await asyncio.sleep(period)
+            due += period
+            if (late := loop.time() - due) > 0:  # it took longer than a period: that one is lost
+                due += late - late % period + period
+            await asyncio.sleep(due - loop.time())
 
     async def _attempt(self, probe: Object, target: Target) -> Answer:
         timeout = float(probe.get("timeoutSeconds") or 1)
         answer = Answer(None)
         for _ in range(TRIES):
-            answer = await self._asker.ask(probe, target, timeout)
+            answer = await self._asker.ask(probe, target, timeout, PROBE_AGENT)
             if answer.ok is not None:
                 break
         return answer
@@ -197,6 +201,9 @@ class Probes:
         if not answer.ok:
             message = f"{kind.capitalize()} probe failed: {answer.output}"
             self._tell(pod, container, "Warning", "Unhealthy", message)
+        elif answer.warning:
+            message = f"{kind.capitalize()} probe warning: {answer.output}"
+            self._tell(pod, container, "Warning", "ProbeWarning", message)
         changed = count.add(answer.ok)
         if kind == READINESS:
             if changed:
