@@ -8,7 +8,6 @@ images that they stand for, and are replaced when those are pulled.
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import shutil
 import subprocess
@@ -20,30 +19,13 @@ from pathlib import Path
 
 import aiohttp
 
+from wherry.engine.errors import Unavailable
+from wherry.engine.image import busybox
 from wherry.launcher.instance import Instance
 
 SUITE = "bookworm"
 _APT_OPTIONS = Path("/etc/apt/apt.conf.d")
 _PIECE = 1 << 20
-_BUSYBOX_DIRECTORIES = (
-    *(("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("home", 0o755), ("root", 0o700)),
-    *(("tmp", 0o1777), ("usr", 0o755), ("usr/bin", 0o755), ("usr/sbin", 0o755), ("var", 0o755)),
-    *(("var/spool", 0o755), ("var/www", 0o755), ("www", 0o755)),
-)
-_BUSYBOX_FILES = {
-    "etc/passwd": (
-        "root:x:0:0:root:/root:/bin/sh\n"
-        "daemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
-        "bin:x:2:2:bin:/bin:/bin/false\n"
-        "www-data:x:33:33:www-data:/var/www:/bin/false\n"
-        "nobody:x:65534:65534:nobody:/home:/bin/false\n"
-    ),
-    "etc/group": (
-        "root:x:0:\ndaemon:x:1:\nbin:x:2:\nadm:x:4:\ntty:x:5:\nwheel:x:10:root\n"
-        "www-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n"
-    ),
-    "etc/shadow": "root:*:::::::\nnobody:*:::::::\n",
-}
 # What makes Debian smaller and quicker in an image; each is a file of configuration.
 _DEBIAN_FILES = {
     "etc/apt/apt.conf.d/docker-clean": (
@@ -143,18 +125,6 @@ async def _expect(answer: aiohttp.ClientResponse, status: int, name: str) -> Non
 # ---- busybox
 
 
-def find_busybox() -> Path:
-    """The busybox of this machine.
-
-    Raises:
-        BootstrapFailed: it has none.
-    """
-    found = shutil.which("busybox")
-    if found is None:
-        raise BootstrapFailed("busybox is not installed (Debian package busybox-static)")
-    return Path(found)
-
-
 def _busybox_names() -> list[str]:
     """``busybox:latest``, and the version of the program."""
     shown = subprocess.run([find_busybox()], capture_output=True, text=True, check=False)
@@ -163,38 +133,19 @@ def _busybox_names() -> list[str]:
 
 
 async def _busybox_tar() -> AsyncIterator[bytes]:
-    yield await asyncio.to_thread(busybox_root, find_busybox())
+    yield await asyncio.to_thread(busybox.root, find_busybox())
 
 
-def busybox_root(busybox: Path) -> bytes:
-    """A tar with busybox, its applets as links, and what a program expects of ``/``."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for directory, mode in _BUSYBOX_DIRECTORIES:
-            entry = tarfile.TarInfo(directory)
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            tar.addfile(entry)
-        _add(tar, "bin/busybox", busybox.read_bytes(), 0o755)
-        for applet in _applets(busybox):
-            entry = tarfile.TarInfo(f"bin/{applet}")
-            entry.type, entry.linkname = tarfile.LNKTYPE, "bin/busybox"
-            entry.mode = 0o755
-            tar.addfile(entry)
-        for name, text in _BUSYBOX_FILES.items():
-            _add(tar, name, text.encode(), 0o600 if name.endswith("shadow") else 0o644)
-    return buffer.getvalue()
+def find_busybox() -> Path:
+    """The busybox of this machine.
 
-
-def _applets(busybox: Path) -> list[str]:
-    """The commands that this busybox has in it."""
-    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-    return [name for name in listed.stdout.split() if name != "busybox"]
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(data), mode
-    tar.addfile(entry, io.BytesIO(data))
+    Raises:
+        BootstrapFailed: it has none.
+    """
+    try:
+        return busybox.find()
+    except Unavailable as error:
+        raise BootstrapFailed(error.message) from None
 
 
 # ---- Debian
@@ -221,7 +172,9 @@ async def _debian_tar() -> AsyncIterator[bytes]:
             raise BootstrapFailed(f"mmdebstrap failed: {why}")
         with tarfile.open(whole, mode="a") as tar:
             for name, text in _DEBIAN_FILES.items():
-                _add(tar, name, text.encode(), 0o755 if name.endswith("policy-rc.d") else 0o644)
+                busybox.add_file(
+                    tar, name, text.encode(), 0o755 if name.endswith("policy-rc.d") else 0o644
+                )
         with whole.open("rb") as file:
             while piece := file.read(_PIECE):
                 yield piece

@@ -14,13 +14,13 @@ from typing import Any
 
 import aiohttp
 
+from wherry.engine.image import busybox
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import DEPLOYMENTS, SERVICES
 from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
 from wherry.launcher.bootstrap import (
     BootstrapFailed,
-    busybox_root,
     find_busybox,
     import_image,
 )
@@ -59,7 +59,7 @@ async def _make_images(socket: Path) -> str:
                 if answer.status == 200:
                     continue
             try:
-                root = root or busybox_root(find_busybox())
+                root = root or busybox.root(find_busybox())
                 await import_image(session, image, root, _changes(image))
             except BootstrapFailed as error:
                 raise UpFailed(str(error)) from None

@@ -54,6 +54,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         options = Options(
             cluster_cidr=instance.cluster_range,
             cluster_dns=instance.cluster_dns,
+            volumes=str(instance.data_dir / "volumes"),
             root_ca=(instance.pki / "ca.crt").read_text(),
             sign_token=lambda claims: jose.sign(keys.signer, claims),
             authority=Authority(instance.pki / "ca.crt", instance.pki / "ca.key"),

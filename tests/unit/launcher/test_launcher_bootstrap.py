@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from wherry.engine.image import busybox as program_image
 from wherry.launcher import bootstrap
 
 
@@ -23,7 +24,7 @@ def busybox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_root_of_busybox_has_its_applets_and_accounts(busybox: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(bootstrap.busybox_root(busybox))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(program_image.root(busybox))) as tar:
         members = {member.name: member for member in tar}
         assert members["bin/ls"].linkname == members["bin/sh"].linkname == "bin/busybox"
         assert members["tmp"].mode == 0o1777

@@ -39,6 +39,7 @@ from wherry.engine.cri.types import (
 )
 from wherry.engine.engine import Engine
 from wherry.engine.errors import Conflict, EngineError, NotFound, NotModified
+from wherry.engine.image import busybox
 from wherry.engine.image.pause import ensure_pause
 from wherry.net import namespaces
 from wherry.runtime.streams import ExecProcess
@@ -78,7 +79,7 @@ class EngineRuntime(ContainerRuntime):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pause_lock = asyncio.Lock()
+        self._own_images = asyncio.Lock()
 
     # ---- lookups
 
@@ -121,7 +122,7 @@ class EngineRuntime(ContainerRuntime):
     @_call("CreatePodSandboxError")
     async def run_pod_sandbox(self, config: PodSandboxConfig) -> str:
         """Make and start the pause container; on failure nothing is left."""
-        async with self._pause_lock:
+        async with self._own_images:
             image = await ensure_pause(self._engine.images)
         request = requests.sandbox_request(config, image)
         return await self._engine.in_flight(self._run_sandbox(config, request))
@@ -328,6 +329,9 @@ class EngineRuntime(ContainerRuntime):
     async def image_status(self, image: str) -> Image | None:
         """The image; None where it is not in the store, or its name is none."""
         try:
+            if image == busybox.REFERENCE:
+                async with self._own_images:
+                    await busybox.ensure_busybox(self._engine.images)
             return status.image(self._engine.images.resolve(image))
         except EngineError:
             return None
