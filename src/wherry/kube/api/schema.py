@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from wherry.kube.api.bodies import parse_json, parse_yaml, unrecognized
 from wherry.kube.api.decoding import Mistyped, Step, decoder
 from wherry.kube.api.definitions import data_path, definition, definitions, newest_version
 from wherry.kube.api.errors import StatusError, bad_request, invalid
+from wherry.kube.api.memo import Memo
 from wherry.kube.api.names import invalid_value
 from wherry.kube.api.resources import BY_KIND, Resource
 from wherry.kube.api.scalars import word_for
@@ -32,6 +35,9 @@ __all__ = [
     "parse_yaml",
     "strict_failure",
 ]
+
+_SPECS: Memo[bytes] = Memo()
+"""Specs as they came, and as they were decoded, where there was nothing to complain of."""
 
 _OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _METADATA = Step(None, "metadata", "ObjectMeta")
@@ -107,8 +113,17 @@ def decode_kind(
     if given_version != api_version or given_kind != kind:
         raise _other_kind(given_version, given_kind, api_version, kind)
     unknown: list[str] = []
+    spec = value.get("spec")
+    key = Memo.key(schema, spec) if type(spec) is dict else None
+    known = _SPECS.get(key)
     try:
-        decoded = decoder(schema)(value, None, unknown)
+        if known is not None:
+            decoded = decoder(schema)({**value, "spec": None}, None, unknown)
+            decoded["spec"] = orjson.loads(known)
+        else:
+            decoded = decoder(schema)(value, None, unknown)
+            if key is not None and not unknown and "spec" in decoded:
+                _SPECS.put(key, orjson.dumps(decoded["spec"]))
     except Mistyped as error:
         raise _undecodable(api_version, kind, str(error), patch) from error
     except RecursionError as error:

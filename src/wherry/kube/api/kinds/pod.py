@@ -14,6 +14,10 @@ from wherry.kube.api.kinds.base import Kind, Object
 from wherry.kube.api.kinds.podspec import containers, resources, scheduling
 from wherry.kube.api.kinds.podspec import spec as rules
 from wherry.kube.api.kinds.podspec.defaults import default_pod
+from wherry.kube.api.memo import Memo
+
+_FAULTLESS: Memo[bool] = Memo()
+"""Specs that were judged already. They are judged at every change of a pod, its binding too."""
 
 
 class Pod(Kind):
@@ -101,13 +105,19 @@ class Pod(Kind):
         meta, spec = o.get("metadata") or {}, o.get("spec") or {}
         if annotations := meta.get("annotations"):
             rules.check_annotations(annotations, spec, "metadata.annotations", faults)
-        rules.check_spec(spec, "spec", faults, pod=meta.get("name", ""))
+        key = Memo.key(self, spec)
+        if _FAULTLESS.get(key):
+            return faults
+        found: list[FieldError] = []
+        rules.check_spec(spec, "spec", found, pod=meta.get("name", ""))
         for kind in ("containers", "initContainers"):
             for index, container in enumerate(spec.get(kind) or ()):
-                containers.check_image_padding(container, f"spec.{kind}[{index}]", faults)
+                containers.check_image_padding(container, f"spec.{kind}[{index}]", found)
         if not spec.get("serviceAccountName"):
-            _refuse_tokens(spec, faults)
-        return faults
+            _refuse_tokens(spec, found)
+        if not found and not any("ephemeral" in volume for volume in spec.get("volumes") or ()):
+            _FAULTLESS.put(key, True)  # the claim of an ephemeral volume has the pod's name
+        return faults + found
 
     def deletion_grace(self, o: Object, options: Object) -> int | None:
         """What the request says, else the pod's own grace; none for a pod that nowhere runs."""
