@@ -7,6 +7,7 @@ k8s.io/apimachinery/pkg/util/validation and .../pkg/api/validation.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import secrets
@@ -288,6 +289,13 @@ def annotation_errors(annotations: Mapping[str, str], field: str) -> list[FieldE
 
 _GENERATED = "bcdfghjklmnpqrstvwxz2456789"
 _GENERATED_LENGTH = 5
+
+
+def name_suffix(origin: str) -> str:
+    """Five letters that are always the same for an ``origin``, as `generate_name` has them."""
+    number = int.from_bytes(hashlib.sha256(origin.encode()).digest()[:8])
+    digits = (number // len(_GENERATED) ** place for place in range(_GENERATED_LENGTH))
+    return "".join(_GENERATED[digit % len(_GENERATED)] for digit in digits)
 
 
 def generate_name(base: str) -> str:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 
 from wherry.kube.api.meta import clone
-from wherry.kube.api.names import generate_name
+from wherry.kube.api.names import name_suffix
 from wherry.kube.api.resources import SERVICE_ACCOUNTS
 from wherry.kube.apiserver.admission.attributes import Attributes
 from wherry.kube.apiserver.admission.context import Context
@@ -106,17 +106,18 @@ def _give(attributes: Attributes, account: Object) -> None:
     if wanted is None:
         wanted = account.get("automountServiceAccountToken")
     if wanted is not False:
-        _mount(spec)
+        _mount(spec, account)
     if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
         spec["imagePullSecrets"] = clone(account["imagePullSecrets"])
 
 
-def _mount(spec: Object) -> None:
-    """Mount the token into all containers that have nothing in its place."""
+def _mount(spec: Object, account: Object) -> None:
+    """Mount the token into all containers that have nothing in its place. The volume is called
+    after the account, so that pods of one template are alike."""
     volumes = spec.get("volumes") or []
     name = next((v["name"] for v in volumes if v.get("name", "").startswith(_VOLUME)), "")
     is_there = bool(name)
-    name = name or generate_name(_VOLUME)
+    name = name or _VOLUME + name_suffix(account["metadata"]["uid"])
     needed = False
     for _, container in _containers(spec):
         mounts = container.get("volumeMounts") or []
