@@ -71,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         "is kept with the instance; '' forgets them",
     )
     up.add_argument(
+        "--controller-arg",
+        action="append",
+        metavar="NAME=VALUE",
+        help="an option of kube-controller-manager's (controllers=*,-NAME, "
+        "load-balancer-pool=CIDR); may repeat, is kept with the instance; '' forgets them",
+    )
+    up.add_argument(
         "--ingress",
         metavar="HTTP:HTTPS",
         help="serve Ingresses by nginx on these ports of this machine, as 80:443; 'off' ends it",
@@ -161,6 +168,7 @@ def _up(options: argparse.Namespace) -> int:
             docker_tcp=options.docker_tcp,
             store=options.store,
             apiserver_args=options.apiserver_arg,
+            controller_args=options.controller_arg,
             ingress=options.ingress,
             kubelet_config=options.kubelet_config,
         )

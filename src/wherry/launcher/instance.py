@@ -47,6 +47,7 @@ class Instance:
     kubelet_config: str = ""  # the text of a KubeletConfiguration; empty: upstream's defaults
     ingress: str = ""  # ports of HTTP and HTTPS, 80:443; empty: Ingresses are not served
     apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
+    controller_args: tuple[str, ...] = ()  # kube-controller-manager's, likewise
     store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one
 
     @property
@@ -152,7 +153,8 @@ def find(data_dir: Path) -> Instance | None:
         return None
     except ValueError as error:
         raise InstanceError(f"{path} is damaged: {error}") from error
-    saved["apiserver_args"] = tuple(saved.get("apiserver_args", ()))
+    for field in ("apiserver_args", "controller_args"):
+        saved[field] = tuple(saved.get(field, ()))
     return Instance(data_dir=data_dir, **saved)
 
 

@@ -22,6 +22,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.election import LeaderElector, LeadershipLost
 from wherry.kube.client.transport import Transport
 from wherry.kube.controllers import Options, run_controllers
+from wherry.kube.controllers import flags as controller_flags
 from wherry.kube.controllers.certificates.signing import Authority
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.opening import open_store
@@ -51,7 +52,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         def identity(account: str) -> Transport:
             return server.transport(f"system:serviceaccount:kube-system:{account}")
 
-        options = Options(
+        own = Options(
             cluster_cidr=instance.cluster_range,
             cluster_dns=instance.cluster_dns,
             volumes=str(instance.data_dir / "volumes"),
@@ -59,6 +60,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             sign_token=lambda claims: jose.sign(keys.signer, claims),
             authority=Authority(instance.pki / "ca.crt", instance.pki / "ca.key"),
         )
+        options = controller_flags.read(instance.controller_args, own)
         work: list[tuple[Client, str, Callable[[], Coroutine[Any, Any, None]]]] = [
             (
                 controllers,

@@ -44,6 +44,7 @@ def up(
     docker_tcp: str | None = None,
     store: str | None = None,
     apiserver_args: Sequence[str] | None = None,
+    controller_args: Sequence[str] | None = None,
     ingress: str | None = None,
     kubelet_config: str | None = None,
 ) -> Started:
@@ -52,8 +53,9 @@ def up(
     ``docker_tcp`` is where to serve the Docker API with TLS, or ``off``; None leaves it as it is.
     ``store`` is where the cluster's state is to lie (`wherry.kube.store.address`); likewise.
     ``apiserver_args`` are kube-apiserver's options for the server, NAME=VALUE; none but empty ones
-    forgets those that were kept. ``ingress`` is where Ingresses are served: two ports, or ``off``.
-    ``kubelet_config`` is a file with a KubeletConfiguration, whose text is kept; '' forgets it.
+    forgets those that were kept; ``controller_args`` are likewise the controllers'. ``ingress`` is
+    where Ingresses are served: two ports, or ``off``. ``kubelet_config`` is a file with a
+    KubeletConfiguration, whose text is kept; '' forgets it.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -63,6 +65,7 @@ def up(
     try:
         word = None if store is None else canonical(store)
         told = None if apiserver_args is None else _checked(apiserver_args)
+        bidden = None if controller_args is None else _checked_for_controllers(controller_args)
         served = None if ingress is None else ingresses.normalise(ingress)
         text = None if kubelet_config is None else _configuration(kubelet_config)
     except (ValueError, OSError) as error:
@@ -80,6 +83,7 @@ def up(
             ("node", "docker_tcp", tcp, "the engine runs already, with {} for TCP"),
             ("server", "store", word, "the server runs already, on the store {}"),
             ("server", "apiserver_args", told, "the server runs already, with other options"),
+            ("server", "controller_args", bidden, "the server runs already, with other options"),
             ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
             ("node", "kubelet_config", text, "the node runs already, with another configuration"),
         ):
@@ -134,6 +138,17 @@ def _configuration(file: str) -> str:
 
     config.load(Path(file))
     return Path(file).read_text()
+
+
+def _checked_for_controllers(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The same for the controllers' options."""
+    given = [argument for argument in arguments if argument]
+    if not given:
+        return ()
+    from wherry.kube.controllers import flags
+
+    flags.read(given)
+    return tuple(given)
 
 
 def _check_ingress(instance: Instance) -> None:

@@ -24,8 +24,25 @@ HASH_LABEL = "controller-revision-hash"
 
 
 def data_of(owner: Object) -> Object:
-    """What a revision keeps of its owner: the patch that sets the template."""
-    return {"spec": {"template": {**owner["spec"]["template"], "$patch": "replace"}}}
+    """What a revision keeps of its owner: the patch that sets the template.
+
+    In the form in which kubectl would write it, which compares the two byte by byte to see whether
+    an undo would change anything: keys in order, and of each container its resources.
+    """
+    template = dict(owner["spec"]["template"])
+    spec = template["spec"] = dict(template.get("spec") or {})
+    for part in ("containers", "initContainers"):
+        if spec.get(part):
+            spec[part] = [{"resources": {}, **container} for container in spec[part]]
+    template.setdefault("metadata", {})
+    ordered: Object = _in_order({"spec": {"template": {**template, "$patch": "replace"}}})
+    return ordered
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
 def template_of(revision: Object) -> Object:
@@ -50,7 +67,11 @@ def ordered(revisions: Sequence[Object]) -> list[Object]:
 
 def _normal(template: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata = {k: v for k, v in (template.get("metadata") or {}).items() if v}
-    return {**template, "metadata": metadata, "$patch": "replace"}
+    spec = dict(template.get("spec") or {})
+    for part in ("containers", "initContainers"):
+        if spec.get(part):
+            spec[part] = [{k: v for k, v in c.items() if v or k != "resources"} for c in spec[part]]
+    return {**template, "metadata": metadata, "spec": spec, "$patch": "replace"}
 
 
 def keeps_template_of(revision: Object, owner: Object) -> bool:
