@@ -79,7 +79,7 @@ def utilization(
         (3, 50, (100, 100, 100), 1, 10),  # shrinks
         (3, 100, (1010, 1030, 1020), 3, 102),  # within the tolerance
         (3, 100, (920, 910, 915), 3, 91),
-        (4, 30, (300, 500, 700, None), 4, 50),  # the fourth is supposed to use nothing
+        (4, 30, (300, 500, 700, None), 5, 50),  # the fourth is supposed to use nothing
         (4, 60, (100, 100, 100, None), 3, 10),  # the fourth is supposed to use all it asks for
         (5, 50, (600, 600, None, None, None), 5, 60),  # the missing turn the direction: nothing
         (2, 50, (1000, 1000), 4, 100),
