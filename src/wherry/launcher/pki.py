@@ -70,8 +70,9 @@ def ensure(instance: Instance) -> None:
 
 
 def _ensure_later_keys(instance: Instance) -> None:
-    """What instances of before did not have: the key of ServiceAccounts' tokens, and the authority
-    of the proxy that speaks to aggregated API servers in its users' names."""
+    """What instances of before did not have: the key of ServiceAccounts' tokens, the authority
+    of the proxy that speaks to aggregated API servers in its users' names, and the certificate of
+    the metrics server, which is such a one."""
     tokens = instance.pki / "sa.key"
     if not tokens.exists():
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -81,6 +82,14 @@ def _ensure_later_keys(instance: Instance) -> None:
     if not (proxy / "client.crt").exists():
         make_private(proxy)
         Authority(proxy, "front-proxy-ca").issue_client("client", FRONT_PROXY_CLIENT, "")
+    if not (instance.pki / "metrics-server.crt").exists():
+        make_private(instance.pki)
+        Authority(instance.pki).issue_server(
+            "metrics-server",
+            "metrics-server",
+            names=["metrics-server.kube-system.svc"],
+            addresses=["127.0.0.1"],
+        )
 
 
 def front_proxy(instance: Instance) -> Path:

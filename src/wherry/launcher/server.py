@@ -1,4 +1,5 @@
-"""``wherry server``: store, API server, controllers and scheduler in one process.
+"""``wherry server``: store, API server, controllers, scheduler and metrics server in one
+process.
 
 The components reach the API server by its in-memory transport, each as the user it is upstream.
 """
@@ -10,6 +11,7 @@ import logging
 import socket
 import uuid
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from wherry.host.notify import notify
@@ -26,7 +28,7 @@ from wherry.kube.controllers import flags as controller_flags
 from wherry.kube.controllers.certificates.signing import Authority
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.opening import open_store
-from wherry.launcher import ingress
+from wherry.launcher import ingress, metrics
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import FRONT_PROXY_CLIENT, front_proxy
 
@@ -38,8 +40,10 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
     config = _config(instance)
     store = await open_store(instance.store, instance.data_dir)
     server = APIServer(config, store)
-    await server.open()
+    opened = AsyncExitStack()
     try:
+        measuring = await opened.enter_async_context(metrics.mounted(instance, server))
+        await server.open()
         await server.serve()
         notify("READY=1")
         log.info("API server listens on %s", instance.api_url)
@@ -78,9 +82,11 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
                 for client, name, run in work
             ),
             *serving,
+            metrics.run(instance, server, measuring),
         )
     finally:
         await server.close()
+        await opened.aclose()
         await store.close()
 
 

@@ -217,6 +217,11 @@ class APIServer:
         self._aggregator.start(self.transport(SELF))
         self._fairness.follow()
 
+    def mount(self, namespace: str, service: str, address: tuple[str, int]) -> None:
+        """Reach the aggregated server behind that Service at ``address`` as long as there is no
+        Service of that name. Call it before `open`."""
+        self._aggregator.remotes.mounted[namespace, service] = address
+
     async def serve(self) -> int:
         """Listen, and return the port. Raises OSError where that is taken."""
         config = self._config

@@ -33,10 +33,15 @@ Verdict = tuple[str, str, str]
 PASSED: Verdict = ("True", "Passed", "all checks passed")
 
 
-def judge(remote: Remote, service: Object | None, slices: Sequence[Object]) -> Verdict | None:
-    """What can be said without asking the server; None: it must be asked."""
+def judge(
+    remote: Remote, service: Object | None, slices: Sequence[Object], *, mounted: bool = False
+) -> Verdict | None:
+    """What can be said without asking the server; None: it must be asked. One that is ``mounted``
+    needs no Service."""
     where = f'service/{remote.service} in "{remote.namespace}"'
     if service is None:
+        if mounted:
+            return None
         return "False", "ServiceNotFound", f"{where} is not present"
     spec = service["spec"]
     if spec.get("type", "ClusterIP") != "ClusterIP":
@@ -155,7 +160,8 @@ class Availability:
             return
         service = self._cache.of(SERVICES).get(remote.namespace, remote.service)
         slices = slices_of(self._cache, remote.namespace, remote.service)
-        verdict = judge(remote, service.object if service else None, slices)
+        mounted = (remote.namespace, remote.service) in self._remotes.mounted
+        verdict = judge(remote, service.object if service else None, slices, mounted=mounted)
         fault = ""
         if verdict is None:
             fault = await self._ask(remote)

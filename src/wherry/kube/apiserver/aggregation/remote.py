@@ -70,6 +70,9 @@ class Remotes:
         self.carrier = carrier
         self._front_proxy = front_proxy
         self._contexts: dict[tuple[bytes, bool], ssl.SSLContext] = {}
+        self.mounted: dict[tuple[str, str], tuple[str, int]] = {}
+        """By namespace and name of a Service that need not exist: where a server is that came with
+        us. A Service of that name goes before it."""
 
     def address(self, remote: Remote) -> tuple[str, int]:
         """One of the ready backends of its Service.
@@ -80,7 +83,10 @@ class Remotes:
         where = f'service/{remote.service} in "{remote.namespace}"'
         found = self._cache.of(SERVICES).get(remote.namespace, remote.service)
         if found is None:
-            raise NoBackend(f'service "{remote.service}" not found')
+            mounted = self.mounted.get((remote.namespace, remote.service))
+            if mounted is None:
+                raise NoBackend(f'service "{remote.service}" not found')
+            return mounted
         spec = found.object["spec"]
         if spec.get("type") == "ExternalName":
             return spec["externalName"], remote.port
