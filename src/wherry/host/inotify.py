@@ -1,16 +1,20 @@
-"""Learn of changes in a directory, by inotify(7)."""
+"""Learn of changes in a directory or of a growing file, by inotify(7)."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import os
+import struct
+import weakref
 from pathlib import Path
 from types import TracebackType
 
 from wherry.host.readiness import readable
 
 _IN_CREATE_OR_MOVED_TO = 0x100 | 0x80
+_IN_MODIFY_OR_MOVE_SELF = 0x2 | 0x800
+_EVENT = struct.Struct("iIII")
 
 
 class Directory:
@@ -58,3 +62,109 @@ class Directory:
             os.read(self._descriptor, 65536)
         except BlockingIOError:
             return
+
+
+class Watching:
+    """Watches any number of files through one descriptor, of which a user may have few."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = -1
+        self._watches: dict[int, set[Growth]] = {}
+
+    def add(self, path: Path) -> Growth:
+        """Begin to watch ``path``.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        if self._descriptor < 0:
+            self._descriptor = self._library.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+            if self._descriptor < 0:
+                raise OSError(ctypes.get_errno(), "inotify_init1")
+            asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+        return Growth(self, path)
+
+    def watch(self, growth: Growth, path: Path, mask: int) -> int:
+        """Have ``growth`` told of events of ``path``; the number of the watch, -1 for none."""
+        number = self._library.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
+        if number >= 0:
+            self._watches.setdefault(number, set()).add(growth)
+        return int(number)
+
+    def unwatch(self, growth: Growth, number: int) -> None:
+        """Tell ``growth`` no more; with nobody left to be told, nothing is open."""
+        told = self._watches.get(number)
+        if told is None:
+            return
+        told.discard(growth)
+        if not told:
+            del self._watches[number]
+            self._library.inotify_rm_watch(self._descriptor, number)
+        if not self._watches and self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._descriptor, 65536)
+        except BlockingIOError:
+            return
+        position = 0
+        while position < len(data):
+            number, _, _, length = _EVENT.unpack_from(data, position)
+            position += _EVENT.size + length
+            for growth in self._watches.get(number, ()):
+                growth.set()
+
+
+class Growth:
+    """Tells when a file has been written to, or another has come under its name."""
+
+    def __init__(self, watching: Watching, path: Path) -> None:
+        self._watching = watching
+        self._path = path
+        self._news = asyncio.Event()
+        self.set, self.clear = self._news.set, self._news.clear
+        self._numbers: list[int] = []
+        self.renew()
+
+    async def wait(self) -> None:
+        """Return when something has happened since ``clear``."""
+        await self._news.wait()
+
+    def renew(self) -> None:
+        """Watch the file that has the name now, and its directory for the next."""
+        former, self._numbers = self._numbers, []
+        for path, mask in (
+            (self._path.parent, _IN_CREATE_OR_MOVED_TO),
+            (self._path, _IN_MODIFY_OR_MOVE_SELF),
+        ):
+            number = self._watching.watch(self, path, mask)
+            if number >= 0:
+                self._numbers.append(number)
+        for number in former:
+            if number not in self._numbers:
+                self._watching.unwatch(self, number)
+        self._news.set()
+
+    def close(self) -> None:
+        """Watch no more."""
+        for number in self._numbers:
+            self._watching.unwatch(self, number)
+        self._numbers = []
+
+
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Watching] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def watching() -> Watching:
+    """The one of this event loop."""
+    loop = asyncio.get_running_loop()
+    found = _by_loop.get(loop)
+    if found is None:
+        found = _by_loop[loop] = Watching()
+    return found

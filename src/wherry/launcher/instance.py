@@ -24,6 +24,7 @@ from pathlib import Path
 from wherry.host.files import make_private, write_atomic
 
 DEFAULT_DATA_DIR = Path("/var/lib/wherry")
+SYSTEM_LOGS = Path("/var/log")
 RUN_ROOT = Path("/run/wherry")
 SLOTS = 14
 _LOCK = ".lock"
@@ -127,8 +128,13 @@ class Instance:
 
     @property
     def pod_logs(self) -> Path:
-        """Logs of pods, laid out as a kubelet does under ``/var/log/pods``."""
-        return self.logs / "pods"
+        """Logs of pods; those of the default instance are where users' collectors look."""
+        return SYSTEM_LOGS / "pods" if self.name == "default" else self.logs / "pods"
+
+    @property
+    def container_logs(self) -> Path:
+        """Links to them, by the names of pods and containers."""
+        return self.pod_logs.with_name("containers")
 
     def pid_file(self, daemon: str) -> Path:
         """Who holds it is ``daemon`` (``server`` or ``node``)."""

@@ -90,7 +90,9 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
             Nftables(), table=f"{instance.nft_table}-proxy", service_cidr=instance.service_range
         )
         # Volumes are mounts, some with a user's own files behind them: unmounted before deleted.
-        await asyncio.to_thread(Kubelet.teardown, _kubelet_root(instance))
+        await asyncio.to_thread(
+            Kubelet.teardown, _kubelet_root(instance), instance.pod_logs, instance.container_logs
+        )
         await purge_all(config)
 
 
@@ -123,6 +125,7 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         node_ip=instance.node_ip,
         root_dir=_kubelet_root(instance),
         pod_logs=instance.pod_logs,
+        container_logs=instance.container_logs,
         port=instance.kubelet_port,
         tls_cert=pki / "kubelet.crt",
         tls_key=pki / "kubelet.key",

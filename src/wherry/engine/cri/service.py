@@ -80,6 +80,8 @@ class EngineRuntime(ContainerRuntime):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._own_images = asyncio.Lock()
+        self._pause_lock = asyncio.Lock()
+        self._rotation: tuple[int, Callable[[Path], Awaitable[None]]] | None = None
 
     # ---- lookups
 
@@ -219,6 +221,20 @@ class EngineRuntime(ContainerRuntime):
             await self._engine.in_flight(lifecycle.start(container))
         except NotModified:
             return
+        self._limit_log(container)
+
+    async def rotate_logs(self, size: int, rotate: Callable[[Path], Awaitable[None]]) -> None:
+        """Have the logs of pods rotated from ``size`` bytes on."""
+        self._rotation = size, rotate
+        for container in self._engine.containers.store.all():
+            if naming.is_pod_container(container):
+                self._limit_log(container)
+
+    def _limit_log(self, container: Container) -> None:
+        file = container.log.file if container.log is not None else None
+        if file is not None and self._rotation is not None:
+            size, rotate = self._rotation
+            file.rotate_by(size, functools.partial(rotate, file.path))
 
     @_call()
     async def stop_container(self, container_id: str, timeout: float) -> None:

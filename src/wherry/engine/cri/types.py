@@ -5,7 +5,7 @@ Times are nanoseconds since the epoch, as in CRI; 0 means "not yet". Memory and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -323,6 +323,13 @@ class ContainerRuntime(Protocol):
         self, container_id: str, cmd: Sequence[str], *, tty: bool, stdin: bool
     ) -> ProcessStream:
         """Start ``cmd`` with live streams."""
+
+    async def rotate_logs(self, size: int, rotate: Callable[[Path], Awaitable[None]]) -> None:
+        """From now on ``rotate`` is awaited with each log that has reached ``size`` bytes.
+
+        It moves the file away (or raises OSError); the runtime writes on in a new one of its name.
+        The container that writes waits meanwhile.
+        """
 
     async def attach(self, container_id: str, *, stdin: bool) -> ProcessStream:
         """The live streams of the container's own process."""

@@ -19,7 +19,7 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -33,6 +33,10 @@ _BEHIND = 16
 _BLOCK = 1 << 16
 # By directory, what is being compressed there.
 _compressions: dict[asyncio.Task[None], Path] = {}
+
+
+# Moves a full file away for one who wants another order than ours. Raises OSError: it cannot.
+Rotator = Callable[[], Awaitable[None]]
 
 
 class Decoder(Protocol):
@@ -82,6 +86,7 @@ class LogFile:
         self.format = format
         self.closed = False
         self._capacity = capacity
+        self._rotator: Rotator | None = None
         self.max_files = max(max_files, 1)
         self._compress = compress
         self._mode = mode
@@ -112,6 +117,10 @@ class LogFile:
                 plain.unlink()
             elif self._compress and number == 1:
                 self._start_compression()
+
+    def rotate_by(self, capacity: int, rotator: Rotator) -> None:
+        """From ``capacity`` bytes on, ``rotator`` is asked to move the file away."""
+        self._capacity, self._rotator = capacity, rotator
 
     async def append(self, batch: bytes) -> None:
         """Write whole messages.
@@ -147,6 +156,13 @@ class LogFile:
 
     async def _rotate(self, size: int) -> int:
         """Go on in a new file; returns its size."""
+        if self._rotator is not None:
+            try:
+                await self._rotator()
+                self._replace()
+            except OSError as error:
+                return self._cannot_rotate(size, error)
+            return 0
         while self._compressing is not None:
             await asyncio.wait((self._compressing,))
         former = _name(self.path, 1)
@@ -158,14 +174,17 @@ class LogFile:
                 former.rename(self.path)
                 raise
         except OSError as error:
-            log.error("cannot rotate %s: %s", self.path, error)
-            self._capacity += size  # rather a file that is too large than one that is lost
-            return size
+            return self._cannot_rotate(size, error)
         if self.max_files < 2:
             former.unlink(missing_ok=True)
         elif self._compress:
             self._start_compression()
         return 0
+
+    def _cannot_rotate(self, size: int, error: OSError) -> int:
+        log.error("cannot rotate %s: %s", self.path, error)
+        self._capacity += size  # rather a file that is too large than one that is lost
+        return size
 
     def _replace(self) -> None:
         """Go on in a new file: writer and followers, or none of them.

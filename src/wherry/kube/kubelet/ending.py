@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from wherry.engine.cri.types import ContainerStatus, CRIError
 from wherry.kube.api import meta
 from wherry.kube.client.backoff import Backoff
-from wherry.kube.kubelet import containers, pods
+from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.actions import Kill
 from wherry.kube.kubelet.hooks import Target
 from wherry.kube.kubelet.parts import Parts
@@ -134,7 +133,6 @@ class Ending:
         else:
             self._parts.statuses.forget(self._uid)
             await self._until_done(self._remove_records)
-        await asyncio.to_thread(self._remove_logs, pod)
 
     async def _until_done(self, step: Callable[[], Any]) -> None:
         backoff = Backoff(0.5, 30)
@@ -175,18 +173,10 @@ class Ending:
 
     async def _remove_records(self) -> None:
         parts = self._parts
+        # Before the records: while there are any, a next kubelet knows that there is more to do.
+        await asyncio.to_thread(parts.logs.remove_pod, self._uid, self._pod())
         for sandbox in parts.view.pod(self._uid).sandboxes:
             await parts.runtime.remove_pod_sandbox(sandbox.id)
         for container in (await parts.view.refresh(self._uid)).containers:
             await parts.runtime.remove_container(container.id)
         await parts.view.refresh(self._uid)
-
-    def _remove_logs(self, pod: Object | None) -> None:
-        parts = self._parts
-        if pod is not None:
-            shutil.rmtree(containers.log_directory(parts.config.pod_logs, pod), ignore_errors=True)
-            return
-        if parts.config.pod_logs.is_dir():
-            for entry in parts.config.pod_logs.iterdir():
-                if entry.name.endswith(f"_{self._uid}"):
-                    shutil.rmtree(entry, ignore_errors=True)

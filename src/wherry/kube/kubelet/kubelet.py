@@ -27,6 +27,7 @@ from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import machine, messages, stats
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
+from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.parts import KubeletConfig, Parts
@@ -98,6 +99,11 @@ class Kubelet:
             runtime=runtime,
             view=self._view,
             volumes=volumes,
+            logs=LogFiles(
+                config.pod_logs,
+                config.container_logs,
+                max_files=config.settings.container_log_max_files,
+            ),
             objects=ObjectCache(client, on_change=self._objects_changed),
             tokens=Tokens(client),
             images=ImagePuller(runtime),
@@ -127,6 +133,8 @@ class Kubelet:
             OSError: the port is taken.
         """
         await self._server.start()
+        size = self._config.settings.container_log_max_size
+        await self._runtime.rotate_logs(size, self._parts.logs.rotate)
         self._recorder.start()
         try:
             self._node.tell("Starting", "Starting kubelet.")
@@ -147,8 +155,14 @@ class Kubelet:
             await self._close()
 
     @staticmethod
-    def teardown(root_dir: Path) -> None:
-        """Unmount and delete what kubelets keep below ``root_dir`` (blocking; none may run)."""
+    def teardown(root_dir: Path, pod_logs: Path, container_logs: Path) -> None:
+        """Unmount and delete what kubelets keep below ``root_dir``, and the logs of its pods.
+
+        It blocks; no kubelet may run.
+        """
+        logs = LogFiles(pod_logs, container_logs, max_files=1)
+        for uid in Volumes(root_dir).known_pods():
+            logs.remove_pod(uid, None)
         remove_volumes(root_dir)
 
     async def _close(self) -> None:

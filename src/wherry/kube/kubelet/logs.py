@@ -2,26 +2,25 @@
 
 A line is ``<RFC 3339 time> <stdout|stderr> <F|P> <text>``; ``P`` marks a part of a longer line
 (https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md).
-A follower sleeps in inotify(7) until the file grows, and ends when the container has ended and all
-was read.
+A follower sleeps in inotify(7) until the file grows, goes on where a rotation has put the next one,
+and ends when the container has ended and all was read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wherry.host.readiness import readable
+from wherry.host.inotify import watching
+from wherry.kube.kubelet.log_files import after
 
 CHUNK = 64 * 1024
-_IN_MODIFY, _IN_MOVE_SELF, _IN_DELETE_SELF = 0x2, 0x800, 0x400
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,7 @@ class LogOptions:
     since: datetime | None = None
     tail: int | None = None  # lines
     limit: int | None = None  # bytes
+    stream: bytes = b""  # ``stdout`` or ``stderr`` alone
 
 
 class LogReader:
@@ -63,10 +63,12 @@ class LogReader:
 
     def _line(self, line: bytes) -> bytes:
         stamp, _, rest = line.partition(b" ")
-        _stream, _, rest = rest.partition(b" ")
+        stream, _, rest = rest.partition(b" ")
         tag, space, text = rest.partition(b" ")
         if not space and not tag:
             return b""  # not of this format: nothing that a container wrote
+        if self._options.stream and stream != self._options.stream:
+            return b""
         if self._since and _comparable(stamp) < self._since:
             return b""
         begins = not self._within_line
@@ -132,65 +134,49 @@ async def read_log(
         FileNotFoundError: there is no such log.
     """
     reader = LogReader(options)
-    with path.open("rb", buffering=0) as file, _Growth(path, options.follow) as growth:
+    file: BinaryIO = path.open("rb", buffering=0)
+    growth = watching().add(path) if options.follow else None
+    try:
         if options.tail is not None:
             file.seek(tail_offset(file, options.tail))
         while not reader.full:
             # Asked before the read: what a container wrote before it ended is in the file then.
-            last_round = not options.follow or not is_running()
+            last_round = growth is None or not is_running()
+            if growth is not None:
+                growth.clear()
             data = file.read(CHUNK)
             if data:
                 output = reader.feed(data)
                 if output:
                     yield output
                 continue
+            if growth is None:
+                return
+            # A file to which no more is written has been read to its end: what comes after it?
+            with contextlib.suppress(FileNotFoundError):
+                following = after(path, file)
+                if following is not None:  # (it may have got more since it was read)
+                    while data := file.read(CHUNK):
+                        if output := reader.feed(data):
+                            yield output
+                    file.close()
+                    file = following
+                    growth.renew()
+                    continue
             if last_round:
                 return
-            await growth.wait(ended)
+            await _either(growth.wait(), ended.wait())
+    finally:
+        file.close()
+        if growth is not None:
+            growth.close()
 
 
-class _Growth:
-    """Waits until a file grows, through inotify."""
-
-    def __init__(self, path: Path, wanted: bool) -> None:
-        self._path = path
-        self._wanted = wanted
-        self._descriptor = -1
-
-    def __enter__(self) -> _Growth:
-        if not self._wanted:
-            return self
-        library = _library()
-        self._descriptor = library.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        if self._descriptor < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        mask = _IN_MODIFY | _IN_MOVE_SELF | _IN_DELETE_SELF
-        if library.inotify_add_watch(self._descriptor, os.fsencode(self._path), mask) < 0:
-            number = ctypes.get_errno()
-            os.close(self._descriptor)
-            raise OSError(number, os.strerror(number), self._path)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-
-    async def wait(self, ended: asyncio.Event) -> None:
-        """Return when the file has grown or the container has ended."""
-        growing = asyncio.create_task(readable(self._descriptor))
-        ending = asyncio.create_task(ended.wait())
-        try:
-            await asyncio.wait((growing, ending), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (growing, ending):
-                task.cancel()
-            await asyncio.gather(growing, ending, return_exceptions=True)
-        try:
-            os.read(self._descriptor, CHUNK)
-        except BlockingIOError:
-            return
-
-
-@cache
-def _library() -> Any:
-    return ctypes.CDLL(None, use_errno=True)
+async def _either(*waits: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,6 +14,7 @@ from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.config import DEFAULTS, Settings
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
+from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.status_manager import StatusManager
@@ -67,6 +68,7 @@ class Parts:
     runtime: ContainerRuntime
     view: RuntimeView
     volumes: Volumes
+    logs: LogFiles
     objects: ObjectCache
     tokens: Tokens
     images: ImagePuller

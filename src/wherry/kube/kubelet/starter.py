@@ -115,7 +115,9 @@ class Starter:
         self._tell(pod, container, "Normal", "Started", "Container started")
         self._failed_at.pop(container["name"], None)
         await self._parts.view.refresh_container(id_)
-        self._link_log(pod, container, id_)
+        started = self._parts.view.container(id_)
+        if started is not None:
+            self._parts.logs.link(pod, container["name"], started)
         await self._post_start(pod, container, id_, runtime)
         await self._prune(container, meta.uid(pod))
         return id_
@@ -267,18 +269,7 @@ class Starter:
                 continue
             await self._parts.runtime.remove_container(old.id)
             await self._parts.view.refresh_container(old.id)
-            if old.log_path is not None:
-                old.log_path.unlink(missing_ok=True)
-
-    def _link_log(self, pod: Object, container: Object, id_: str) -> None:
-        directory = self._parts.config.container_logs
-        status = self._parts.view.container(id_)
-        if directory is None or status is None or status.log_path is None:
-            return
-        name = f"{meta.name(pod)}_{meta.namespace(pod)}_{container['name']}-{id_}.log"
-        link = directory / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(status.log_path)
+            self._parts.logs.remove_container(old)
 
 
 def _next_attempt(pod: Object, container: Object, runtime: PodRuntime) -> int:

@@ -43,6 +43,9 @@ class FakeRuntime:
         self._numbers = itertools.count(1)
         self._listeners: list[asyncio.Queue[ContainerEvent]] = []
 
+    async def rotate_logs(self, size, rotate) -> None:
+        self.log_size, self.rotate = size, rotate
+
     # for tests
 
     def exit(self, id: str, code: int = 0, *, reason: str = "") -> None:
