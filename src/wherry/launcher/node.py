@@ -134,4 +134,5 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         cluster_dns=told.cluster_dns or (instance.cluster_dns,),
         cluster_domain=told.cluster_domain or CLUSTER_DOMAIN,
         settings=told,
+        static_pods=Path(told.static_pod_path or instance.data_dir / "manifests"),
     )

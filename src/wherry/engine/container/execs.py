@@ -147,11 +147,7 @@ class Execs:
         container = exec_.container
         exec_.started = True
         try:
-            account = users.resolve(
-                container.rootfs,
-                exec_.user or container.config["User"],
-                container.host_config["GroupAdd"] or (),
-            )
+            account = users.account_of(container, exec_.user)
             specification = process(
                 container,
                 account,

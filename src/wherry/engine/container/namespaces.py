@@ -47,6 +47,8 @@ def check(host: Mapping[str, Any]) -> None:
     ):
         value = host[field]
         joins = value.startswith(PREFIX) and field in ("PidMode", "IpcMode")
+        # Containers of a pod share it; it goes with the network.
+        joins = joins or (field == "UTSMode" and value == host["NetworkMode"])
         if not (value in allowed or (joins and value != PREFIX)):
             raise BadParameter(f"invalid {label} mode: {value}")
 
@@ -95,7 +97,7 @@ def joined(
         network=network,
         pid=_process_namespace(host["PidMode"], "pid", "PID", store),
         ipc=ipc,
-        uts="host" if host["UTSMode"] == "host" else None,
+        uts=_process_namespace(host["UTSMode"], "uts", "UTS", store),
         cgroup=None if host["CgroupnsMode"] == "private" else "host",
         shm=shm,
     )

@@ -101,9 +101,7 @@ class Resources:
                 raise result
         mounts = cast(list[MountSpec], results[0])
         check_destinations(container.rootfs, mounts)
-        account = users.resolve(
-            container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
-        )
+        account = users.account_of(container)
         if directory := container.config["WorkingDir"]:
             working_directory.make(container.rootfs, directory, remapping)
         if owner is container:

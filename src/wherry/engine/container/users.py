@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.engine.container import confined
+from wherry.engine.container.container import Container
 from wherry.engine.errors import BadParameter
 from wherry.runtime.types import User
 
 _MAXIMUM = (1 << 31) - 1
+# The annotation of a container that gets no groups from its image's /etc/group.
+STRICT_GROUPS = "io.wherry.strict-groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,21 @@ class _Group:
     name: str
     gid: int
     members: Sequence[str]
+
+
+def account_of(container: Container, user: str = "") -> Account:
+    """Who runs in ``container``; ``user`` in the place of its own.
+
+    Raises:
+        BadParameter: there is no such user or group.
+    """
+    host = container.host_config
+    account = resolve(container.rootfs, user or container.config["User"], host["GroupAdd"] or ())
+    if STRICT_GROUPS not in (host.get("Annotations") or {}):
+        return account
+    named = tuple(int(group) for group in host["GroupAdd"] or ())
+    groups = tuple(dict.fromkeys((account.user.gid, *named)))
+    return replace(account, user=replace(account.user, additional_gids=groups))
 
 
 def resolve(rootfs: Path, text: str, additional: Sequence[str] = ()) -> Account:

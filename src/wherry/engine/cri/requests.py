@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.engine.container.create import CreateRequest, decode
+from wherry.engine.container.users import STRICT_GROUPS
 from wherry.engine.cri import naming
 from wherry.engine.cri.types import (
     ContainerConfig,
@@ -36,9 +37,11 @@ def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
         "CgroupParent": config.cgroup_parent,
         "PortBindings": {} if on_host else _port_bindings(config.port_mappings),
         "Dns": list(config.dns.servers),
-        "DnsSearch": list(config.dns.searches),
+        # With servers of its own nothing of the host's resolver is meant.
+        "DnsSearch": list(config.dns.searches) or (["."] if config.dns.servers else []),
         "DnsOptions": list(config.dns.options),
         "Sysctls": dict(config.sysctls),
+        "Runtime": config.runtime_handler,
         "Privileged": config.privileged,
         "OomScoreAdj": _SANDBOX_OOM_SCORE,
         "CpuShares": _SANDBOX_SHARES,
@@ -69,9 +72,15 @@ def _port_bindings(mappings: Sequence[PortMapping]) -> dict[str, list[dict[str, 
 
 
 def container_request(
-    config: ContainerConfig, sandbox: PodSandboxConfig, sandbox_id: str
+    config: ContainerConfig,
+    sandbox: PodSandboxConfig,
+    sandbox_id: str,
+    seccomp: str | None = None,
 ) -> CreateRequest:
-    """A container of a pod, which joins the namespaces of the sandbox."""
+    """A container of a pod, which joins the namespaces of the sandbox.
+
+    ``seccomp`` is the content of its own profile of system calls.
+    """
     log_path = str(sandbox.log_directory / config.log_path) if config.log_path else ""
     body = {
         "Image": config.image,
@@ -92,7 +101,7 @@ def container_request(
             config.labels,
             config.annotations,
         ),
-        "HostConfig": _host_config(config, sandbox, sandbox_id),
+        "HostConfig": _host_config(config, sandbox, sandbox_id, seccomp),
     }
     if config.stop_signal:
         body["StopSignal"] = config.stop_signal
@@ -118,17 +127,26 @@ _PID_MODES = {NamespaceMode.NODE: "host", NamespaceMode.CONTAINER: ""}
 
 
 def _host_config(
-    config: ContainerConfig, sandbox: PodSandboxConfig, sandbox_id: str
+    config: ContainerConfig, sandbox: PodSandboxConfig, sandbox_id: str, seccomp: str | None
 ) -> dict[str, Any]:
     security = config.security
     joined = f"container:{sandbox_id}"
     options = ["no-new-privileges"] if security.no_new_privileges else []
     if security.seccomp_unconfined:
         options.append("seccomp=unconfined")
+    elif seccomp is not None:
+        options.append(f"seccomp={seccomp}")
+    pid = _PID_MODES.get(security.pid, joined)
+    if security.pid is NamespaceMode.TARGET:
+        pid = f"container:{security.pid_target}"
+    shown: dict[str, Any] = {"MaskedPaths": [], "ReadonlyPaths": []} if security.unmasked else {}
     return {
+        **shown,
+        "Runtime": sandbox.runtime_handler,
         "NetworkMode": joined,
+        "UTSMode": joined,
         "IpcMode": joined,
-        "PidMode": _PID_MODES.get(security.pid, joined),
+        "PidMode": pid,
         "CgroupParent": sandbox.cgroup_parent,
         "Mounts": [
             {
@@ -146,6 +164,7 @@ def _host_config(
         "CapDrop": list(security.drop_capabilities) or None,
         "GroupAdd": [str(group) for group in security.supplemental_groups] or None,
         "SecurityOpt": options or None,
+        "Annotations": {STRICT_GROUPS: "true"} if security.strict_groups else None,
         **_resources(config.resources),
     }
 

@@ -21,9 +21,11 @@ from wherry.engine.container.container import Container
 from wherry.engine.container.create import CreateRequest
 from wherry.engine.container.execs import Execs
 from wherry.engine.container.failure import exec_error
+from wherry.engine.container.rules import RUNTIMES
 from wherry.engine.container.spec import process
 from wherry.engine.cri import naming, requests, status
 from wherry.engine.cri.types import (
+    AuthConfig,
     ContainerConfig,
     ContainerEvent,
     ContainerRuntime,
@@ -40,6 +42,7 @@ from wherry.engine.cri.types import (
 from wherry.engine.engine import Engine
 from wherry.engine.errors import Conflict, EngineError, NotFound, NotModified
 from wherry.engine.image import busybox
+from wherry.engine.image.distribution.credentials import Credentials
 from wherry.engine.image.pause import ensure_pause
 from wherry.net import namespaces
 from wherry.runtime.streams import ExecProcess
@@ -124,6 +127,13 @@ class EngineRuntime(ContainerRuntime):
     @_call("CreatePodSandboxError")
     async def run_pod_sandbox(self, config: PodSandboxConfig) -> str:
         """Make and start the pause container; on failure nothing is left."""
+        if config.runtime_handler not in RUNTIMES:
+            handler = config.runtime_handler
+            raise CRIError(
+                f'failed to get sandbox runtime: no runtime for "{handler}" is configured'
+            )
+        if not config.host_users:
+            raise CRIError("user namespaces of pods (hostUsers: false) are not supported here")
         async with self._own_images:
             image = await ensure_pause(self._engine.images)
         request = requests.sandbox_request(config, image)
@@ -206,7 +216,9 @@ class EngineRuntime(ContainerRuntime):
     ) -> str:
         """Create a container in a sandbox, its log where the kubelet wants it."""
         sandbox = self._sandbox(sandbox_id)
-        request = requests.container_request(config, sandbox_config, sandbox.id)
+        profile = config.security.seccomp_profile
+        seccomp = None if profile is None else await asyncio.to_thread(_read_profile, profile)
+        request = requests.container_request(config, sandbox_config, sandbox.id, seccomp)
         if request.log_path is not None:
             request.log_path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         name = naming.container_name(config.metadata, sandbox_config.metadata)
@@ -300,9 +312,7 @@ class EngineRuntime(ContainerRuntime):
     ) -> ExecProcess:
         container = self._container(container_id)
         Execs.check_container(container)
-        account = users.resolve(
-            container.rootfs, container.config["User"], container.host_config["GroupAdd"] or ()
-        )
+        account = users.account_of(container)
         specification = process(container, account, args=list(cmd), terminal=tty)
         try:
             return await self._engine.runtime.exec(container.id, specification, stdin=stdin)
@@ -353,9 +363,11 @@ class EngineRuntime(ContainerRuntime):
             return None
 
     @_call("ErrImagePull")
-    async def pull_image(self, image: str) -> str:
+    async def pull_image(self, image: str, auth: AuthConfig | None = None) -> str:
         """Fetch it; returns its id."""
-        return (await self._engine.images.fetch(image)).id
+        who = auth or AuthConfig()
+        credentials = Credentials(who.username, who.password, who.identity_token)
+        return (await self._engine.images.fetch(image, credentials)).id
 
     async def list_images(self) -> Sequence[Image]:
         """All images."""
@@ -431,6 +443,22 @@ class _KilledAtClose:
             os.close(self._pidfd)
             self._pidfd = -1
         await self._inner.close()
+
+
+def _read_profile(path: Path) -> str:
+    """A profile of system calls. Blocks.
+
+    Raises:
+        CRIError: it cannot be read.
+    """
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CRIError(
+            f'cannot load seccomp profile "{path}": open {path}: {reason.lower()}',
+            "CreateContainerError",
+        ) from None
 
 
 def _socket_in(namespace: Path | None) -> socket.socket:

@@ -51,6 +51,7 @@ class NamespaceMode(Enum):
     POD = "POD"
     CONTAINER = "CONTAINER"
     NODE = "NODE"
+    TARGET = "TARGET"  # that of another container of the pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ class PodSandboxConfig:
     ipc: NamespaceMode = NamespaceMode.POD
     sysctls: Mapping[str, str] = field(default_factory=dict)
     privileged: bool = False
+    runtime_handler: str = ""  # of the pod's RuntimeClass; empty: the usual one
+    host_users: bool = True  # False: a user namespace of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,11 @@ class LinuxSecurity:
     add_capabilities: Sequence[str] = ()
     drop_capabilities: Sequence[str] = ()
     seccomp_unconfined: bool = False
+    seccomp_profile: Path | None = None  # a file with the filter; None: the default one
+    strict_groups: bool = False  # no groups but those named here (supplementalGroupsPolicy)
+    unmasked: bool = False  # all of /proc is seen (procMount)
     pid: NamespaceMode = NamespaceMode.CONTAINER
+    pid_target: str = ""  # the id of the container whose namespace TARGET is
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +208,18 @@ class ContainerStatus:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """Who pulls an image: a user and a password, or a token."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"AuthConfig(username={self.username!r})"  # the rest is for nobody's eyes
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +359,7 @@ class ContainerRuntime(Protocol):
     async def image_status(self, image: str) -> Image | None:
         """The image, None where it is not in the store."""
 
-    async def pull_image(self, image: str) -> str:
+    async def pull_image(self, image: str, auth: AuthConfig | None = None) -> str:
         """Fetch it; returns its id. Fails with reason ErrImagePull."""
 
     async def list_images(self) -> Sequence[Image]:

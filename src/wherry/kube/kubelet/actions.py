@@ -36,7 +36,7 @@ class Actions:
     create_sandbox: bool = False
     attempt: int = 0  # of the sandbox to create
     start: tuple[str, ...] = ()  # names of containers
-    finish: bool = False  # all is done: nothing will be started any more
+    finish: bool = False  # all is done: what still runs is stopped, nothing will be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,13 @@ def compute_pod_actions(
     assert runtime.sandbox is not None
     sandbox = runtime.sandbox.id
     kills: list[Kill] = []
-    starts: list[str] = []
+    # Who debugs a pod is not made to wait for its init containers.
+    starts = _ephemeral_to_start(pod, runtime)
     ready, failed = _initialize(pod, runtime, health, sandbox, kills, starts)
     if failed:
-        return Actions(kill=_remaining(runtime), finish=True)
+        return Actions(finish=True)
     if not ready:
         return Actions(kill=tuple(kills), start=tuple(starts))
-    starts += _ephemeral_to_start(pod, runtime)
     alive = 0
     for container in pods.containers(pod):
         status = runtime.latest(container["name"])
@@ -91,8 +91,6 @@ def compute_pod_actions(
             starts.append(container["name"])
             alive += 1
     if not alive:
-        named = {kill.id for kill in kills}
-        kills += [kill for kill in _remaining(runtime) if kill.id not in named]
         return Actions(kill=tuple(kills), finish=True)
     return Actions(kill=tuple(kills), start=tuple(starts))
 
@@ -109,23 +107,24 @@ def _sandbox_change(pod: Object, runtime: PodRuntime) -> tuple[bool, int]:
 def _with_new_sandbox(
     pod: Object, runtime: PodRuntime, attempt: int, restarting: Collection[str]
 ) -> Actions:
-    kills = _remaining(runtime)
     ran_before = attempt > 0 and any(
         runtime.latest(c["name"]) is not None for c in pods.containers(pod)
     )
     if ran_before and pods.restart_policy(pod) == "Never":
-        return Actions(kill=kills, finish=True)
+        return Actions(finish=True)
     wanted = [
         c["name"]
         for c in pods.containers(pod)
         if _should_start(pod, c, _ended(runtime.latest(c["name"])), restarting)
     ]
     if not wanted:
-        return Actions(kill=kills, finish=True)
+        return Actions(finish=True)
     init = pods.init_containers(pod)
     # The first init container only; what follows depends on how it ends.
     starts = [init[0]["name"]] if init else wanted
-    return Actions(kill=kills, create_sandbox=True, attempt=attempt, start=tuple(starts))
+    return Actions(
+        kill=_remaining(runtime), create_sandbox=True, attempt=attempt, start=tuple(starts)
+    )
 
 
 def _ended(status: ContainerStatus | None) -> ContainerStatus | None:
@@ -182,7 +181,7 @@ def _initialize(
         if running:
             return False, False
         if status.exit_code != 0:
-            if pods.container_restart_policy(pod, container) == "Never":
+            if not pods.is_restarted(pod, container, status.exit_code):
                 return False, True
             starts.append(container["name"])
             return False, False
@@ -204,7 +203,8 @@ def _reason_to_kill(
         return Kill(status.id, name, message, restart=True)
     probe = health.failed_probe(status.id)
     if probe:
-        again = pods.container_restart_policy(pod, container) != "Never"
+        # What obeys its signal ends with 143, what does not with 137: failures both.
+        again = pods.is_restarted(pod, container, 137)
         message = f"Container {name} failed {probe} probe"
         if again:
             message += ", will be restarted"
@@ -222,5 +222,4 @@ def _should_start(
         return True
     if status.id in restarting:
         return True
-    policy = pods.container_restart_policy(pod, container)
-    return policy == "Always" or (policy == "OnFailure" and status.exit_code != 0)
+    return pods.is_restarted(pod, container, status.exit_code)

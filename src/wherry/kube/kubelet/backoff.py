@@ -24,7 +24,7 @@ class Backoff:
     """Delays by key."""
 
     def __init__(self, initial: float = INITIAL, longest: float = LONGEST) -> None:
-        self._initial = initial
+        self._initial = min(initial, longest)
         self._longest = longest
         self._entries: dict[Hashable, _Entry] = {}
 

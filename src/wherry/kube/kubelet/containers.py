@@ -28,7 +28,7 @@ from wherry.kube.kubelet.environment import ConfigError, expand_all
 
 Object = dict[str, Any]
 
-MAX_HOSTNAME = 63
+MAX_HOSTNAME, MAX_FQDN = 63, 64
 
 
 def log_directory(pod_logs: Path, pod: Object) -> Path:
@@ -53,40 +53,6 @@ def hostname(pod: Object, node_name: str, cluster_domain: str = "cluster.local")
     return name, domain
 
 
-def dns_config(
-    pod: Object, cluster_dns: Sequence[str], cluster_domain: str, host_searches: Sequence[str]
-) -> DNSConfig:
-    """The pod's resolver (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/).
-
-    Without a cluster DNS the policies that want it fall back to the node's own resolver.
-    """
-    spec = pod["spec"]
-    policy = spec.get("dnsPolicy") or "ClusterFirst"
-    if policy == "ClusterFirst" and pods.is_host_network(pod):
-        policy = "Default"
-    servers: list[str] = []
-    searches: list[str] = []
-    options: list[str] = []
-    if policy in ("ClusterFirst", "ClusterFirstWithHostNet") and cluster_dns:
-        servers = list(cluster_dns)
-        namespace = meta.namespace(pod)
-        searches = [
-            f"{namespace}.svc.{cluster_domain}",
-            f"svc.{cluster_domain}",
-            cluster_domain,
-            *host_searches,
-        ]
-        options = ["ndots:5"]
-    own = spec.get("dnsConfig") or {}
-    servers += [s for s in own.get("nameservers") or () if s not in servers]
-    searches += [s for s in own.get("searches") or () if s not in searches]
-    for option in own.get("options") or ():
-        name = option["name"]
-        options = [o for o in options if o.partition(":")[0] != name]
-        options.append(f"{name}:{option['value']}" if option.get("value") else name)
-    return DNSConfig(servers, searches, options)
-
-
 def sandbox_config(
     pod: Object,
     attempt: int,
@@ -94,11 +60,22 @@ def sandbox_config(
     node_name: str,
     logs: Path,
     dns: DNSConfig,
+    cluster_domain: str = "cluster.local",
+    runtime_handler: str = "",
 ) -> PodSandboxConfig:
-    """What the pod's sandbox is made from."""
+    """What the pod's sandbox is made from.
+
+    Raises:
+        ConfigError: its host name is longer than the kernel takes.
+    """
     spec = pod["spec"]
     host_network = pods.is_host_network(pod)
-    host_name, _domain = hostname(pod, node_name)
+    host_name, _domain = hostname(pod, node_name, cluster_domain)
+    if len(host_name) > MAX_FQDN:
+        raise ConfigError(
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {host_name} is "
+            f"too long ({MAX_FQDN} characters is the max, {len(host_name)} characters requested)"
+        )
     mappings = []
     for container in [*pods.init_containers(pod), *pods.containers(pod)]:
         for port in container.get("ports") or ():
@@ -126,6 +103,8 @@ def sandbox_config(
         ipc=NamespaceMode.NODE if spec.get("hostIPC") else NamespaceMode.POD,
         sysctls={s["name"]: s["value"] for s in sysctls},
         privileged=any(_security(c).get("privileged") for c in pods.all_containers(pod)),
+        runtime_handler=runtime_handler,
+        host_users=spec.get("hostUsers") is not False,
     )
 
 
@@ -153,6 +132,9 @@ def container_config(
     mounts: Sequence[Mount],
     image_user: str,
     memory_capacity: int,
+    seccomp_root: Path,
+    seccomp_default: bool = False,
+    target: str = "",
 ) -> ContainerConfig:
     """What a container is made from.
 
@@ -161,11 +143,16 @@ def container_config(
         image: the id of its image.
         image_user: whom the image says to run as.
         memory_capacity: bytes of memory the node has, to which OOM scores relate.
+        seccomp_root: below which profiles of the node lie.
+        seccomp_default: who asks for no filter of system calls gets the default one.
+        target: the id of the container whose processes it is to see.
 
     Raises:
         ConfigError: the spec forbids what the image wants.
     """
-    security = security_context(pod, container, image_user)
+    security = security_context(
+        pod, container, image_user, seccomp_root, seccomp_default=seccomp_default, target=target
+    )
     annotations = {
         pods.CONTAINER_HASH: pods.container_hash(container),
         pods.IMAGE: container.get("image") or "",
@@ -203,7 +190,15 @@ def _security(container: Object) -> Object:
     return container.get("securityContext") or {}
 
 
-def security_context(pod: Object, container: Object, image_user: str) -> LinuxSecurity:
+def security_context(
+    pod: Object,
+    container: Object,
+    image_user: str,
+    seccomp_root: Path,
+    *,
+    seccomp_default: bool = False,
+    target: str = "",
+) -> LinuxSecurity:
     """The container's own security context over its pod's.
 
     Raises:
@@ -224,10 +219,20 @@ def security_context(pod: Object, container: Object, image_user: str) -> LinuxSe
     if of_pod.get("fsGroup") is not None and of_pod["fsGroup"] not in groups:
         groups.append(of_pod["fsGroup"])
     seccomp = effective("seccompProfile") or {}
+    kind = seccomp.get("type", "RuntimeDefault" if seccomp_default else "Unconfined")
+    profile = None
+    if kind == "Localhost":
+        profile = seccomp_root / str(seccomp.get("localhostProfile") or "")
     privileged = bool(own.get("privileged"))
+    group = effective("runAsGroup")
+    pid = _pid_mode(spec)
+    if target and pid is NamespaceMode.CONTAINER:
+        pid = NamespaceMode.TARGET
     return LinuxSecurity(
         run_as_user=user,
-        run_as_group=effective("runAsGroup"),
+        run_as_group=group,
+        # Another group goes with the image's own user.
+        run_as_username="" if group is None else image_user.partition(":")[0],
         supplemental_groups=groups,
         privileged=privileged,
         readonly_rootfs=bool(own.get("readOnlyRootFilesystem")),
@@ -235,8 +240,12 @@ def security_context(pod: Object, container: Object, image_user: str) -> LinuxSe
         add_capabilities=list(capabilities.get("add") or ()),
         drop_capabilities=list(capabilities.get("drop") or ()),
         # As upstream: no filter unless one is asked for.
-        seccomp_unconfined=seccomp.get("type", "Unconfined") == "Unconfined",
-        pid=_pid_mode(spec),
+        seccomp_unconfined=privileged or kind == "Unconfined",
+        seccomp_profile=profile,
+        strict_groups=of_pod.get("supplementalGroupsPolicy") == "Strict",
+        unmasked=own.get("procMount") == "Unmasked",
+        pid=pid,
+        pid_target=target if pid is NamespaceMode.TARGET else "",
     )
 
 

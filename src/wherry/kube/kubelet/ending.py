@@ -7,10 +7,11 @@ anew at any step after a kill of the kubelet: every step bears that it was done 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from wherry.engine.cri.types import ContainerStatus, CRIError
@@ -26,13 +27,21 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 MINIMUM_GRACE = 2.0  # seconds that are left for the polite signal after a long preStop hook
-ORPHAN_GRACE = 1  # for pods that the API no longer knows
+LEAST_GRACE = 1  # seconds; for pods removed by force, or that the API no longer knows
 
 
 async def kill_container(
-    parts: Parts, pod: Object | None, runtime: PodRuntime, kill: Kill, grace: float
+    parts: Parts,
+    pod: Object | None,
+    runtime: PodRuntime,
+    kill: Kill,
+    grace: float,
+    turn: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Run the preStop hook, then stop the container, ``grace`` seconds in all.
+
+    ``turn`` returns when those that must end before it have ended; it is waited for no longer than
+    the grace lasts, between the hook and the signal.
 
     Raises:
         CRIError: the runtime could not stop it.
@@ -48,8 +57,46 @@ async def kill_container(
     if hook is not None and grace > 0:
         await _run_hook(parts, pod, runtime, status, hook, grace)
         grace = max(grace - (time.monotonic() - begun), MINIMUM_GRACE)
+    if turn is not None:
+        begun = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(turn(), grace)
+        grace = max(grace - (time.monotonic() - begun), min(grace, MINIMUM_GRACE))
     await parts.runtime.stop_container(kill.id, grace)
     await parts.view.refresh_container(kill.id)
+
+
+async def stop_in_order(
+    parts: Parts,
+    uid: str,
+    pod: Object | None,
+    grace: float,
+    kills: Mapping[str, asyncio.Task[None]],
+) -> None:
+    """Stop all that runs of a pod: app containers at once, then its sidecars in reverse order.
+
+    ``kills`` are under way already.
+
+    Raises:
+        CRIError: one of them could not be stopped.
+    """
+    runtime = parts.view.pod(uid)
+    names = [c["name"] for c in pods.init_containers(pod)] if pod is not None else []
+    ranks = {name: len(names) - number for number, name in enumerate(names)}  # 0: the others
+    rank = {c.id: ranks.get(c.metadata.name, 0) for c in runtime.running()}
+
+    async def stop(container: ContainerStatus) -> None:
+        async def turn() -> None:
+            before = [id_ for id_, other in rank.items() if other < rank[container.id]]
+            await asyncio.gather(*(parts.view.end_of(id_).wait() for id_ in before))
+
+        name = container.metadata.name
+        kill = Kill(container.id, name, f"Stopping container {name}")
+        waits = turn if rank[container.id] else None
+        await kill_container(parts, pod, runtime, kill, grace, waits)
+
+    others = [c for c in runtime.running() if c.id not in kills]
+    await asyncio.gather(*kills.values(), *(stop(c) for c in others))
 
 
 def _pre_stop(pod: Object | None, status: ContainerStatus) -> Object | None:
@@ -84,6 +131,10 @@ async def _run_hook(
         parts.tell_of(pod, container, "Warning", "FailedPreStopHook", "PreStopHook failed")
 
 
+def _grace(pod: Object) -> int:
+    return max(pods.grace_period(pod), LEAST_GRACE)
+
+
 class Ending:
     """The end of one pod; ``pod`` gives it as the API has it (None: not any more).
 
@@ -102,11 +153,12 @@ class Ending:
         self._pod = pod
         self._publish = publish
         first = pod()
-        self._grace: float = ORPHAN_GRACE if first is None else pods.grace_period(first)
+        self._grace: float = LEAST_GRACE if first is None else _grace(first)
         self._hurrying: set[asyncio.Task[None]] = set()
 
-    def shorten(self, grace: float) -> None:
-        """Less time is given now (``kubectl delete --now`` on a pod that already ends)."""
+    def shorten(self, pod: Object) -> None:
+        """Less time may be given now (``kubectl delete --now`` on a pod that already ends)."""
+        grace = _grace(pod)
         if grace >= self._grace:
             return
         self._grace = grace
@@ -148,28 +200,11 @@ class Ending:
         parts = self._parts
         runtime = parts.view.pod(self._uid)
         pod = self._pod()
-        running = [c for c in runtime.running() if c.id not in kills]
-        sidecars = {c["name"] for c in pods.init_containers(pod)} if pod is not None else set()
-        main = [c for c in running if c.metadata.name not in sidecars]
-        beside = [c for c in running if c.metadata.name in sidecars]
-        begun = time.monotonic()
-        await asyncio.gather(
-            *kills.values(), *(self._stop(pod, runtime, c, self._grace) for c in main)
-        )
-        for container in reversed(beside):  # sidecars end after what they served, in reverse order
-            left = max(self._grace - (time.monotonic() - begun), MINIMUM_GRACE)
-            await self._stop(pod, runtime, container, min(left, self._grace))
+        await stop_in_order(parts, self._uid, pod, self._grace, kills)
         for sandbox in runtime.sandboxes:
             await parts.runtime.stop_pod_sandbox(sandbox.id)
             await parts.view.refresh_sandbox(sandbox.id)
         await parts.view.refresh(self._uid)
-
-    async def _stop(
-        self, pod: Object | None, runtime: PodRuntime, container: ContainerStatus, grace: float
-    ) -> None:
-        name = container.metadata.name
-        kill = Kill(container.id, name, f"Stopping container {name}")
-        await kill_container(self._parts, pod, runtime, kill, grace)
 
     async def _remove_records(self) -> None:
         parts = self._parts

@@ -7,19 +7,23 @@ https://kubernetes.io/docs/concepts/containers/images/#image-pull-policy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wherry.engine.cri.types import ContainerRuntime, CRIError, Image
+from wherry.engine.cri.types import AuthConfig, ContainerRuntime, CRIError, Image
 from wherry.kube.api import meta
 from wherry.kube.kubelet.backoff import Backoff
+from wherry.kube.kubelet.pull_secrets import Entry, fitting
 
 Object = dict[str, Any]
 Tell = Callable[[str, str, str], None]
 """Records an event: type, reason, message."""
+
+_Key = tuple[str, str, tuple[AuthConfig, ...]]  # pod, image, users
 
 TOLD_FOR = 5.0  # seconds after which ErrImagePull becomes ImagePullBackOff
 _REFERENCE = re.compile(
@@ -64,11 +68,25 @@ class ImagePuller:
     def __init__(self, runtime: ContainerRuntime) -> None:
         self._runtime = runtime
         self._backoff = Backoff()
-        self._failures: dict[str, tuple[float, str, str]] = {}
-        self._pulls: dict[str, asyncio.Task[str]] = {}
+        self._failures: dict[_Key, tuple[float, str, str]] = {}
+        self._pulls: dict[tuple[str, AuthConfig | None], asyncio.Future[str]] = {}
 
-    async def ensure(self, pod: Object, container: Object, tell: Tell) -> Present:
+    async def ensure(
+        self,
+        pod: Object,
+        container: Object,
+        tell: Tell,
+        known: Sequence[Entry] = (),
+        missing: Sequence[str] = (),
+    ) -> Present:
         """The image of ``container``, fetched if its policy wants that.
+
+        An image that was built or loaded here, and so has no digest of a registry, is simply
+        there: nobody has a newer one.
+
+        Args:
+            known: the users of registries that the pod's secrets tell of.
+            missing: the names of those secrets that are not there.
 
         Raises:
             ImageError: it cannot be had now.
@@ -88,7 +106,7 @@ class ImagePuller:
             message = f'Failed to inspect image "{image}": {error}'
             tell("Warning", "InspectFailed", message)
             raise ImageError("ImageInspectError", message, 10.0) from error
-        if found is not None and policy != "Always":
+        if found is not None and (policy != "Always" or not found.repo_digests):
             tell(
                 "Normal",
                 "Pulled",
@@ -100,10 +118,20 @@ class ImagePuller:
             message = f'Container image "{image}" is not present with pull policy of Never'
             tell("Warning", "ErrImageNeverPull", message)
             raise ImageError("ErrImageNeverPull", message, 10.0)
-        return await self._pull(pod, image, tell)
+        if missing:
+            tell(
+                "Warning",
+                "FailedToRetrieveImagePullSecret",
+                f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
+                "attempting to pull the image may not succeed.",
+            )
+        return await self._pull(pod, image, tell, tuple(fitting(image, known)))
 
-    async def _pull(self, pod: Object, image: str, tell: Tell) -> Present:
-        key = f"{meta.uid(pod)}/{image}"
+    async def _pull(
+        self, pod: Object, image: str, tell: Tell, users: tuple[AuthConfig, ...]
+    ) -> Present:
+        # Other users are another try: a secret that comes is used at once.
+        key = (meta.uid(pod), image, users)
         now = time.monotonic()
         if key in self._failures:
             failed_at, why, registry_reason = self._failures[key]
@@ -117,7 +145,7 @@ class ImagePuller:
         tell("Normal", "Pulling", f'Pulling image "{image}"')
         begun = time.monotonic()
         try:
-            id_ = await self._pull_once(image)
+            id_ = await self._pull_with(image, users)
             found = await self._runtime.image_status(id_) or Image(id_)
         except CRIError as error:
             reason = error.reason or "ErrImagePull"
@@ -138,17 +166,25 @@ class ImagePuller:
         )
         return Present(found.id, found.user)
 
-    async def _pull_once(self, image: str) -> str:
-        task = self._pulls.get(image)
+    async def _pull_with(self, image: str, users: tuple[AuthConfig, ...]) -> str:
+        """Try one user after the other; the last one's failure is told."""
+        for user in users[:-1]:
+            with contextlib.suppress(CRIError):
+                return await self._pull_once(image, user)
+        return await self._pull_once(image, users[-1] if users else None)
+
+    async def _pull_once(self, image: str, user: AuthConfig | None) -> str:
+        key = (image, user)
+        task = self._pulls.get(key)
         if task is None:
-            task = asyncio.create_task(self._runtime.pull_image(image), name=f"pull {image}")
-            self._pulls[image] = task
-            task.add_done_callback(lambda _: self._pulls.pop(image, None))
+            pulling = self._runtime.pull_image(image, user)
+            task = asyncio.ensure_future(pulling)
+            self._pulls[key] = task
+            task.add_done_callback(lambda _: self._pulls.pop(key, None))
         return await asyncio.shield(task)
 
     def release(self, pod: Object) -> None:
         """Forget the failures of a pod that has gone."""
-        prefix = f"{meta.uid(pod)}/"
-        for key in [k for k in self._failures if k.startswith(prefix)]:
+        for key in [k for k in self._failures if k[0] == meta.uid(pod)]:
             del self._failures[key]
             self._backoff.reset(key)

@@ -32,6 +32,7 @@ from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.parts import KubeletConfig, Parts
 from wherry.kube.kubelet.probes import Probes
+from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.server import Server
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
@@ -115,7 +116,8 @@ class Kubelet:
             services_synced=self._services.wait_synced,
             allocatable=allocatable(facts, config.settings.max_pods),
             memory_capacity=facts.memory,
-            host_searches=machine.host_searches(),
+            host_dns=machine.host_dns(),
+            runtime_classes=RuntimeClasses(client),
         )
         self._server = Server(
             config,

@@ -9,6 +9,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.engine.cri.types import DNSConfig
+
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "aarch64": "arm64",
@@ -78,18 +80,20 @@ def read_pressure(disk: Path) -> Pressure:
     )
 
 
-def host_searches() -> list[str]:
-    """The search list of the host's resolver."""
-    searches: list[str] = []
+def host_dns() -> DNSConfig:
+    """The host's resolver."""
+    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
     try:
         lines = Path("/etc/resolv.conf").read_text().splitlines()
     except OSError:
-        return searches
+        lines = []
     for line in lines:
         words = line.split()
         if words[:1] == ["search"]:
-            searches = [w for w in words[1:] if w != "."]
-    return searches
+            found["search"] = [w for w in words[1:] if w != "."]
+        elif words and words[0] in found:
+            found[words[0]] += words[1:]
+    return DNSConfig(found["nameserver"], found["search"], found["options"])
 
 
 def _meminfo() -> dict[str, int]:

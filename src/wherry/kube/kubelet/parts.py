@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.cri.types import ContainerRuntime
+from wherry.engine.cri.types import ContainerRuntime, DNSConfig
 from wherry.kube.api.resources import PODS
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import pods
@@ -17,6 +17,7 @@ from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.probes import Probes
+from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
 from wherry.kube.kubelet.view import RuntimeView
@@ -42,6 +43,7 @@ class KubeletConfig:
         container_logs: where to link logs by pod and container name (``/var/log/containers``).
         labels: further labels of the node.
         settings: what the kubelet's configuration file says.
+        static_pods: a directory whose manifests are pods of this node, whatever the API says.
     """
 
     node_name: str
@@ -58,6 +60,12 @@ class KubeletConfig:
     container_logs: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
     settings: Settings = DEFAULTS
+    static_pods: Path | None = None
+
+    @property
+    def seccomp_root(self) -> Path:
+        """Below which the profiles of system calls lie that pods may name."""
+        return self.root_dir / "seccomp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,8 @@ class Parts:
     services_synced: Callable[[], Any]  # an awaitable: the services are known
     allocatable: dict[str, str]
     memory_capacity: int
-    host_searches: Sequence[str] = ()
+    host_dns: DNSConfig
+    runtime_classes: RuntimeClasses
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

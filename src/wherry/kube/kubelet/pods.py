@@ -26,6 +26,7 @@ PRE_STOP: Final = "io.kubernetes.container.preStopHandler"
 PORTS: Final = "io.kubernetes.container.ports"
 
 DEFAULT_GRACE = 30
+RESTART_ALL: Final = "RestartAllContainers"
 
 
 def describe(pod: Object) -> str:
@@ -76,6 +77,21 @@ def restart_policy(pod: Object) -> str:
 def container_restart_policy(pod: Object, container: Object) -> str:
     """The container's own policy, else its pod's."""
     return container.get("restartPolicy") or restart_policy(pod)
+
+
+def is_restarted(pod: Object, container: Object, exit_code: int) -> bool:
+    """Whether a container that ended with ``exit_code`` is started again.
+
+    The first of its ``restartPolicyRules`` that knows the code decides, else its policy
+    (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules).
+    """
+    for rule in container.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        listed = exit_code in (codes.get("values") or ())
+        if codes and listed == (codes.get("operator") != "NotIn"):
+            return str(rule.get("action")) in ("Restart", RESTART_ALL)
+    policy = container_restart_policy(pod, container)
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def is_sidecar(container: Object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from wherry.engine.cri.types import (
     PodSandboxConfig,
 )
 from wherry.kube.api import meta
-from wherry.kube.kubelet import containers, pods
+from wherry.kube.kubelet import containers, pods, pull_secrets
 from wherry.kube.kubelet.backoff import Backoff, go_duration
 from wherry.kube.kubelet.environment import (
     ConfigError,
@@ -69,7 +69,7 @@ class Starter:
     def __init__(self, parts: Parts, unless_leaving: Guard) -> None:
         self._parts = parts
         self._unless_leaving = unless_leaving
-        self._backoff = Backoff()
+        self._backoff = Backoff(longest=parts.config.settings.max_restart_backoff)
         self._failed_at: dict[str, float] = {}
         self._told_of: dict[str, float] = {}
 
@@ -160,10 +160,17 @@ class Starter:
             self._tell(pod, container, type_, reason, text)
 
         try:
-            return await self._unless_leaving(self._parts.images.ensure(pod, container, tell))
+            known, missing = pull_secrets.of_pod(pod, self._secret(pod))
+            return await self._unless_leaving(
+                self._parts.images.ensure(pod, container, tell, known, missing)
+            )
         except ImageError as error:
             tell("Warning", "Failed", f"Error: {error.reason}")
             raise StartFailed(error.reason, error.message, error.retry_after) from error
+
+    def _secret(self, pod: Object) -> Callable[[str], Mapping[str, bytes] | None]:
+        namespace = meta.namespace(pod)
+        return lambda name: self._parts.objects.data("Secret", namespace, name)
 
     async def _configure(
         self,
@@ -197,7 +204,24 @@ class Starter:
             mounts=mounts,
             image_user=present.user,
             memory_capacity=parts.memory_capacity,
+            seccomp_root=parts.config.seccomp_root,
+            seccomp_default=parts.config.settings.seccomp_default,
+            target=self._target(container, runtime),
         )
+
+    def _target(self, container: Object, runtime: PodRuntime) -> str:
+        """The id of the container that an ephemeral one looks at, if it names one.
+
+        Raises:
+            ConfigError: that one does not run.
+        """
+        name = container.get("targetContainerName") or ""
+        if not name:
+            return ""
+        target = runtime.latest(name)
+        if target is None or target.state is not ContainerState.RUNNING:
+            raise ConfigError(f'unable to find target container "{name}"')
+        return target.id
 
     def facts(self, pod: Object, runtime: PodRuntime) -> PodFacts:
         """What the downward API may tell the pod."""

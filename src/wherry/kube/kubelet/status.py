@@ -159,8 +159,7 @@ def _will_be_started(pod: Object, container: Object, state: Object) -> bool:
     terminated = state.get("terminated")
     if terminated is None:
         return "running" not in state
-    policy = pods.container_restart_policy(pod, container)
-    return policy == "Always" or (policy == "OnFailure" and terminated["exitCode"] != 0)
+    return pods.is_restarted(pod, container, terminated["exitCode"])
 
 
 def _state(container: ContainerStatus, runtime: PodRuntime) -> Object:
@@ -252,32 +251,34 @@ def _time(nanoseconds: int) -> str:
 def _phase(pod: Object, init: list[Object], app: list[Object], findings: Findings) -> str:
     if findings.reason:
         return "Failed"
-    never = pods.restart_policy(pod) == "Never"
-    by_name = {c["name"]: c for c in pods.init_containers(pod)}
+    by_name = {c["name"]: c for c in (*pods.init_containers(pod), *pods.containers(pod))}
     pending = False
     for status in init:
         terminated = status["state"].get("terminated")
         last = status["lastState"].get("terminated")
-        sidecar = pods.is_sidecar(by_name[status["name"]])
-        if sidecar:
+        container = by_name[status["name"]]
+        if pods.is_sidecar(container):
             pending = pending or not status.get("started")
         elif terminated:
             if terminated["exitCode"] != 0:
-                if never:
+                if not pods.is_restarted(pod, container, terminated["exitCode"]):
                     return "Failed"
                 pending = True
         elif not (last and last["exitCode"] == 0):
             pending = True
-    running = waiting = stopped = succeeded = 0
+    running = waiting = stopped = succeeded = restarted = 0
     for status in app:
         state = status["state"]
         if "running" in state:
             running += 1
         elif "terminated" in state:
             stopped += 1
-            succeeded += state["terminated"]["exitCode"] == 0
+            code = state["terminated"]["exitCode"]
+            succeeded += code == 0
+            restarted += pods.is_restarted(pod, by_name[status["name"]], code)
         elif status["lastState"].get("terminated"):
             stopped += 1
+            restarted += 1
         else:
             waiting += 1
     if pending and not running and not stopped:
@@ -290,12 +291,9 @@ def _phase(pod: Object, init: list[Object], app: list[Object], findings: Finding
         return "Running"
     if findings.ended:
         return "Succeeded" if stopped == succeeded else "Failed"
-    policy = pods.restart_policy(pod)
-    if policy == "Always":
+    if restarted:
         return "Running"
-    if stopped == succeeded:
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
+    return "Succeeded" if stopped == succeeded else "Failed"
 
 
 def _conditions(

@@ -18,9 +18,9 @@ from wherry.engine.cri.types import ContainerState, CRIError, PodSandboxConfig, 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.client.backoff import Backoff
-from wherry.kube.kubelet import containers, pods
+from wherry.kube.kubelet import containers, pods, resolver, sysctls
 from wherry.kube.kubelet.actions import Actions, Health, Kill, compute_pod_actions
-from wherry.kube.kubelet.ending import Ending, kill_container
+from wherry.kube.kubelet.ending import Ending, kill_container, stop_in_order
 from wherry.kube.kubelet.environment import ConfigError
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.starter import Starter, StartFailed
@@ -64,6 +64,7 @@ class PodWorker:
         self._waiting: dict[str, tuple[str, str]] = {}
         self._not_before: dict[str, float] = {}  # loop time of the next try of what failed
         self._kills: dict[str, asyncio.Task[None]] = {}
+        self._stopping: asyncio.Task[None] | None = None
         self._restarting: set[str] = set()
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
         self._finished = False
@@ -88,7 +89,7 @@ class PodWorker:
         """End the pod: it is being deleted, or is not in the API (any more)."""
         self._leave.set()
         if self._ending is not None and self.pod is not None:
-            self._ending.shorten(pods.grace_period(self.pod))
+            self._ending.shorten(self.pod)
         self.wake()
 
     def wake(self) -> None:
@@ -104,6 +105,8 @@ class PodWorker:
     async def stop(self) -> None:
         """Let go of the pod; what runs goes on running."""
         tasks = [self._task, *self._kills.values()]
+        if self._stopping is not None:
+            tasks.append(self._stopping)
         for task in tasks:
             task.cancel()
         if self._timer is not None:
@@ -179,6 +182,12 @@ class PodWorker:
         if self._finished or pods.is_finished(pod):
             await self._settle(pod, runtime)
             return
+        unsafe = self._parts.config.settings.allowed_unsafe_sysctls
+        if not runtime.sandboxes and (refused := sysctls.fault(pod, unsafe)):
+            self._failure = (sysctls.REASON, refused)
+            self._parts.tell(pod, "Warning", sysctls.REASON, refused)
+            await self._finish(pod, runtime)
+            return
         status = self._status(pod, runtime)
         if self._deadline_passed(pod, status["startTime"]):
             self._failure = ("DeadlineExceeded", DEADLINE)
@@ -253,7 +262,8 @@ class PodWorker:
         if runtime.ready_sandbox is None:
             return
         if actions.start:
-            config = sandbox or self._sandbox_config(pod, runtime.ready_sandbox.metadata.attempt)
+            attempt = runtime.ready_sandbox.metadata.attempt
+            config = sandbox or await self._sandbox_config(pod, attempt)
             for name in actions.start:
                 container = pods.find_container(pod, name)
                 if container is not None:
@@ -288,7 +298,7 @@ class PodWorker:
 
     async def _new_sandbox(
         self, pod: Object, runtime: PodRuntime, attempt: int
-    ) -> tuple[PodRuntime, PodSandboxConfig]:
+    ) -> tuple[PodRuntime, PodSandboxConfig | None]:
         """Replace or make the sandbox; the volumes must be there before."""
         parts = self._parts
         if runtime.sandboxes:
@@ -299,16 +309,18 @@ class PodWorker:
                 await parts.runtime.remove_pod_sandbox(old.id)
             runtime = await parts.view.refresh(self.uid)
         if not await self._prepare_volumes(pod, runtime):
-            return runtime, self._sandbox_config(pod, attempt)
-        config = self._sandbox_config(pod, attempt)
+            return runtime, None
+        try:
+            config = await self._sandbox_config(pod, attempt)
+        except (ConfigError, StatusError) as error:
+            self._no_sandbox(pod, str(error))
+            return runtime, None
         config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         try:
             id_ = await parts.runtime.run_pod_sandbox(config)
         except CRIError as error:
-            text = f"Failed to create pod sandbox: {error.message}"
-            parts.tell(pod, "Warning", "FailedCreatePodSandBox", text)
-            self._try_again(SANDBOX, self._retry.next())
-            return runtime, config
+            self._no_sandbox(pod, error.message)
+            return runtime, None
         await parts.view.refresh_sandbox(id_)
         runtime = parts.view.pod(self.uid)
         # Files made before the pod had its address may tell of it.
@@ -317,13 +329,27 @@ class PodWorker:
             await self._prepare_volumes(pod, runtime)
         return runtime, config
 
-    def _sandbox_config(self, pod: Object, attempt: int) -> PodSandboxConfig:
+    def _no_sandbox(self, pod: Object, why: str) -> None:
+        text = f"Failed to create pod sandbox: {why}"
+        self._parts.tell(pod, "Warning", "FailedCreatePodSandBox", text)
+        self._try_again(SANDBOX, self._retry.next())
+
+    async def _sandbox_config(self, pod: Object, attempt: int) -> PodSandboxConfig:
+        """Raises ConfigError, StatusError: there can be no such sandbox."""
         config = self._parts.config
-        dns = containers.dns_config(
-            pod, config.cluster_dns, config.cluster_domain, self._parts.host_searches
+        dns, complaints = resolver.dns_config(
+            pod, config.cluster_dns, config.cluster_domain, self._parts.host_dns
         )
+        for complaint in complaints:
+            self._parts.tell(pod, "Warning", "DNSConfigForming", complaint)
         return containers.sandbox_config(
-            pod, attempt, node_name=config.node_name, logs=config.pod_logs, dns=dns
+            pod,
+            attempt,
+            node_name=config.node_name,
+            logs=config.pod_logs,
+            dns=dns,
+            cluster_domain=config.cluster_domain,
+            runtime_handler=await self._parts.runtime_classes.handler(pod),
         )
 
     async def _prepare_volumes(self, pod: Object, runtime: PodRuntime) -> bool:
@@ -402,11 +428,8 @@ class PodWorker:
 
     async def _settle(self, pod: Object, runtime: PodRuntime) -> None:
         """Stop what a finished pod still has running, and tell how it ended."""
-        for container in runtime.running():
-            name = container.metadata.name
-            kill = Kill(container.id, name, f"Stopping container {name}")
-            self._begin_kill(pod, runtime, kill)
         if runtime.running() or self._kills:
+            self._begin_stop(pod)
             return
         for sandbox in runtime.sandboxes:
             if sandbox.state is PodSandboxState.READY:
@@ -415,6 +438,24 @@ class PodWorker:
         self._publish(pod, ended=True)
         self._release()
         await self._parts.volumes.remove(self.uid)
+
+    def _begin_stop(self, pod: Object) -> None:
+        """Stop all that runs, beside everything else; its end wakes the worker."""
+        if self._stopping is not None:
+            return
+
+        async def stop() -> None:
+            try:
+                grace = pods.grace_period(pod)
+                await stop_in_order(self._parts, self.uid, pod, grace, dict(self._kills))
+            except CRIError as error:
+                log.warning("%s: cannot be stopped: %s", self._described(), error)
+                self._wake_after(self._retry.next())
+            finally:
+                self._stopping = None
+                self.wake()
+
+        self._stopping = asyncio.create_task(stop(), name=f"stop {self.uid}")
 
     def _release(self) -> None:
         self._parts.probes.forget_pod(self.uid)
@@ -426,13 +467,40 @@ class PodWorker:
         if self._timer is not None:
             self._timer.cancel()
         self._parts.probes.stop_restarts(self.uid)
+        if self._stopping is not None:
+            self._stopping.cancel()  # the deletion's own grace counts now
+            await asyncio.gather(self._stopping, return_exceptions=True)
         if self._ending is None:
             self._ending = Ending(self._parts, self.uid, lambda: self.pod, self._publish_last)
-        await self._ending.run(self._kills)
+        ending = asyncio.create_task(self._ending.run(self._kills))
+        try:
+            await self._tell_until(ending)
+        finally:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
         self._release()
         if self.pod is not None:
             self._parts.images.release(self.pod)
         self._on_gone(self.uid)
+
+    async def _tell_until(self, ending: asyncio.Task[None]) -> None:
+        """While the pod ends, which of its containers have done so is told as it happens.
+
+        Raises:
+            whatever ``ending`` ended with.
+        """
+        while True:
+            waking = asyncio.create_task(self._wake.wait())
+            await asyncio.wait((ending, waking), return_when=asyncio.FIRST_COMPLETED)
+            waking.cancel()
+            if ending.done():
+                return ending.result()
+            self._wake.clear()
+            runtime = self._parts.view.pod(self.uid)
+            if self.pod is not None and meta.is_deleting(self.pod) and runtime.running():
+                self._track(self.pod, runtime)
+                status = self._status(self.pod, runtime)
+                self._parts.statuses.set(self.pod, status, urgent=False)
 
     def _publish_last(self) -> Object | None:
         """The last status of a pod that is still in the API."""

@@ -225,7 +225,7 @@ class FakeRuntime:
                 return found
         return None
 
-    async def pull_image(self, image: str) -> str:
+    async def pull_image(self, image: str, auth=None) -> str:
         await self._call("pull_image", image)
         self.images[image] = Image(f"sha256:{image}", [image], size=1000)
         return f"sha256:{image}"

@@ -127,7 +127,7 @@ def test_a_sidecar_does_not_keep_a_finished_pod_alive():
     wanted = pod("web", init=(one("log", restartPolicy="Always"),), policy="OnFailure")
     actions = act(wanted, runtime(status("log"), status("web", EXITED, 0)))
     assert actions.finish
-    assert [kill.name for kill in actions.kill] == ["log"]
+    assert not actions.start
 
 
 def test_a_failed_liveness_probe_kills_and_says_so():
@@ -157,3 +157,25 @@ def test_an_ephemeral_container_is_started_once():
     wanted["spec"]["ephemeralContainers"] = [one("debug")]
     assert act(wanted, runtime(status("web"))).start == ("debug",)
     assert act(wanted, runtime(status("web"), status("debug", EXITED, 1))).start == ()
+
+
+def test_rules_of_a_container_decide_by_its_exit_code():
+    rules = [
+        {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+        {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0, 1]}},
+    ]
+    ruled = one("web", restartPolicy="Never", restartPolicyRules=rules)
+    for code, restarted in ((42, True), (7, True), (1, False), (0, False)):
+        actions = act(pod(ruled, policy="Never"), runtime(status("web", EXITED, code)))
+        assert (actions.start == ("web",), actions.finish) == (restarted, not restarted)
+
+
+def test_an_init_container_with_a_policy_of_its_own_is_tried_again():
+    wanted = pod("web", init=(one("a", restartPolicy="OnFailure"),), policy="Never")
+    assert act(wanted, runtime(status("a", EXITED, 1))).start == ("a",)
+
+
+def test_who_debugs_does_not_wait_for_init_containers():
+    wanted = pod("web", init=("a",))
+    wanted["spec"]["ephemeralContainers"] = [one("debugger")]
+    assert act(wanted, runtime(status("a"))).start == ("debugger",)

@@ -36,9 +36,9 @@ def content(kind: str, object: Object) -> dict[str, bytes]:
 
 
 def references(pod: Object) -> set[tuple[str, str]]:
-    """The (kind, name) of every ConfigMap and Secret that the pod's containers or volumes use."""
+    """The (kind, name) of every ConfigMap and Secret that the pod uses."""
     spec = pod["spec"]
-    found: set[tuple[str, str]] = set()
+    found = {("Secret", ref["name"]) for ref in spec.get("imagePullSecrets") or () if "name" in ref}
     kinds = ("initContainers", "containers", "ephemeralContainers")
     for container in [c for kind in kinds for c in spec.get(kind) or ()]:
         for source in container.get("envFrom") or ():
