@@ -24,6 +24,30 @@ _PLAIN: tuple[tuple[str, Any, str, str], ...] = (
     ("terminated-pod-gc-threshold", int, "terminated_pods", "finished pods that are kept"),
     ("volumes-directory", str, "volumes", "where nodes keep volumes of the default class"),
 )
+_AUTOSCALER = "horizontal-pod-autoscaler-"
+_AUTOSCALING: tuple[tuple[str, Any, str, str], ...] = (
+    ("sync-period", seconds, "period", "how often autoscalers are looked at"),
+    (
+        "downscale-stabilization",
+        seconds,
+        "downscale_stabilization",
+        "so long the highest recommendation holds",
+    ),
+    ("tolerance", float, "tolerance", "how far from its target a ratio changes nothing"),
+    (
+        "cpu-initialization-period",
+        seconds,
+        "cpu_initialization",
+        "so long a pod's CPU may be that of its start",
+    ),
+    (
+        "initial-readiness-delay",
+        seconds,
+        "initial_readiness",
+        "what is unready so soon after its start has not been ready before",
+    ),
+)
+"""Those of autoscalers, likewise; the field is one of AutoscalingOptions."""
 
 
 class BadOptions(ValueError):
@@ -53,6 +77,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     for option, type, _, what in _PLAIN:
         parser.add_argument(f"--{option}", type=type, help=what, metavar="VALUE")
+    for option, type, _, what in _AUTOSCALING:
+        parser.add_argument(f"--{_AUTOSCALER}{option}", type=type, help=what, metavar="VALUE")
     parser.add_argument(
         "--load-balancer-pool",
         type=_networks,
@@ -89,7 +115,13 @@ def options(given: argparse.Namespace, base: Options | None = None) -> Options:
         )
     if certificate is not None:
         said["authority"] = Authority(certificate, key)
-    return replace(base or Options(), **said)
+    base = base or Options()
+    scaling = {}
+    for option, _, field, _ in _AUTOSCALING:
+        value = getattr(given, f"{_AUTOSCALER}{option}".replace("-", "_"))
+        if value is not None:
+            scaling[field] = value
+    return replace(base, autoscaling=replace(base.autoscaling, **scaling), **said)
 
 
 class _Parser(argparse.ArgumentParser):

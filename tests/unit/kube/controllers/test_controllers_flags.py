@@ -44,3 +44,15 @@ def test_what_is_wrong_is_said(given: str, what: str):
 def test_a_controller_that_there_is_not_is_refused():
     with pytest.raises(UnknownController, match='"colour" is not in the list'):
         flags.read(["controllers=*,-colour"])
+
+
+def test_options_of_autoscalers_are_those_of_kube_controller_manager() -> None:
+    told = flags.read(
+        (
+            "horizontal-pod-autoscaler-sync-period=1s",
+            "--horizontal-pod-autoscaler-tolerance=0.2",
+            "horizontal-pod-autoscaler-downscale-stabilization=1m",
+        )
+    ).autoscaling
+    assert (told.period, told.tolerance, told.downscale_stabilization) == (1, 0.2, 60)
+    assert told.cpu_initialization == 300
