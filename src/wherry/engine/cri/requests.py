@@ -148,16 +148,16 @@ def _host_config(
         "IpcMode": joined,
         "PidMode": pid,
         "CgroupParent": sandbox.cgroup_parent,
-        "Mounts": [
+        "Mounts": [_mount(mount) for mount in config.mounts],
+        "Devices": [
             {
-                "Type": "bind",
-                "Source": str(mount.host_path),
-                "Target": mount.container_path,
-                "ReadOnly": mount.readonly,
-                "BindOptions": _bind_options(mount),
+                "PathOnHost": str(device.host_path),
+                "PathInContainer": device.container_path,
+                "CgroupPermissions": device.permissions,
             }
-            for mount in config.mounts
-        ],
+            for device in config.devices
+        ]
+        or None,
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.readonly_rootfs,
         "CapAdd": list(security.add_capabilities) or None,
@@ -169,13 +169,33 @@ def _host_config(
     }
 
 
+def _mount(mount: Mount) -> dict[str, Any]:
+    if mount.image:
+        return {
+            "Type": "image",
+            "Source": mount.image,
+            "Target": mount.container_path,
+            "ReadOnly": True,
+            "ImageOptions": {"Subpath": mount.image_sub_path},
+        }
+    return {
+        "Type": "bind",
+        "Source": str(mount.host_path),
+        "Target": mount.container_path,
+        "ReadOnly": mount.readonly,
+        "BindOptions": _bind_options(mount),
+    }
+
+
 def _bind_options(mount: Mount) -> dict[str, Any]:
-    """How a mount is bound. What is mounted below a read-only one stays as it is there."""
+    """How a mount is bound. What is mounted below a read-only one stays as it is there, unless the
+    pod wants otherwise."""
     options: dict[str, Any] = {"CreateMountpoint": True}
     if mount.propagation not in ("private", "rprivate"):
         options["Propagation"] = mount.propagation
     if mount.readonly:
-        options["ReadOnlyNonRecursive"] = True
+        how = "ReadOnlyForceRecursive" if mount.recursive_readonly else "ReadOnlyNonRecursive"
+        options[how] = True
     return options
 
 

@@ -114,12 +114,28 @@ class PodSandboxConfig:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A path of the host in the container."""
+    """A path of the host in the container, or the files of an image.
+
+    ``recursive_readonly``: what is mounted below is read-only, too. ``image`` is an image's id and
+    ``image_sub_path`` a path within it; ``host_path`` means nothing then.
+    """
 
     container_path: str
     host_path: Path
     readonly: bool = False
     propagation: str = "rprivate"
+    recursive_readonly: bool = False
+    image: str = ""
+    image_sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the host in the container; ``permissions`` of the letters r, w, m."""
+
+    host_path: Path
+    container_path: str
+    permissions: str = "mrw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +181,7 @@ class ContainerConfig:
     working_dir: str = ""
     envs: Mapping[str, str] = field(default_factory=dict)
     mounts: Sequence[Mount] = ()
+    devices: Sequence[Device] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: str = ""  # relative to the sandbox's log directory

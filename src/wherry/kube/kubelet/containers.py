@@ -14,6 +14,7 @@ from typing import Any
 from wherry.engine.cri.types import (
     ContainerConfig,
     ContainerMetadata,
+    Device,
     DNSConfig,
     LinuxSecurity,
     Mount,
@@ -130,6 +131,7 @@ def container_config(
     image: str,
     environment: Mapping[str, str],
     mounts: Sequence[Mount],
+    devices: Sequence[Device] = (),
     image_user: str,
     memory_capacity: int,
     seccomp_root: Path,
@@ -174,6 +176,7 @@ def container_config(
         working_dir=container.get("workingDir") or "",
         envs=environment,
         mounts=mounts,
+        devices=devices,
         labels={**_pod_labels(pod), pods.CONTAINER_NAME: container["name"]},
         annotations=annotations,
         log_path=f"{container['name']}/{attempt}.log",

@@ -37,6 +37,7 @@ from wherry.kube.kubelet.server import Server
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
 from wherry.kube.kubelet.view import RuntimeView
+from wherry.kube.kubelet.volumes.claims import Claims
 from wherry.kube.kubelet.volumes.manager import Volumes
 from wherry.kube.kubelet.volumes.manager import teardown as remove_volumes
 from wherry.kube.kubelet.worker import PodWorker
@@ -107,6 +108,7 @@ class Kubelet:
             ),
             objects=ObjectCache(client, on_change=self._objects_changed),
             tokens=Tokens(client),
+            claims=Claims(client),
             images=ImagePuller(runtime),
             asker=asker,
             probes=Probes(asker, on_change=self._wake, tell=self._tell_of),

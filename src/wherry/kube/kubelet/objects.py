@@ -1,7 +1,8 @@
 """ConfigMaps and Secrets that pods of this node use, each watched as long as a pod needs it.
 
 One watch an object, as nodes are allowed to read only what their own pods refer to
-(https://kubernetes.io/docs/reference/access-authn-authz/node/).
+(https://kubernetes.io/docs/reference/access-authn-authz/node/). What says that it is immutable is
+read once, and kept: not watching it is what it is immutable for.
 """
 
 from __future__ import annotations
@@ -11,22 +12,31 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wherry.kube.api.resources import CONFIG_MAPS, SECRETS
+from wherry.kube.api.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, SECRETS
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.kubelet.volumes.sources import content
 
 Object = dict[str, Any]
 Reference = tuple[str, str, str]
-"""Kind (ConfigMap or Secret), namespace, name."""
+"""Kind, namespace (of the pod, also for what has none), name."""
 
-_RESOURCES = {"ConfigMap": CONFIG_MAPS, "Secret": SECRETS}
+_RESOURCES = {
+    "ConfigMap": CONFIG_MAPS,
+    "Secret": SECRETS,
+    "ClusterTrustBundle": CLUSTER_TRUST_BUNDLES,
+}
+
+
+def _scope(kind: str, namespace: str) -> str | None:
+    return namespace if _RESOURCES[kind].namespaced else None
 
 
 @dataclass(slots=True)
 class _Watched:
     informer: Informer
     users: set[str] = field(default_factory=set)
+    kept: Object | None = None  # immutable, and no longer watched
 
 
 class ObjectCache:
@@ -50,7 +60,10 @@ class ObjectCache:
                 found = self._watched[reference] = _Watched(self._watch(reference))
             found.users.add(pod_uid)
         for reference in wanted:
-            await self._watched[reference].informer.wait_synced()
+            watched = self._watched[reference]
+            if watched.kept is None:
+                await watched.informer.wait_synced()
+                self._keep(reference, watched)
 
     def release(self, pod_uid: str) -> None:
         """The pod needs nothing any more."""
@@ -61,7 +74,9 @@ class ObjectCache:
     def data(self, kind: str, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """The content of an object in use, None where it does not exist."""
         watched = self._watched.get((kind, namespace, name))
-        object = watched.informer.get(namespace, name) if watched is not None else None
+        if watched is None:
+            return None
+        object = watched.kept or watched.informer.get(_scope(kind, namespace), name)
         return None if object is None else content(kind, object)
 
     async def close(self) -> None:
@@ -76,12 +91,14 @@ class ObjectCache:
         informer = Informer(
             self._client,
             _RESOURCES[kind],
-            namespace=namespace,
+            namespace=_scope(kind, namespace),
             field_selector=f"metadata.name={name}",
         )
 
         def changed(_object: Object, _new: Object | None = None) -> None:
             watched = self._watched.get(reference)
+            if watched is not None and watched.kept is None:
+                self._keep(reference, watched)
             for uid in list(watched.users) if watched is not None else ():
                 self._on_change(uid)
 
@@ -89,10 +106,21 @@ class ObjectCache:
         informer.start()
         return informer
 
+    def _keep(self, reference: Reference, watched: _Watched) -> None:
+        """Stop watching what will not change."""
+        kind, namespace, name = reference
+        object = watched.informer.get(_scope(kind, namespace), name)
+        if object is not None and object.get("immutable"):
+            watched.kept = object
+            self._stop(watched.informer)
+
+    def _stop(self, informer: Informer) -> None:
+        task = asyncio.get_running_loop().create_task(informer.stop())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
     def _leave(self, reference: Reference, watched: _Watched, pod_uid: str) -> None:
         watched.users.discard(pod_uid)
         if not watched.users:
             del self._watched[reference]
-            task = asyncio.get_running_loop().create_task(watched.informer.stop())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._stop(watched.informer)

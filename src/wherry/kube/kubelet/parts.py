@@ -21,6 +21,7 @@ from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
 from wherry.kube.kubelet.view import RuntimeView
+from wherry.kube.kubelet.volumes.claims import Claims
 from wherry.kube.kubelet.volumes.manager import Volumes
 
 Object = dict[str, Any]
@@ -79,6 +80,7 @@ class Parts:
     logs: LogFiles
     objects: ObjectCache
     tokens: Tokens
+    claims: Claims
     images: ImagePuller
     asker: Asker
     probes: Probes

@@ -33,6 +33,8 @@ from wherry.kube.kubelet.hooks import Target
 from wherry.kube.kubelet.images import ImageError, Present
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.view import PodRuntime
+from wherry.kube.kubelet.volumes.manager import devices
+from wherry.kube.kubelet.volumes.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class Starter:
         container: Object,
         sandbox_id: str,
         sandbox: PodSandboxConfig,
-        places: Mapping[str, Path],
+        places: Mapping[str, Place],
         runtime: PodRuntime,
     ) -> str:
         """Start ``container`` in its sandbox; returns the new container's id.
@@ -178,7 +180,7 @@ class Starter:
         container: Object,
         attempt: int,
         present: Present,
-        places: Mapping[str, Path],
+        places: Mapping[str, Place],
         runtime: PodRuntime,
     ) -> ContainerConfig:
         parts = self._parts
@@ -207,6 +209,7 @@ class Starter:
             seccomp_root=parts.config.seccomp_root,
             seccomp_default=parts.config.settings.seccomp_default,
             target=self._target(container, runtime),
+            devices=devices(container, places),
         )
 
     def _target(self, container: Object, runtime: PodRuntime) -> str:
@@ -234,7 +237,7 @@ class Starter:
         pod: Object,
         container: Object,
         attempt: int,
-        places: Mapping[str, Path],
+        places: Mapping[str, Place],
         environment: Mapping[str, str],
         runtime: PodRuntime,
     ) -> list[Mount]:

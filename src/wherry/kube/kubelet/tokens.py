@@ -21,12 +21,14 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 _DEFAULT_SECONDS = 3600
 _DAY = 86400
+_AGAIN = 5.0  # seconds after a renewal that failed, at the least
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: str
     renew_at: float
+    expires: float
 
 
 class Tokens:
@@ -56,7 +58,15 @@ class Tokens:
         held = self._tokens.get(key)
         if held is not None and time.time() < held.renew_at:
             return held.text
-        self._tokens[key] = await self._request(pod, audience, seconds)
+        try:
+            self._tokens[key] = await self._request(pod, audience, seconds)
+        except (StatusError, ConnectionError, TimeoutError) as error:
+            if held is None or time.time() >= held.expires:
+                raise
+            # There was time left for this; it is tried again before the token ends.
+            log.warning("a token of pod %s was not renewed yet: %s", meta.name(pod), error)
+            again = max(_AGAIN, (held.expires - time.time()) / 4)
+            self._tokens[key] = _Token(held.text, time.time() + again, held.expires)
         return self._tokens[key].text
 
     def next_renewal(self, pod_uid: str) -> float | None:
@@ -92,4 +102,4 @@ class Tokens:
             raise StatusError(500, "InternalError", "the API server handed out an empty token")
         now = time.time()
         expires = meta.parse_time(status["expirationTimestamp"]).timestamp()
-        return _Token(status["token"], now + min(0.8 * (expires - now), _DAY))
+        return _Token(status["token"], now + min(0.8 * (expires - now), _DAY), expires)

@@ -11,14 +11,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from wherry.engine.cri.types import ContainerState, CRIError, PodSandboxConfig, PodSandboxState
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.client.backoff import Backoff
-from wherry.kube.kubelet import containers, pods, resolver, sysctls
+from wherry.kube.kubelet import containers, pod_volumes, pods, resolver, sysctls
 from wherry.kube.kubelet.actions import Actions, Health, Kill, compute_pod_actions
 from wherry.kube.kubelet.ending import Ending, kill_container, stop_in_order
 from wherry.kube.kubelet.environment import ConfigError
@@ -27,7 +26,7 @@ from wherry.kube.kubelet.starter import Starter, StartFailed
 from wherry.kube.kubelet.status import Findings, pod_status
 from wherry.kube.kubelet.view import PodRuntime
 from wherry.kube.kubelet.volumes import sources
-from wherry.kube.kubelet.volumes.manager import VolumeError, wanted_tokens
+from wherry.kube.kubelet.volumes.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,7 @@ DEADLINE = "Pod was active on the node longer than the specified deadline"
 SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
 SANDBOX, VOLUMES = "/sandbox", "/volumes"  # stand among the names of containers
 RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
+VOLUMES_RETRY_LONGEST = 10.0  # a claim that is bound must not wait for long
 
 
 class _Interrupted(Exception):
@@ -60,7 +60,9 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._leave = asyncio.Event()
         self._volumes_due = True
-        self._places: dict[str, Path] = {}
+        self._places: dict[str, Place] = {}
+        self._volumes_there = False
+        self._renewal: asyncio.TimerHandle | None = None
         self._waiting: dict[str, tuple[str, str]] = {}
         self._not_before: dict[str, float] = {}  # loop time of the next try of what failed
         self._kills: dict[str, asyncio.Task[None]] = {}
@@ -357,35 +359,31 @@ class PodWorker:
         if not self._volumes_due:
             return True
         if self._too_early(VOLUMES):
-            return False
+            return self._volumes_there
         parts = self._parts
-        namespace = meta.namespace(pod)
-        used = {(kind, namespace, name) for kind, name in sources.references(pod)}
-        await self._unless_leaving(parts.objects.use(self.uid, used))
         self._volumes_due = False
         try:
-            tokens = {}
-            for source in wanted_tokens(pod):
-                tokens[_token_key(source)] = await parts.tokens.get(pod, source)
-            self._places = await parts.volumes.prepare(
-                pod,
-                self._starter.facts(pod, runtime),
-                lambda kind, name: parts.objects.data(kind, namespace, name),
-                lambda source: tokens[_token_key(source)],
-            )
-        except (VolumeError, ConfigError, StatusError) as error:
-            parts.tell(pod, "Warning", "FailedMount", str(error))
+            facts = self._starter.facts(pod, runtime)
+            prepared = await self._unless_leaving(pod_volumes.prepare(parts, pod, facts))
+        except BaseException:
             self._volumes_due = True
-            self._try_again(VOLUMES, self._retry.next())
-            return False
+            raise
+        self._places, self._volumes_there = prepared.places, prepared.complete(pod)
+        for fault in prepared.faults:
+            parts.tell(pod, "Warning", "FailedMount", fault)
+        if prepared.faults:
+            self._volumes_due = True
+            self._try_again(VOLUMES, min(self._retry.next(), VOLUMES_RETRY_LONGEST))
         renewal = parts.tokens.next_renewal(self.uid)
         if renewal is not None:
             self._renew_at(renewal)
-        return True
+        return self._volumes_there
 
     def _renew_at(self, moment: float) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
         delay = max(1.0, moment - datetime.now(UTC).timestamp())
-        asyncio.get_running_loop().call_later(delay, self.objects_changed)
+        self._renewal = asyncio.get_running_loop().call_later(delay, self.objects_changed)
 
     def _begin_kill(self, pod: Object, runtime: PodRuntime, kill: Kill) -> None:
         """Stop a container beside everything else; its end wakes the worker."""
@@ -458,6 +456,9 @@ class PodWorker:
         self._stopping = asyncio.create_task(stop(), name=f"stop {self.uid}")
 
     def _release(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._parts.claims.release(self.uid)
         self._parts.probes.forget_pod(self.uid)
         self._parts.objects.release(self.uid)
         self._parts.tokens.release(self.uid)
@@ -512,7 +513,3 @@ class PodWorker:
 def _desired(pod: Object) -> tuple[Any, ...]:
     """What of a pod the kubelet acts upon."""
     return meta.generation(pod), pod["spec"], meta.labels(pod), meta.annotations(pod)
-
-
-def _token_key(source: Object) -> tuple[str, str]:
-    return source.get("audience") or "", str(source.get("expirationSeconds") or "")

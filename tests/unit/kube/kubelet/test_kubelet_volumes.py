@@ -7,7 +7,8 @@ import pytest
 from wherry.kube.kubelet.environment import ConfigError, PodFacts
 from wherry.kube.kubelet.volumes import atomic, sources
 from wherry.kube.kubelet.volumes.atomic import File
-from wherry.kube.kubelet.volumes.manager import VolumeError, Volumes, check_host_path
+from wherry.kube.kubelet.volumes.host_path import check_host_path
+from wherry.kube.kubelet.volumes.manager import Inputs, Volumes
 from wherry.kube.kubelet.volumes.subpath import SubPathError, open_subpath
 
 OBJECTS = {
@@ -18,6 +19,10 @@ OBJECTS = {
 
 def lookup(kind, name):
     return OBJECTS.get((kind, name))
+
+
+INPUTS = Inputs(PodFacts(), lookup, lambda _: None)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and owners need root")
 
 
 def pod(*volumes, **spec):
@@ -139,35 +144,51 @@ def test_all_references_of_a_pod_are_found():
 # the manager
 
 
+@needs_root
 async def test_volumes_lie_where_upstreams_kubelet_puts_them_and_go_with_the_pod(tmp_path):
     volumes = Volumes(tmp_path)
     wanted = pod(
         {"name": "data", "emptyDir": {}}, {"name": "conf", "configMap": {"name": "settings"}}
     )
-    places = await volumes.prepare(wanted, PodFacts(), lookup, lambda _: None)
+    places = (await volumes.prepare(wanted, INPUTS)).places
     base = tmp_path / "pods" / "u" / "volumes"
-    assert places["data"] == base / "kubernetes.io~empty-dir" / "data"
-    assert places["data"].stat().st_mode & 0o777 == 0o777
-    assert (places["conf"] / "a").read_bytes() == b"1"
-    (places["data"] / "kept").write_text("x")
-    await volumes.prepare(wanted, PodFacts(), lookup, lambda _: None)
-    assert (places["data"] / "kept").read_text() == "x"
+    assert places["data"].path == base / "kubernetes.io~empty-dir" / "data"
+    assert places["data"].path.stat().st_mode & 0o777 == 0o777
+    assert (places["conf"].path / "a").read_bytes() == b"1"
+    (places["data"].path / "kept").write_text("x")
+    await volumes.prepare(wanted, INPUTS)
+    assert (places["data"].path / "kept").read_text() == "x"
     assert volumes.known_pods() == ["u"]
     await volumes.remove("u")
     assert volumes.known_pods() == []
 
 
-async def test_a_volume_that_cannot_be_made_is_told_as_upstream_does(tmp_path):
-    with pytest.raises(VolumeError) as raised:
-        await Volumes(tmp_path).prepare(
-            pod({"name": "conf", "configMap": {"name": "none"}}),
-            PodFacts(),
-            lookup,
-            lambda _: None,
-        )
-    assert str(raised.value) == (
-        'MountVolume.SetUp failed for volume "conf" : configmap "none" not found'
+async def test_a_volume_that_cannot_be_made_is_told_as_upstream_does_and_the_others_are_made(
+    tmp_path,
+):
+    wanted = pod(
+        {"name": "conf", "configMap": {"name": "none"}},
+        {"name": "driver", "csi": {"driver": "x.example"}},
+        {"name": "data", "emptyDir": {}},
     )
+    prepared = await Volumes(tmp_path).prepare(wanted, INPUTS)
+    assert not prepared.complete(wanted)
+    assert set(prepared.places) == {"data"}
+    assert prepared.faults == [
+        'MountVolume.SetUp failed for volume "conf" : configmap "none" not found',
+        'MountVolume.SetUp failed for volume "driver" : kubernetes.io/csi: mounter.SetUpAt failed '
+        "to get CSI client: driver name x.example not found in the list of registered CSI drivers",
+    ]
+
+
+async def test_what_was_written_stays_when_its_source_has_gone(tmp_path):
+    volumes = Volumes(tmp_path)
+    wanted = pod({"name": "conf", "configMap": {"name": "settings"}})
+    before = await volumes.prepare(wanted, INPUTS)
+    gone = await volumes.prepare(wanted, Inputs(PodFacts(), lambda *_: None, lambda _: None))
+    assert gone.places == before.places
+    assert len(gone.faults) == 1
+    assert gone.complete(wanted)
 
 
 def test_types_of_host_paths(tmp_path):

@@ -26,11 +26,12 @@ class InvalidPath(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Content and permissions; ``group`` None leaves the file to root's group."""
+    """Content and permissions; ``owner`` and ``group`` None leave the file to root."""
 
     data: bytes
     mode: int = 0o644
     group: int | None = None
+    owner: int | None = None
 
 
 Payload = Mapping[str, File]
@@ -46,14 +47,15 @@ def write(target: Path, payload: Payload) -> bool:
     for path in payload:
         check_path(path)
     current = _current(target)
-    if current is not None and _same(current, payload):
-        return False
-    fresh = _write_fresh(target, payload)
-    link = target / _NEW_DATA
-    with contextlib.suppress(FileNotFoundError):
-        link.unlink()
-    link.symlink_to(fresh.name)
-    link.replace(target / DATA)
+    changed = current is None or not _same(current, payload)
+    fresh = _write_fresh(target, payload) if changed or current is None else current
+    if changed:
+        link = target / _NEW_DATA
+        with contextlib.suppress(FileNotFoundError):
+            link.unlink()
+        link.symlink_to(fresh.name)
+        link.replace(target / DATA)
+    # Also where nothing changed: the last time may have been cut short.
     visible = {PurePosixPath(path).parts[0] for path in payload}
     for name in visible:
         if not (target / name).is_symlink():
@@ -65,7 +67,7 @@ def write(target: Path, payload: Payload) -> bool:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    return True
+    return changed
 
 
 def check_path(path: str) -> None:
@@ -115,7 +117,8 @@ def _write_fresh(target: Path, payload: Payload) -> Path:
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(file.data)
-            if file.group is not None:
-                os.fchown(descriptor, -1, file.group)
+            if file.group is not None or file.owner is not None:
+                owner = -1 if file.owner is None else file.owner
+                os.fchown(descriptor, owner, -1 if file.group is None else file.group)
             os.fchmod(descriptor, file.mode)
     return fresh

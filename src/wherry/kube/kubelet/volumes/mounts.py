@@ -18,6 +18,16 @@ def mount_tmpfs(target: Path, *, size: int = 0, mode: int = 0o777) -> None:
     syscalls.mount("tmpfs", str(target), "tmpfs", flags, options)
 
 
+def mount_huge_pages(target: Path, size: int) -> None:
+    """Mount a file system of huge pages of ``size`` bytes.
+
+    Raises:
+        OSError: the kernel has no such pages.
+    """
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("nodev", str(target), "hugetlbfs", flags, f"pagesize={size}")
+
+
 def bind(source: str, target: Path) -> None:
     """Show ``source`` at ``target``."""
     syscalls.mount(source, str(target), "none", syscalls.MS_BIND)
@@ -35,8 +45,8 @@ def mounts_below(root: Path) -> list[Path]:
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether something is mounted at ``path`` itself."""
-    return path in mounts_below(path)
+    """Whether a file system of its own is mounted at ``path`` itself."""
+    return path.lstat().st_dev != path.parent.stat().st_dev
 
 
 def unmount(path: Path) -> None:

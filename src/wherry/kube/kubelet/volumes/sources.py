@@ -22,12 +22,15 @@ from wherry.kube.kubelet.volumes.atomic import File
 Object = dict[str, Any]
 
 DEFAULT_MODE = 0o644
+TRUST = "trustBundle"
 Tokens = Callable[[Object], str | None]
 """The token for a ``serviceAccountToken`` source; None where the API hands out none."""
 
 
 def content(kind: str, object: Object) -> dict[str, bytes]:
     """The entries of a ConfigMap or Secret as bytes."""
+    if kind == "ClusterTrustBundle":
+        return {TRUST: str((object.get("spec") or {}).get("trustBundle") or "").encode()}
     if kind == "Secret":
         return {key: base64.b64decode(v) for key, v in (object.get("data") or {}).items()}
     texts = {key: value.encode() for key, value in (object.get("data") or {}).items()}
@@ -53,6 +56,8 @@ def references(pod: Object) -> set[tuple[str, str]]:
             found.add(("Secret", volume["secret"].get("secretName") or ""))
         for source in (volume.get("projected") or {}).get("sources") or ():
             found |= _named(source, ("configMap", "secret"))
+            if (source.get("clusterTrustBundle") or {}).get("name"):
+                found.add(("ClusterTrustBundle", source["clusterTrustBundle"]["name"]))
     return found
 
 
@@ -70,15 +75,33 @@ def payload(
         ConfigError: it refers to what is not there.
     """
     group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+    user = _common_user(pod)
     for source, mode in _sources(volume):
         files: dict[str, File] = {}
         for part in source:
             for path, (data, own_mode) in _files(pod, part, facts, lookup, tokens).items():
                 chosen = mode if own_mode is None else own_mode
+                owner = None
+                if part.get("serviceAccountToken") and (group is not None or user is not None):
+                    chosen, owner = 0o600, user  # for nobody else
                 # As upstream: the group may read what it is given.
-                files[path] = File(data, chosen | 0o440 if group is not None else chosen, group)
+                files[path] = File(
+                    data, chosen | 0o440 if group is not None else chosen, group, owner
+                )
         return files
     return None
+
+
+def _common_user(pod: Object) -> int | None:
+    """The user that all containers run as, where the pod says so."""
+    spec = pod["spec"]
+    general = (spec.get("securityContext") or {}).get("runAsUser")
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", general)
+        for kind in ("initContainers", "containers")
+        for container in spec.get(kind) or ()
+    }
+    return users.pop() if len(users) == 1 else None
 
 
 def _sources(volume: Object) -> Iterator[tuple[list[Object], int]]:
@@ -117,7 +140,26 @@ def _files(pod: Object, source: Object, facts: PodFacts, lookup: Lookup, tokens:
         wanted = source["serviceAccountToken"]
         token = tokens(wanted)
         return {} if token is None else {wanted["path"]: (token.encode(), None)}
+    if source.get("clusterTrustBundle"):
+        return _trust(source["clusterTrustBundle"], lookup)
+    if source.get("podCertificate"):
+        raise ConfigError("certificates for pods are not issued here")
     return {}
+
+
+def _trust(source: Object, lookup: Lookup) -> Content:
+    """A ClusterTrustBundle by its name; those of a signer are not looked for."""
+    name = source.get("name") or ""
+    found = lookup("ClusterTrustBundle", name) if name else None
+    if found is not None:
+        return {source["path"]: (found[TRUST], None)}
+    if source.get("optional"):
+        return {source["path"]: (b"", None)}
+    if name:
+        raise ConfigError(f'clustertrustbundles.certificates.k8s.io "{name}" not found')
+    raise ConfigError(
+        "combination of signerName and labelSelector matched zero ClusterTrustBundles"
+    )
 
 
 def _from_object(pod: Object, kind: str, source: Object, lookup: Lookup) -> Content:

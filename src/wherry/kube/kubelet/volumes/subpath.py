@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import struct
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -44,7 +45,7 @@ def _open_beneath(directory: int, path: str, flags: int) -> int:
 
 
 def open_subpath(volume: Path, path: str) -> int:
-    """A handle (O_PATH) to ``path`` in ``volume``; missing directories are made, mode 0750.
+    """A handle (O_PATH) to ``path`` in ``volume``; missing directories are made as it is itself.
 
     Raises:
         SubPathError: it leads out of the volume, or something is in the way.
@@ -60,8 +61,9 @@ def open_subpath(volume: Path, path: str) -> int:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
+        mode = stat.S_IMODE(os.fstat(root).st_mode)
         for count in range(1, len(parts) + 1):
-            _make_directory(root, parts[:count])
+            _make_directory(root, parts[:count], mode)
         return _open_beneath(root, whole, os.O_PATH)
     except OSError as error:
         if error.errno == errno.EXDEV:
@@ -71,10 +73,15 @@ def open_subpath(volume: Path, path: str) -> int:
         os.close(root)
 
 
-def _make_directory(root: int, parts: list[str]) -> None:
+def _make_directory(root: int, parts: list[str], mode: int) -> None:
     parent = _open_beneath(root, "/".join(parts[:-1]) or ".", os.O_PATH | os.O_DIRECTORY)
     try:
-        os.mkdir(parts[-1], 0o750, dir_fd=parent)
+        os.mkdir(parts[-1], 0o700, dir_fd=parent)
+        made = _open_beneath(parent, parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.fchmod(made, mode)  # whatever our own mask is
+        finally:
+            os.close(made)
     except FileExistsError:
         return
     finally:
