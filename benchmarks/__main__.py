@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import apiserver, cluster, engine, images
+from benchmarks import apiserver, cluster, controllers, engine, images
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -30,6 +30,9 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "apiserver_many": apiserver.many,
     "apiserver_watchers": apiserver.watchers,
     "apiserver_growth": apiserver.growth,
+    "controllers_deployed": controllers.deployed,
+    "controllers_namespace": controllers.namespace,
+    "controllers_idle": controllers.idle,
 }
 
 

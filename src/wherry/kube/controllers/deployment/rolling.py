@@ -1,8 +1,9 @@
 """How many pods each ReplicaSet may have on the way from one revision to the next.
 
-Two promises hold at every step: never more than ``replicas + maxSurge`` pods are asked for, and
-never fewer than ``replicas - maxUnavailable`` are available because of us. Every function takes
-what is and returns new sizes, by the name of the ReplicaSet, for those whose size changes.
+Two promises hold at every step: never more than ``replicas + maxSurge`` pods are asked for or there
+(those that are being deleted not counted), and never fewer than ``replicas - maxUnavailable`` are
+available because of us. Every function takes what is and returns new sizes, by the name of the
+ReplicaSet, for those whose size changes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def size(object: Object) -> int:
 
 def total(replica_sets: Iterable[Object]) -> int:
     return sum(map(size, replica_sets))
+
+
+def present(replica_set: Object) -> int:
+    """How many pods there may be of it: those it asks for, or those it was asked for before and has
+    not given up yet."""
+    return max(size(replica_set), (replica_set.get("status") or {}).get("replicas") or 0)
 
 
 def is_observed(replica_set: Object) -> bool:
@@ -85,7 +92,7 @@ def new_size(deployment: Object, everything: Sequence[Object], new: Object | Non
     current = size(new) if new is not None else 0
     if not is_rolling(deployment):
         return size(deployment)
-    room = most(deployment) - total(everything)
+    room = most(deployment) - sum(map(present, everything))
     if room <= 0:
         return current
     return current + max(0, min(room, size(deployment) - current))
