@@ -351,6 +351,10 @@ class SharedInformers:
         for informer in self._informers.values():
             informer.start()
 
+    async def wait_synced(self) -> None:
+        """Return once every informer that was asked for so far has its first list."""
+        await asyncio.gather(*(i.wait_synced() for i in list(self._informers.values())))
+
     async def stop(self) -> None:
         """End all watches."""
         self._started = False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wherry.kube.scheduler.framework import Plugin
+from wherry.host.classes import ClassNotFound, find_class
+from wherry.kube.scheduler.framework import POINTS, Plugin
 
 DEFAULT_NAME = "default-scheduler"
 
@@ -21,13 +20,20 @@ class ConfigurationError(ValueError):
 class Use:
     """One plugin in a profile.
 
-    ``plugin`` is a name from the table of ``plugins``, or ``package.module:Class`` for a class of
-    one's own. ``weight`` multiplies its scores.
+    ``plugin`` is a name from the table of ``plugins``, or a class of one's own as ``find_class``
+    reads it. ``weight`` multiplies its scores. ``only_at`` and ``not_at`` name extension points as
+    the configuration file does (``filter``, ``preBind``); without, it is asked wherever it can be.
     """
 
     plugin: str
     weight: int = 1
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    only_at: frozenset[str] | None = None
+    not_at: frozenset[str] = frozenset()
+
+    def is_at(self, point: str) -> bool:
+        """Whether it is to be asked at that extension point."""
+        return point not in self.not_at and (self.only_at is None or point in self.only_at)
 
 
 # Upstream's default profile, in the order in which plugins are asked.
@@ -40,8 +46,15 @@ DEFAULT_PLUGINS = (
     Use("NodeAffinity", weight=2),
     Use("NodePorts"),
     Use("NodeResourcesFit"),
-    Use("NodeResourcesBalancedAllocation"),
+    Use("VolumeRestrictions"),
+    Use("NodeVolumeLimits"),
+    Use("VolumeBinding"),
+    Use("VolumeZone"),
+    Use("PodTopologySpread", weight=2),
+    Use("InterPodAffinity", weight=2),
     Use("DefaultPreemption"),
+    Use("NodeResourcesBalancedAllocation"),
+    Use("ImageLocality"),
     Use("DefaultBinder"),
 )
 
@@ -52,6 +65,26 @@ class Profile:
 
     scheduler_name: str = DEFAULT_NAME
     plugins: tuple[Use, ...] = DEFAULT_PLUGINS
+    percentage_of_nodes: int = 0
+    """As that of the whole configuration, for this profile; 0 is that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtenderSettings:
+    """A service of the user's own that has a say by HTTP; upstream's ``Extender``."""
+
+    url: str
+    filter_verb: str = ""
+    prioritize_verb: str = ""
+    bind_verb: str = ""
+    preempt_verb: str = ""
+    weight: int = 1
+    timeout: float = 30.0
+    node_cache_capable: bool = False
+    ignorable: bool = False
+    managed_resources: tuple[tuple[str, bool], ...] = ()
+    """Extended resources that it looks after, and whether NodeResourcesFit leaves them to it."""
+    certificate_authority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +103,7 @@ class Configuration:
     """After so long a pod is tried again whatever happened, in case a hint was wrong."""
     percentage_of_nodes: int = 0
     """How many nodes that fit are enough to choose from; 0 decides by the size of the cluster."""
+    extenders: tuple[ExtenderSettings, ...] = ()
 
 
 def resolve(name: str) -> type[Plugin]:
@@ -85,13 +119,13 @@ def resolve(name: str) -> type[Plugin]:
             return plugin
     if ":" not in name:
         raise ConfigurationError(f'plugin "{name}" does not exist')
-    module_name, _, class_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f'plugin "{name}" cannot be loaded: {error}') from error
-    if not inspect.isclass(found) or not issubclass(found, Plugin):
-        raise ConfigurationError(f'plugin "{name}" is not a class derived from Plugin')
+        found = find_class(name, Plugin)
+    except ClassNotFound as error:
+        raise ConfigurationError(f"plugin {error}") from error
     if not isinstance(getattr(found, "name", None), str):
         raise ConfigurationError(f'plugin "{name}" has no name')
     return found
+
+
+__all__ = ["POINTS", "Configuration", "ConfigurationError", "ExtenderSettings", "Profile", "Use"]

@@ -9,9 +9,9 @@ A pod's way, in the names of upstream's scheduling framework
 A plugin is a class that derives from those points it has something to say at. Up to Reserve nothing
 waits: the whole decision for one pod is made in one piece, on a view that cannot change under it.
 
-``Verdict`` is None where a plugin has no objection. Results that depend on nothing but the pod and
-the one node are kept and used again for the next pod that is equal in this plugin's eyes: that is
-what ``signature`` is for.
+``Verdict`` is None where a plugin has no objection. What a plugin says of a node is kept and used
+again, until the node changes, for the next pod that is equal in this plugin's eyes: that is what
+``signature`` is for. A plugin without one is asked about each node anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from wherry.kube.client.transport import Object
 
 if TYPE_CHECKING:
     from wherry.kube.client.client import Client
+    from wherry.kube.client.informer import SharedInformers
+    from wherry.kube.scheduler.nominations import Nominations
     from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo, Snapshot
 
 MAX_SCORE = 100
@@ -54,12 +56,19 @@ class Change(Enum):
     """What can happen in the cluster that lets a waiting pod fit."""
 
     NODE_ADDED = "NodeAdd"
+    NODE_REMOVED = "NodeDelete"
     NODE_ALLOCATABLE = "NodeAllocatableChange"
     NODE_LABELS = "NodeLabelChange"
     NODE_TAINTS = "NodeTaintChange"
     NODE_CONDITIONS = "NodeConditionChange"
     POD_ADDED = "AssignedPodAdd"
+    POD_CHANGED = "AssignedPodUpdate"
     POD_REMOVED = "AssignedPodDelete"
+    NAMESPACE = "NamespaceChange"
+    CLAIM = "PersistentVolumeClaimChange"
+    VOLUME = "PersistentVolumeChange"
+    STORAGE_CLASS = "StorageClassChange"
+    CSI_NODE = "CSINodeChange"
 
 
 Hint = Callable[["PodInfo", "Object | None", "Object | None"], bool]
@@ -88,8 +97,14 @@ class Handle:
 
     client: Client
     snapshot: Snapshot
+    informers: SharedInformers
+    """Copies of whatever a plugin looks at; ask for those in the constructor, so that the
+    scheduler begins when they are there."""
+    nominations: Nominations
     fits: Callable[[Cycle, PodInfo, NodeInfo], Verdict]
     """All filters of the profile: for plugins that ask what if."""
+    wake: Callable[[Change, Object | None, Object | None], None]
+    """Tell the queue of a change that only this plugin sees."""
 
 
 class Plugin(ABC):
@@ -109,12 +124,20 @@ class Plugin(ABC):
         return ANYTHING
 
 
+IDLE: Hashable = b""
+"""The signature of pods about which a plugin has nothing to say."""
+
+
 class Signed:
     """A plugin whose results may be used again."""
 
+    lasting_signature: ClassVar[bool] = True
+    """Whether the signature follows from the pod alone, so that it need be asked for once."""
+
     def signature(self, pod: PodInfo) -> Hashable | None:
         """All of the pod that the results depend on, besides the node; None if they depend on
-        other nodes or pods, too, so that nothing may be used again."""
+        other nodes or pods, too, so that nothing may be used again. ``IDLE`` says that the plugin
+        has nothing to say about such pods."""
         return None
 
 
@@ -165,6 +188,8 @@ class Room:
     node: str = ""
     """Where the pod will fit once ``victims`` are gone; empty if nothing can be done."""
     victims: tuple[PodInfo, ...] = ()
+    hopeless: bool = False
+    """No pod that leaves would help on any node: a nomination of before is void."""
 
 
 class PostFilter(Plugin):
@@ -173,14 +198,54 @@ class PostFilter(Plugin):
         """No node fits: find out how room can be made. The scheduler then makes it."""
 
 
+class PreScore(Plugin):
+    @abstractmethod
+    def pre_score(self, cycle: Cycle, pod: PodInfo, nodes: Sequence[NodeInfo]) -> None:
+        """Compute what the scores of these nodes, which all fit, have in common. It is only called
+        where this plugin's scores are not used again."""
+
+
 class Score(Plugin, Signed):
     @abstractmethod
     def score(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> int:
         """How well the node suits the pod; any number, higher is better unless normalised so."""
 
     def normalize(self, scores: list[int]) -> list[int]:
-        """The scores of all nodes that fit, brought to 0 … ``MAX_SCORE``."""
+        """The scores of all nodes that fit, brought to 0 … ``MAX_SCORE``.
+
+        Where scores are used again, each different one is there once: only the highest and the
+        lowest may decide how they are scaled.
+        """
         return scores
+
+
+class Faceted(Filter, Score):
+    """A plugin that looks beyond the node, but for which nodes of one *facet* are all the same.
+
+    A facet is what of the node counts: the zone it is in, how many pods of some kind it has. It
+    must follow from the node and its pods. What holds for a facet depends on the whole cluster, and
+    is asked for each pod anew, once for each facet and not for each node. ``filter`` says the same
+    of a single node, also of one with pods moved in thought.
+    """
+
+    @abstractmethod
+    def facet(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> Hashable:
+        """All of the node that decides, for pods of this signature."""
+
+    @abstractmethod
+    def facet_verdict(self, cycle: Cycle, pod: PodInfo, facet: Any) -> Verdict:
+        """Whether the pod can run on nodes of the facet, now."""
+
+    @abstractmethod
+    def facet_scores(
+        self, cycle: Cycle, pod: PodInfo, facets: Sequence[tuple[Any, int]]
+    ) -> list[int]:
+        """Scores, 0 … ``MAX_SCORE``, of the facets that fit; each comes with its number of nodes,
+        and may come several times."""
+
+    def score(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> int:
+        """Never asked: ``facet_scores`` is."""
+        return 0
 
 
 class Reserve(Plugin):
@@ -215,6 +280,23 @@ class PostBind(Plugin):
     @abstractmethod
     def post_bind(self, cycle: Cycle, pod: PodInfo, node: str) -> None:
         """The pod is bound."""
+
+
+POINTS: Mapping[str, type[Plugin]] = {
+    "preEnqueue": PreEnqueue,
+    "queueSort": QueueSort,
+    "preFilter": PreFilter,
+    "filter": Filter,
+    "postFilter": PostFilter,
+    "preScore": PreScore,
+    "score": Score,
+    "reserve": Reserve,
+    "permit": Permit,
+    "preBind": PreBind,
+    "bind": Bind,
+    "postBind": PostBind,
+}
+"""The extension points by the names that configuration files have for them."""
 
 
 def normalize(scores: Sequence[int], *, reverse: bool = False) -> list[int]:

@@ -120,15 +120,20 @@ class SchedulingQueue:
 
     async def pop(self) -> Entry:
         """The next pod to be tried; ``retry`` or ``remove`` must follow."""
-        while True:
-            while self._active:
-                _, ticket, entry = heapq.heappop(self._active)
-                if entry.place is Place.ACTIVE and entry.ticket == ticket:
-                    entry.place = Place.OUT
-                    entry.attempts += 1
-                    return entry
+        while (entry := self.pop_now()) is None:
             self._some.clear()
             await self._some.wait()
+        return entry
+
+    def pop_now(self) -> Entry | None:
+        """The next pod to be tried, if there is one."""
+        while self._active:
+            _, ticket, entry = heapq.heappop(self._active)
+            if entry.place is Place.ACTIVE and entry.ticket == ticket:
+                entry.place = Place.OUT
+                entry.attempts += 1
+                return entry
+        return None
 
     def retry(self, entry: Entry, rejected_by: set[str] | None) -> None:
         """The pod was tried in vain: wait for what helps against ``rejected_by``.

@@ -8,7 +8,10 @@ overhead. Quantities are integers: thousandths for cpu, whole units for everythi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from wherry.kube.api import quantity
 
@@ -75,6 +78,35 @@ def _of_container(container: Mapping[str, Any], assume: Mapping[str, int] | None
     for name, amount in (assume or {}).items():
         requested.setdefault(name, amount)
     return requested
+
+
+def requested_and_assumed(spec: Mapping[str, Any]) -> tuple[Resources, Resources]:
+    """What the pod requests, and cpu and memory as scores count them; the work for equal specs is
+    done once."""
+    parts = [
+        [
+            (container.get("resources") or {}).get("requests"),
+            container.get("restartPolicy") if number else None,
+        ]
+        for number, containers in enumerate((spec.get("containers"), spec.get("initContainers")))
+        for container in containers or ()
+    ]
+    count = len(spec.get("containers") or ())
+    whole = (spec.get("resources") or {}).get("requests")
+    return _worked_out(count, orjson.dumps([parts, whole, spec.get("overhead")]))
+
+
+@lru_cache(1024)
+def _worked_out(count: int, text: bytes) -> tuple[Resources, Resources]:
+    parts, whole, overhead = orjson.loads(text)
+    containers = [{"resources": {"requests": r}, "restartPolicy": policy} for r, policy in parts]
+    spec = {
+        "containers": containers[:count],
+        "initContainers": containers[count:],
+        "resources": {"requests": whole},
+        "overhead": overhead,
+    }
+    return of_pod(spec), assumed(spec)
 
 
 _ASSUMED = {"cpu": DEFAULT_MILLI_CPU, "memory": DEFAULT_MEMORY}

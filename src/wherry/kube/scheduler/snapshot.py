@@ -2,126 +2,43 @@
 
 It is kept up to date change by change and never rebuilt. A pod that was given a node is *assumed*
 there at once, before the server knows; the informer confirms it later, or the scheduler forgets it.
-Every change gives the node a new ``generation``, so that what was found out about the node as it
-was before is not mistaken for what it is.
+Every change gives the node a new ``generation`` and a line in ``changes``, so that what was found
+out about the node as it was before is not mistaken for what it is.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from typing import Any
-
 from wherry.kube.api import meta
 from wherry.kube.client.transport import Object
-from wherry.kube.scheduler import requests
-from wherry.kube.scheduler.requests import Port, Resources
+from wherry.kube.scheduler.node_info import NodeInfo, PodInfo
+from wherry.kube.scheduler.population import Population
 
-_generations = itertools.count(1)
+_LONGEST_LOG = 100_000
 
 
-class PodInfo:
-    """A pod with what is worked out from its spec once."""
+class ChangeLog:
+    """Names of nodes that changed, in order; readers remember up to where they have read."""
 
-    __slots__ = ("assumed", "object", "ports", "priority", "requests", "signatures")
-
-    def __init__(self, object: Object) -> None:
-        spec = object["spec"]
-        self.object = object
-        self.requests: Resources = requests.of_pod(spec)
-        self.assumed: Resources = requests.assumed(spec)
-        self.ports: list[Port] = requests.host_ports(spec)
-        self.priority: int = spec.get("priority") or 0
-        self.signatures: Any = None
-        """For the scheduler's own use: see ``algorithm``."""
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._first = 0
 
     @property
-    def uid(self) -> str:
-        return meta.uid(self.object)
+    def end(self) -> int:
+        """Where a reader is who has read everything."""
+        return self._first + len(self._names)
 
-    @property
-    def key(self) -> str:
-        return meta.key(self.object)
+    def add(self, name: str) -> None:
+        if len(self._names) >= _LONGEST_LOG:
+            self._first += len(self._names) // 2
+            del self._names[: len(self._names) // 2]
+        self._names.append(name)
 
-    @property
-    def spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = self.object["spec"]
-        return spec
-
-
-class NodeInfo:
-    """A node, its pods, and sums over them."""
-
-    __slots__ = (
-        "allocatable",
-        "assumed",
-        "generation",
-        "labels",
-        "max_pods",
-        "name",
-        "object",
-        "pods",
-        "ports",
-        "requested",
-        "taints",
-        "unschedulable",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.object: Object | None = None
-        self.labels: dict[str, str] = {}
-        self.taints: list[dict[str, Any]] = []
-        self.unschedulable = False
-        self.allocatable: Resources = {}
-        self.max_pods = 0
-        self.pods: dict[str, PodInfo] = {}
-        self.requested: Resources = {}
-        self.assumed: Resources = {"cpu": 0, "memory": 0}
-        self.ports: Counter[Port] = Counter()
-        self.generation = next(_generations)
-
-    def set_object(self, node: Object) -> None:
-        """The node was made or changed."""
-        spec, status = node.get("spec") or {}, node.get("status") or {}
-        self.object = node
-        self.labels = meta.labels(node)
-        self.taints = spec.get("taints") or []
-        self.unschedulable = bool(spec.get("unschedulable"))
-        self.allocatable = requests.read(status.get("allocatable") or status.get("capacity"))
-        self.max_pods = self.allocatable.pop("pods", 0)
-        self.generation = next(_generations)
-
-    def add(self, pod: PodInfo) -> None:
-        self.pods[pod.uid] = pod
-        self._count(pod, 1)
-
-    def remove(self, uid: str) -> PodInfo | None:
-        pod = self.pods.pop(uid, None)
-        if pod is not None:
-            self._count(pod, -1)
-        return pod
-
-    def _count(self, pod: PodInfo, sign: int) -> None:
-        for name, amount in pod.requests.items():
-            self.requested[name] = self.requested.get(name, 0) + sign * amount
-        for name, amount in pod.assumed.items():
-            self.assumed[name] += sign * amount
-        for port in pod.ports:
-            self.ports[port] += sign
-            if not self.ports[port]:
-                del self.ports[port]
-        self.generation = next(_generations)
-
-    def without(self, uids: set[str]) -> NodeInfo:
-        """The node as it would be without these pods; a copy."""
-        copy = NodeInfo(self.name)
-        if self.object is not None:
-            copy.set_object(self.object)
-        for uid, pod in self.pods.items():
-            if uid not in uids:
-                copy.add(pod)
-        return copy
+    def since(self, position: int) -> list[str] | None:
+        """What changed behind ``position``; None where that is not kept any more."""
+        if position < self._first:
+            return None
+        return self._names[position - self._first :]
 
 
 class Snapshot:
@@ -134,6 +51,10 @@ class Snapshot:
         # Nodes that pods are on although we have not heard of them (yet, or any more).
         self._unknown: dict[str, NodeInfo] = {}
         self._places: dict[str, str] = {}
+        self.changes = ChangeLog()
+        self.population = Population(self.nodes)
+        self.image_nodes: dict[str, int] = {}
+        """How many nodes have an image, by each of its names."""
 
     def ordered(self) -> list[NodeInfo]:
         """The nodes as a list, the same one until nodes come or go."""
@@ -147,10 +68,28 @@ class Snapshot:
         name = meta.name(node)
         info = self.nodes.get(name)
         if info is None:
-            known = self._unknown.pop(name) if name in self._unknown else None
-            info = self.nodes[name] = known or NodeInfo(name)
+            info = self._unknown.pop(name, None) or NodeInfo(name)
+            info.set_object(node)
+            self.nodes[name] = info
             self._ordered = False
-        info.set_object(node)
+            self.population.node_added(info)
+            self._count_images(info, {})
+        else:
+            before = info.labels, info.taints, info.unschedulable
+            images = info.images
+            info.set_object(node)
+            if (info.labels, info.taints, info.unschedulable) != before:
+                self.population.nodes_changed()
+            self._count_images(info, images)
+        self.changes.add(name)
+
+    def _count_images(self, info: NodeInfo, before: dict[str, int]) -> None:
+        if info.images.keys() == before.keys():
+            return
+        for name in info.images.keys() - before.keys():
+            self.image_nodes[name] = self.image_nodes.get(name, 0) + 1
+        for name in before.keys() - info.images.keys():
+            self.image_nodes[name] -= 1
 
     def remove_node(self, name: str) -> None:
         """A node is gone; pods on it may yet linger."""
@@ -158,12 +97,22 @@ class Snapshot:
         if info is None:
             return
         self._ordered = False
+        self.population.nodes_changed()
+        images, info.images = info.images, {}
+        self._count_images(info, images)
         if info.pods:
             self._unknown[name] = info
+        self.changes.add(name)
 
     def place_of(self, uid: str) -> str | None:
         """The node a pod is on, assumed or confirmed."""
         return self._places.get(uid)
+
+    def pod(self, uid: str) -> PodInfo | None:
+        """A pod that is on a node."""
+        name = self._places.get(uid, "")
+        info = self.nodes.get(name) or self._unknown.get(name)
+        return info.pods.get(uid) if info is not None else None
 
     def put(self, pod: PodInfo, node: str) -> None:
         """The pod is on the node, or is assumed to be; it is nowhere else any more."""
@@ -174,6 +123,8 @@ class Snapshot:
         if info is None:
             info = self._unknown.setdefault(node, NodeInfo(node))
         info.add(pod)
+        self.population.add(pod, node)
+        self.changes.add(node)
 
     def remove(self, uid: str) -> PodInfo | None:
         """The pod is on no node any more."""
@@ -182,6 +133,12 @@ class Snapshot:
             return None
         info = self.nodes.get(name) or self._unknown[name]
         pod = info.remove(uid)
+        if pod is not None:
+            self.population.remove(pod, name)
         if name in self._unknown and not info.pods:
             del self._unknown[name]
+        self.changes.add(name)
         return pod
+
+
+__all__ = ["ChangeLog", "NodeInfo", "PodInfo", "Snapshot"]

@@ -127,7 +127,7 @@ async def test_what_is_missing_is_said_in_upstreams_words():
         await bench.node("n4", labels={"disk": "hdd"})
         await bench.pod("web", cpu="2", memory="2Gi", nodeSelector={"disk": "ssd"})
         assert await bench.refusal("web") == (
-            "0/4 nodes are available: 1 node(s) had untolerated taint(s), "
+            "0/4 nodes are available: 1 node(s) had untolerated taint {k: }, "
             "1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector. "
             "preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."
         )

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scheduler_parts import handle
 
 from wherry.kube.scheduler import requests
 from wherry.kube.scheduler.framework import Cycle, normalize
@@ -44,7 +45,7 @@ def node(cpu: str = "4", memory: str = "8Gi", **spec: Any) -> NodeInfo:
 
 
 def plugin(kind: type, **arguments: Any) -> Any:
-    return kind(None, arguments)
+    return kind(handle(), arguments)
 
 
 CYCLE = Cycle(Snapshot())
@@ -163,7 +164,7 @@ def test_sums_on_a_node_are_those_of_its_pods_after_any_history(sizes, data):
 def test_hard_taints_keep_away_and_soft_ones_cost():
     taints = plugin(TaintToleration)
     hard = node(taints=[{"key": "k", "value": "v", "effect": "NoSchedule"}])
-    assert taints.filter(CYCLE, pod(), hard).reasons == ("node(s) had untolerated taint(s)",)
+    assert taints.filter(CYCLE, pod(), hard).reasons == ("node(s) had untolerated taint {k: v}",)
     tolerant = pod(tolerations=[{"key": "k", "value": "v", "effect": "NoSchedule"}])
     assert taints.filter(CYCLE, tolerant, hard) is None
     soft = node(taints=[{"key": "k", "effect": "PreferNoSchedule"}])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scheduler_parts import idle_informers
 
 from wherry.kube.scheduler.algorithm import Algorithm, Unfit
 from wherry.kube.scheduler.config import DEFAULT_PLUGINS, Profile, Use
@@ -41,7 +42,7 @@ class Counting(Filter):
 
 def algorithm(snapshot: Snapshot, signature: str | None = "") -> tuple[Algorithm, Counting]:
     use = Use(f"{__name__}:Counting", arguments={"signature": signature})
-    found = Algorithm(Profile(plugins=(*DEFAULT_PLUGINS, use)), None, snapshot)
+    found = Algorithm(Profile(plugins=(*DEFAULT_PLUGINS, use)), None, snapshot, idle_informers())
     return found, next(p for p in found.plugins if p.name == "Counting")
 
 
@@ -96,11 +97,12 @@ def test_with_many_nodes_a_part_of_them_is_enough_and_the_next_search_goes_on_be
 def test_a_pod_that_waits_for_room_keeps_it_from_less_important_ones():
     snapshot = cluster(1)
     decide, _ = algorithm(snapshot)
-    decide.nominated["high"] = (pod("high", 800, priority=10), "n0")
+    high = pod("high", 800, priority=10)
+    decide.nominations.put(high, "n0")
     with pytest.raises(Unfit):
         decide.choose(pod("low", 800, priority=1))
     assert decide.choose(pod("higher", 800, priority=20))[0].name == "n0"
-    assert decide.choose(decide.nominated["high"][0])[0].name == "n0"
+    assert decide.choose(high)[0].name == "n0"
 
 
 def test_a_pod_that_names_its_node_by_affinity_is_told_of_all_the_others():

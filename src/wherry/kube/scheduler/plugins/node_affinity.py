@@ -16,6 +16,7 @@ from wherry.kube.scheduler.framework import (
     Change,
     Cycle,
     Filter,
+    Handle,
     Hint,
     PreFilter,
     Score,
@@ -26,6 +27,8 @@ from wherry.kube.scheduler.framework import (
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
 
 _REJECTED = reject("node(s) didn't match Pod's node affinity/selector", resolvable=False)
+
+_NOT_ENFORCED = reject("node(s) didn't match scheduler-enforced node affinity", resolvable=False)
 
 
 def _preferred(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -53,6 +56,12 @@ def _named_nodes(spec: Mapping[str, Any]) -> frozenset[str] | None:
 class NodeAffinity(PreFilter, Filter, Score):
     name = "NodeAffinity"
 
+    def __init__(self, handle: Handle, arguments: Mapping[str, Any]) -> None:
+        super().__init__(handle, arguments)
+        added = arguments.get("addedAffinity")
+        self._added = {"affinity": {"nodeAffinity": added}} if added else None
+        """What the configuration demands of the nodes of all pods."""
+
     def signature(self, pod: PodInfo) -> Hashable:
         selector, affinity = pod.spec.get("nodeSelector"), node_affinity(pod.spec)
         return orjson.dumps([selector, affinity]) if selector or affinity else b""
@@ -64,12 +73,14 @@ class NodeAffinity(PreFilter, Filter, Score):
         return names or reject("pod affinity terms conflict", resolvable=False)
 
     def filter(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> Verdict:
+        if self._added is not None and not matches(self._added, node.labels, node.name):
+            return _NOT_ENFORCED
         return None if matches(pod.spec, node.labels, node.name) else _REJECTED
 
     def score(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> int:
         return sum(
             preference["weight"]
-            for preference in _preferred(pod.spec)
+            for preference in (*_preferred(pod.spec), *_preferred(self._added or {}))
             if term_matches(preference.get("preference") or {}, node.labels, node.name)
         )
 

@@ -4,9 +4,10 @@ neither is left over."""
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
-from wherry.kube.scheduler.framework import MAX_SCORE, Cycle, Score
+from wherry.kube.scheduler.framework import MAX_SCORE, Cycle, Handle, Score
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
 
 _RESOURCES = ("cpu", "memory")
@@ -15,18 +16,26 @@ _RESOURCES = ("cpu", "memory")
 class NodeResourcesBalancedAllocation(Score):
     name = "NodeResourcesBalancedAllocation"
 
+    def __init__(self, handle: Handle, arguments: Mapping[str, Any]) -> None:
+        super().__init__(handle, arguments)
+        named = [resource["name"] for resource in arguments.get("resources") or ()]
+        self._resources: Sequence[str] = named or _RESOURCES
+
     def signature(self, pod: PodInfo) -> Hashable:
-        return tuple(pod.requests.get(resource, 0) for resource in _RESOURCES)
+        return tuple([pod.requests.get(resource, 0) for resource in self._resources])
 
     def score(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> int:
-        if not any(pod.requests.get(resource) for resource in _RESOURCES):
+        requests = pod.requests
+        if not any(requests.get(resource) for resource in self._resources):
             return 0  # a pod that requests nothing shifts no balance
         fractions = []
-        for resource in _RESOURCES:
+        for resource in self._resources:
             allocatable = node.allocatable.get(resource, 0)
             if allocatable:
-                used = pod.requests.get(resource, 0) + node.requested.get(resource, 0)
+                used = requests.get(resource, 0) + node.requested.get(resource, 0)
                 fractions.append(min(1.0, used / allocatable))
+        if len(fractions) == 2:
+            return int((1 - abs(fractions[0] - fractions[1]) / 2) * MAX_SCORE)
         if not fractions:
             return 0
         mean = sum(fractions) / len(fractions)

@@ -1,16 +1,18 @@
 """NodeResourcesFit: a node must have what the pod requests; better one that keeps more free.
 
-The score is upstream's LeastAllocated strategy; ``resources`` in the arguments names what it counts
-and with which weight (default: cpu and memory alike).
+The score follows ``scoringStrategy`` in the arguments: LeastAllocated (the default), MostAllocated
+or RequestedToCapacityRatio; its ``resources`` say what counts and with which weight (default: cpu
+and memory alike).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from wherry.kube.client.transport import Object
 from wherry.kube.scheduler import requests
+from wherry.kube.scheduler.config import ConfigurationError
 from wherry.kube.scheduler.framework import (
     MAX_SCORE,
     Change,
@@ -36,6 +38,35 @@ def requested_after(pod: PodInfo, node: NodeInfo, resource: str) -> int:
     return pod.requests.get(resource, 0) + node.requested.get(resource, 0)
 
 
+def _least(used: int, allocatable: int) -> int:
+    """More for a node that keeps more free."""
+    return max(0, allocatable - used) * MAX_SCORE // allocatable
+
+
+def _most(used: int, allocatable: int) -> int:
+    """More for a node that is fuller, so that others stay empty."""
+    return min(used, allocatable) * MAX_SCORE // allocatable
+
+
+def _by_shape(shape: Sequence[Mapping[str, int]]) -> Callable[[int, int], int]:
+    """The score that a line through points of utilisation (in percent) and score (0 … 10) gives."""
+    points = [(p["utilization"], p["score"] * MAX_SCORE // 10) for p in shape]
+
+    def score(used: int, allocatable: int) -> int:
+        utilization = min(used, allocatable) * 100 // allocatable
+        before = points[0]
+        for point in points:
+            if utilization <= point[0]:
+                if point[0] == before[0]:
+                    return point[1]
+                rise = (point[1] - before[1]) * (utilization - before[0])
+                return before[1] + int(rise / (point[0] - before[0]))
+            before = point
+        return before[1]
+
+    return score
+
+
 class NodeResourcesFit(Filter, Score):
     name = "NodeResourcesFit"
 
@@ -46,21 +77,55 @@ class NodeResourcesFit(Filter, Score):
         self.weights: dict[str, int] = {
             resource["name"]: resource.get("weight") or 1 for resource in resources
         }
+        self._ignored = frozenset(arguments.get("ignoredResources") or ())
+        self._ignored_groups = frozenset(arguments.get("ignoredResourceGroups") or ())
+        self._shaped = False
+        self._score: Callable[[int, int], int]
+        match strategy.get("type") or "LeastAllocated":
+            case "LeastAllocated":
+                self._score = _least
+            case "MostAllocated":
+                self._score = _most
+            case "RequestedToCapacityRatio":
+                shape = (strategy.get("requestedToCapacityRatio") or {}).get("shape")
+                if not shape:
+                    raise ConfigurationError("at least one point must be specified")
+                self._score, self._shaped = _by_shape(shape), True
+            case unknown:
+                raise ConfigurationError(
+                    f'scoringStrategy.type: Unsupported value: "{unknown}": supported values: '
+                    '"LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"'
+                )
 
     def signature(self, pod: PodInfo) -> Hashable:
         return tuple(sorted(pod.requests.items())), tuple(pod.assumed.values())
 
     def filter(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> Verdict:
+        requested, there = node.requested, node.allocatable
+        if len(node.pods) < node.max_pods:
+            for name, amount in pod.requests.items():
+                if amount and amount > there.get(name, 0) - requested.get(name, 0):
+                    break
+            else:
+                return None
         reasons = []
         resolvable = True
         if len(node.pods) + 1 > node.max_pods:
             reasons.append("Too many pods")
         for name, amount in pod.requests.items():
-            allocatable = node.allocatable.get(name, 0)
-            if amount and amount > allocatable - node.requested.get(name, 0):
+            allocatable = there.get(name, 0)
+            if amount and amount > allocatable - requested.get(name, 0):
+                if self._is_ignored(name):
+                    continue
                 reasons.append(f"Insufficient {name}")
                 resolvable = resolvable and amount <= allocatable
         return reject(*reasons, resolvable=resolvable) if reasons else None
+
+    def _is_ignored(self, name: str) -> bool:
+        """Whether somebody else looks after an extended resource."""
+        if "/" not in name:
+            return False
+        return name in self._ignored or name.partition("/")[0] in self._ignored_groups
 
     def score(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> int:
         total = weights = 0
@@ -68,10 +133,15 @@ class NodeResourcesFit(Filter, Score):
             allocatable = node.allocatable.get(resource, 0)
             if not allocatable:
                 continue
-            free = allocatable - requested_after(pod, node, resource)
-            total += weight * (max(0, free) * MAX_SCORE // allocatable)
-            weights += weight
-        return total // weights if weights else 0
+            if resource not in pod.assumed and not pod.requests.get(resource):
+                continue  # an extended resource that the pod has no use for
+            score = self._score(requested_after(pod, node, resource), allocatable)
+            if score or not self._shaped:
+                total += weight * score
+                weights += weight
+        if not weights:
+            return 0
+        return round(total / weights) if self._shaped else total // weights
 
     def helped_by(self) -> Mapping[Change, Hint]:
         def is_large_enough(pod: PodInfo, old: Object | None, new: Object | None) -> bool:

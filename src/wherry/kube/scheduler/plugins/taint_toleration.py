@@ -27,7 +27,6 @@ from wherry.kube.scheduler.framework import (
 )
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
 
-_REJECTED = reject("node(s) had untolerated taint(s)", resolvable=False)
 _HARD = (NO_SCHEDULE, NO_EXECUTE)
 
 
@@ -42,7 +41,11 @@ class TaintToleration(Filter, Score):
         if not node.taints:
             return None
         tolerations = pod.spec.get("tolerations") or ()
-        return _REJECTED if untolerated(node.taints, tolerations, _HARD) else None
+        taint = untolerated(node.taints, tolerations, _HARD)
+        if taint is None:
+            return None
+        text = f"{taint['key']}: {taint.get('value') or ''}"
+        return reject(f"node(s) had untolerated taint {{{text}}}", resolvable=False)
 
     def score(self, cycle: Cycle, pod: PodInfo, node: NodeInfo) -> int:
         """How many soft taints the pod does not tolerate."""
