@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import apiserver, cluster, controllers, engine, images
+from benchmarks import apiserver, cluster, controllers, engine, images, scheduler
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -33,6 +33,9 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "controllers_deployed": controllers.deployed,
     "controllers_namespace": controllers.namespace,
     "controllers_idle": controllers.idle,
+    "scheduler_pending": scheduler.pending,
+    "scheduler_linear": scheduler.linear,
+    "scheduler_one_more": scheduler.one_more,
 }
 
 

@@ -1,5 +1,6 @@
 """What is in every cluster from the start: the system namespaces, the ``kubernetes`` Service by
-which pods find the API server, the system's priority classes, flow schemas and service range.
+which pods find the API server, the priority classes, flow schemas and service range of the system,
+the default class of storage.
 
 Reconciled at each start, through the same chain as everything else; what is right is left alone.
 Upstream: pkg/controlplane/controller/{systemnamespaces,kubernetesservice}.
@@ -19,6 +20,7 @@ from wherry.kube.api.resources import (
     PRIORITY_CLASSES,
     SERVICE_CIDRS,
     SERVICES,
+    STORAGE_CLASSES,
     Resource,
 )
 from wherry.kube.apiserver.authz.defaults import mended
@@ -37,6 +39,18 @@ _IMPORTANT = {
         "Used for system critical pods that must run in the cluster, but can be moved to another "
         "node if necessary."
     ),
+}
+# Directories of nodes, made when the first pod of a claim has its node.
+_DEFAULT_CLASS = {
+    "apiVersion": STORAGE_CLASSES.api_version,
+    "kind": STORAGE_CLASSES.kind,
+    "metadata": {
+        "name": "standard",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "wherry.io/local-path",
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
 }
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
@@ -61,6 +75,7 @@ async def reconcile(
         _service(transport, service_address, port),
         _ensure(transport, SERVICE_CIDRS, _range(service_cidr), lambda found: None),
         *(_priority_class(transport, name) for name in SYSTEM_CLASSES),
+        _ensure(transport, STORAGE_CLASSES, _DEFAULT_CLASS, lambda found: None),
         *(_ensure(transport, r, o, lambda found: None) for r, o in flow_defaults()),
         *(_role(transport, resource, wanted) for resource, wanted in default_roles()),
     )
