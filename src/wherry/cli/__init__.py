@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         "load-balancer-pool=CIDR); may repeat, is kept with the instance; '' forgets them",
     )
     up.add_argument(
+        "--scheduler-config",
+        metavar="FILE",
+        help="a KubeSchedulerConfiguration: profiles, plugins (also of your own), their arguments; "
+        "its place is kept with the instance; '' forgets it",
+    )
+    up.add_argument(
         "--ingress",
         metavar="HTTP:HTTPS",
         help="serve Ingresses by nginx on these ports of this machine, as 80:443; 'off' ends it",
@@ -171,6 +177,7 @@ def _up(options: argparse.Namespace) -> int:
             controller_args=options.controller_arg,
             ingress=options.ingress,
             kubelet_config=options.kubelet_config,
+            scheduler_config=options.scheduler_config,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

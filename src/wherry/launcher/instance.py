@@ -47,6 +47,7 @@ class Instance:
     docker_tcp: str = ""  # HOST:PORT of the Docker API with TLS, besides its socket; empty: none
     kubelet_config: str = ""  # the text of a KubeletConfiguration; empty: upstream's defaults
     ingress: str = ""  # ports of HTTP and HTTPS, 80:443; empty: Ingresses are not served
+    scheduler_config: str = ""  # the path of a KubeSchedulerConfiguration; empty: the default one
     apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
     controller_args: tuple[str, ...] = ()  # kube-controller-manager's, likewise
     store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one

@@ -12,6 +12,7 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from wherry.host.notify import notify
@@ -26,7 +27,7 @@ from wherry.kube.client.transport import Transport
 from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.controllers import flags as controller_flags
 from wherry.kube.controllers.certificates.signing import Authority
-from wherry.kube.scheduler import run_scheduler
+from wherry.kube.scheduler import Configuration, run_scheduler
 from wherry.kube.store.opening import open_store
 from wherry.launcher import ingress, metrics
 from wherry.launcher.instance import Instance
@@ -65,13 +66,14 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             authority=Authority(instance.pki / "ca.crt", instance.pki / "ca.key"),
         )
         options = controller_flags.read(instance.controller_args, own)
+        profiles = _profiles(instance)
         work: list[tuple[Client, str, Callable[[], Coroutine[Any, Any, None]]]] = [
             (
                 controllers,
                 "kube-controller-manager",
                 lambda: run_controllers(controllers, options, identity=identity),
             ),
-            (scheduler, "kube-scheduler", lambda: run_scheduler(scheduler)),
+            (scheduler, "kube-scheduler", lambda: run_scheduler(scheduler, profiles)),
         ]
         serving = [ingress.run(instance, identity(ingress.ACCOUNT))] if instance.ingress else []
         # Alone on its store a server need not ask whether it leads.
@@ -88,6 +90,15 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         await server.close()
         await opened.aclose()
         await store.close()
+
+
+def _profiles(instance: Instance) -> Configuration | None:
+    """Raises ValueError, OSError where the scheduler's configuration is wrong by now."""
+    if not instance.scheduler_config:
+        return None
+    from wherry.kube.scheduler import config_file
+
+    return config_file.load(Path(instance.scheduler_config))
 
 
 async def _run(server: APIServer, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:

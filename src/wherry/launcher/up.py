@@ -47,6 +47,7 @@ def up(
     controller_args: Sequence[str] | None = None,
     ingress: str | None = None,
     kubelet_config: str | None = None,
+    scheduler_config: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
@@ -55,7 +56,8 @@ def up(
     ``apiserver_args`` are kube-apiserver's options for the server, NAME=VALUE; none but empty ones
     forgets those that were kept; ``controller_args`` are likewise the controllers'. ``ingress`` is
     where Ingresses are served: two ports, or ``off``. ``kubelet_config`` is a file with a
-    KubeletConfiguration, whose text is kept; '' forgets it.
+    KubeletConfiguration, whose text is kept; '' forgets it. ``scheduler_config`` is one with a
+    KubeSchedulerConfiguration; its place is kept, as it may name files beside it.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -68,6 +70,7 @@ def up(
         bidden = None if controller_args is None else _checked_for_controllers(controller_args)
         served = None if ingress is None else ingresses.normalise(ingress)
         text = None if kubelet_config is None else _configuration(kubelet_config)
+        profiles = None if scheduler_config is None else _profiles(scheduler_config)
     except (ValueError, OSError) as error:
         raise UpFailed(str(error)) from error
     instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
@@ -84,6 +87,7 @@ def up(
             ("server", "store", word, "the server runs already, on the store {}"),
             ("server", "apiserver_args", told, "the server runs already, with other options"),
             ("server", "controller_args", bidden, "the server runs already, with other options"),
+            ("server", "scheduler_config", profiles, "the server runs already, with other options"),
             ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
             ("node", "kubelet_config", text, "the node runs already, with another configuration"),
         ):
@@ -138,6 +142,17 @@ def _configuration(file: str) -> str:
 
     config.load(Path(file))
     return Path(file).read_text()
+
+
+def _profiles(file: str) -> str:
+    """Where a scheduler's configuration lies, empty for none. ValueError: it is none."""
+    if not file:
+        return ""
+    from wherry.kube.scheduler import config_file
+
+    path = Path(file).absolute()
+    config_file.load(path)
+    return str(path)
 
 
 def _checked_for_controllers(arguments: Sequence[str]) -> tuple[str, ...]:

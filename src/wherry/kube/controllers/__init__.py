@@ -105,20 +105,25 @@ class UnknownController(ValueError):
     """A name in ``Options.enabled`` that no controller has."""
 
 
-def select(enabled: tuple[str, ...]) -> list[type[Controller]]:
+def select(
+    enabled: tuple[str, ...], own: tuple[type[Controller], ...] = ()
+) -> list[type[Controller]]:
     """The controllers that ``enabled`` names: ``*`` is all of them, ``-name`` all but that one.
+
+    ``own`` are classes of the user's own, known as those of the table are.
 
     Raises:
         UnknownController: a name is not in the table.
     """
-    known = {controller.name for controller in CONTROLLERS}
+    every = (*CONTROLLERS, *own)
+    known = {controller.name for controller in every}
     for name in enabled:
         if name != "*" and name.removeprefix("-") not in known:
             raise UnknownController(
                 f'"{name.removeprefix("-")}" is not in the list of known controllers'
             )
     chosen = known if "*" in enabled else set(enabled)
-    return [c for c in CONTROLLERS if c.name in chosen and f"-{c.name}" not in enabled]
+    return [c for c in every if c.name in chosen and f"-{c.name}" not in enabled]
 
 
 async def run_controllers(
@@ -138,7 +143,7 @@ async def run_controllers(
         UnknownController: ``options.enabled`` names one that does not exist.
     """
     options = options or Options()
-    chosen = select(options.enabled)
+    chosen = select(options.enabled, options.own)
     shared = informers or SharedInformers(client)
     contexts: dict[str | None, Context] = {}
 

@@ -51,6 +51,8 @@ class Options:
     """
 
     enabled: tuple[str, ...] = ("*",)
+    own: tuple[type[Controller], ...] = ()
+    """Controllers of the user's own, beside those of the table."""
     root_ca: str = ""
     """PEM of the authority pods trust for the API server; without it none is published."""
     sign_token: Callable[[Object], str] | None = None

@@ -45,7 +45,7 @@ def load(path: Path, options: Options) -> Options:
             raise ConfigurationError(f'unknown field "{field}"')
         enabled = tuple(_texts(found.get("controllers") or ["*"], "controllers"))
         names = [absolute(name, path.parent) for name in _texts(found.get("own") or [], "own")]
-        own = tuple(find_class(name, Controller) for name in names)
+        own = tuple(find_class(name, Controller) for name in names)  # type: ignore[type-abstract]
         for each in own:
             if not isinstance(getattr(each, "name", None), str):
                 raise ConfigurationError(f"{each.__name__} has no name")

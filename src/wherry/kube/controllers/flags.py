@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.kube.client.standalone import seconds
-from wherry.kube.controllers import Options, select
+from wherry.kube.controllers import Options, config_file, select
 from wherry.kube.controllers.certificates.signing import Authority
 
 # Option, type, the field of Options, what it is.
@@ -75,6 +75,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,…",
         help="which to run: '*' for all, NAME for one, -NAME for all but that one ('*')",
     )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a ControllerConfiguration: which to run, and classes of one's own",
+    )
     for option, type, _, what in _PLAIN:
         parser.add_argument(f"--{option}", type=type, help=what, metavar="VALUE")
     for option, type, _, what in _AUTOSCALING:
@@ -97,8 +103,11 @@ def options(given: argparse.Namespace, base: Options | None = None) -> Options:
         ValueError, OSError: an option or a file it names is wrong.
     """
     said: dict[str, Any] = {}
+    base = base or Options()
+    if given.config is not None:
+        base = config_file.load(given.config, base)
     if given.controllers is not None:
-        select(given.controllers)
+        select(given.controllers, base.own)
         said["enabled"] = given.controllers
     for option, _, field, _ in _PLAIN:
         value = getattr(given, option.replace("-", "_"))
@@ -115,7 +124,6 @@ def options(given: argparse.Namespace, base: Options | None = None) -> Options:
         )
     if certificate is not None:
         said["authority"] = Authority(certificate, key)
-    base = base or Options()
     scaling = {}
     for option, _, field, _ in _AUTOSCALING:
         value = getattr(given, f"{_AUTOSCALER}{option}".replace("-", "_"))
