@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.quantity import to_milli
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
 from wherry.kube.client.recorder import WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, namespace_is_leaving, split_key
-from wherry.kube.controllers.endpoints import backends, legacy, slices
+from wherry.kube.controllers.endpoints import backends, hints, legacy, slices
 from wherry.kube.controllers.endpoints.writing import write
+from wherry.kube.controllers.pods import is_ready
 
 _ZONE = "topology.kubernetes.io/zone"
 _LOCK = "control-plane.alpha.kubernetes.io/leader"  # elections were held on Endpoints once
@@ -75,6 +77,10 @@ class EndpointSliceController(_ServiceController):
     def _node_updated(self, old: Object, new: Object) -> None:
         if meta.labels(old).get(_ZONE) != meta.labels(new).get(_ZONE):
             self._node_changed(new)
+        elif _capacity(old) != _capacity(new):
+            for service in self.services.list():
+                if hints.is_automatic(service):
+                    self.enqueue(service)
 
     def _node_changed(self, node: Object) -> None:
         """Its zone is part of the endpoints on it."""
@@ -96,6 +102,7 @@ class EndpointSliceController(_ServiceController):
             self._zones(selected),
             self.slices.by_index("service", key),
             self.triggers.observe(service, selected),
+            self._cpus() if hints.is_automatic(service) else None,
         )
         try:
             await write(self, changes)
@@ -106,10 +113,28 @@ class EndpointSliceController(_ServiceController):
                 self.recorder.event(SERVICES, service, WARNING, reason, message)
             raise
 
+    def _cpus(self) -> dict[str, float]:
+        """Of the ready nodes by zone; nothing where a node does not tell its zone or its CPUs."""
+        result: dict[str, float] = {}
+        for node in self.nodes.list():
+            zone, (is_ready, cpus) = meta.labels(node).get(_ZONE), _capacity(node)
+            if not is_ready:
+                continue
+            if not zone or not cpus:
+                return {}
+            result[zone] = result.get(zone, 0.0) + cpus
+        return result
+
     def _zones(self, selected: Iterable[Object]) -> dict[str, str]:
         names = {pod["spec"].get("nodeName") or "" for pod in selected}
         nodes = ((name, self.nodes.get(None, name)) for name in names)
         return {name: meta.labels(node).get(_ZONE, "") for name, node in nodes if node is not None}
+
+
+def _capacity(node: Object) -> tuple[bool, float]:
+    """Whether the node is ready, and how many CPUs it has to give."""
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    return is_ready(node), to_milli(allocatable.get("cpu") or 0) / 1000
 
 
 def _service_of(slice: Object) -> Iterable[str]:

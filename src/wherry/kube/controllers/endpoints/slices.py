@@ -18,7 +18,7 @@ from wherry.kube.api import meta
 from wherry.kube.api.resources import ENDPOINT_SLICES, SERVICES
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers import pods
-from wherry.kube.controllers.endpoints import backends
+from wherry.kube.controllers.endpoints import backends, hints
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -79,11 +79,13 @@ def reconcile(
     zones: Mapping[str, str],
     existing: Sequence[Object],
     trigger: str,
+    cpus: Mapping[str, float] | None = None,
 ) -> Changes:
     """What must be written so that slices show the ``selected`` pods.
 
     ``zones`` is by node name, ``existing`` are the slices of ours for this Service, ``trigger`` the
-    time for the annotation of those that change (see ``TriggerTimes``).
+    time for the annotation of those that change (see ``TriggerTimes``), ``cpus`` are those of the
+    nodes by zone, for hints (see ``hints.give``).
     """
     changes = Changes()
     by_family: dict[str, list[Object]] = defaultdict(list)
@@ -92,9 +94,9 @@ def reconcile(
     chosen = [pod for pod in selected if backends.is_backend(pod, terminating=True)]
     wanted_families = families(service)
     for family in wanted_families:
-        _reconcile_family(
-            service, family, _wanted(service, chosen, family, zones), by_family[family], changes
-        )
+        wanted = _wanted(service, chosen, family, zones)
+        hints.give(service, [e for group in wanted.values() for e in group.values()], cpus or {})
+        _reconcile_family(service, family, wanted, by_family[family], changes)
     for family, slices in by_family.items():
         if family not in wanted_families:
             changes.delete += slices
