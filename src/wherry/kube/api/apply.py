@@ -29,6 +29,7 @@ from wherry.kube.api.field_sets import (
     paths,
     union,
 )
+from wherry.kube.api.memo import Memo
 from wherry.kube.api.merge_types import MergeType, merge_type
 from wherry.kube.api.merging import compare, duplicates, field_set, merge, named_as_members, without
 from wherry.kube.api.resources import Resource
@@ -58,6 +59,9 @@ _IDENTITY: Fields = {
     },
 }
 """Fields that nobody manages: they are the server's, or say which object is meant."""
+
+_SYSTEM = _IDENTITY["f:metadata"]
+_NOT_SET = ("apiVersion", "kind", "metadata")
 
 _ALWAYS_THERE = frozenset({"f:metadata", "f:spec", "f:status", "f:strategy", "f:template"})
 """Structs that an object has even when empty, so that creating it does not set them."""
@@ -306,8 +310,14 @@ def track_update(
     if live is not None and not entries:
         metadata.pop("managedFields", None)
         return
-    metadata["managedFields"] = entries
     shape = shape or merge_type(resource.schema)
+    if live is None and not entries:
+        metadata.pop("managedFields", None)
+        if fields := _created(resource, new, shape, subresource):
+            me = _Manager(manager, "Update", resource.api_version, subresource)
+            metadata["managedFields"] = _written({me: _Entry(fields, resource.api_version, now)})
+        return
+    metadata["managedFields"] = entries
     changes = _Changes(resource, subresource, live or {}, new, shape, in_version)
     changed, removed = changes.here
     changed = _without_structs(changed)
@@ -328,6 +338,24 @@ def track_update(
     metadata["managedFields"] = _written(managers)
     if not managers:
         del metadata["managedFields"]
+
+
+_CREATED: Memo[Fields] = Memo()
+
+
+def _created(resource: Resource, new: Object, shape: MergeType, subresource: str) -> Fields:
+    """What is set by who creates ``new``; found once for all objects that differ in what nobody
+    manages alone."""
+    metadata = {k: v for k, v in new["metadata"].items() if f"f:{k}" not in _SYSTEM}
+    seen = {k: v for k, v in new.items() if k not in _NOT_SET}
+    seen["metadata"] = metadata
+    key = Memo.key((resource, shape, subresource), seen)
+    fields = _CREATED.get(key)
+    if fields is None:
+        changed, _ = compare({}, new, shape)
+        fields = _without_structs(_managed(changed, resource, subresource))
+        _CREATED.put(key, fields)
+    return fields
 
 
 def _less(entry: _Entry, changed: Fields, removed: Fields) -> _Entry:

@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import Any, Final
 
 from wherry.kube.api.field_sets import SELF, Fields, is_member, join, path_text
-from wherry.kube.api.memo import Memo
 from wherry.kube.api.merge_types import LEAF, KeyedList, Leaf, Map, MergeType, Set, Struct
 
 _FIELDS = (Struct, Map)
@@ -40,27 +39,10 @@ def field_set(value: Any, shape: MergeType) -> Fields:
 def compare(old: Any, new: Any, shape: MergeType) -> tuple[Fields, Fields]:
     """What differs: the fields that are new or changed, and those that are gone."""
     if not old and isinstance(new, dict):  # a create: all of it is new
-        return _created(new, shape), {}
+        whole = _whole(new, shape)
+        return {step: below for step, below in whole.items() if step != SELF}, {}
     changed, removed = _compare(old, new, shape)
     return changed or {}, removed or {}
-
-
-_WHOLE: Memo[Fields] = Memo()
-
-
-def _created(new: dict[str, Any], shape: MergeType) -> Fields:
-    """Every field of a new object. Its spec is often another's too, whose fields are known."""
-    spec = new.get("spec")
-    if type(spec) is not dict or not isinstance(shape, Struct):
-        whole = _whole(new, shape)
-    else:
-        inner = shape.field("spec")
-        known = _WHOLE.get(key := Memo.key(inner, spec))
-        if known is None:
-            known = _WHOLE.put(key, _whole(spec, inner))
-        whole = _whole({**new, "spec": None}, shape)
-        whole["f:spec"] = known
-    return {step: below for step, below in whole.items() if step != SELF}
 
 
 _Difference = tuple[Fields | None, Fields | None]

@@ -269,6 +269,11 @@ async def _read(request: BaseRequest) -> bytes:
         return b""
     if (request.content_length or 0) > MAX_BODY:
         raise _too_large()
+    if request.content.is_eof():  # as short bodies are: it came with the headers
+        data = request.content.read_nowait()
+        if len(data) > MAX_BODY:
+            raise _too_large()
+        return data
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
             first = await request.content.readany()
