@@ -61,6 +61,10 @@ class Server:
         """Megabytes of all its processes."""
         return resident(process.pid for process in self.processes)
 
+    def processor(self) -> float:
+        """Seconds of processor time that all its processes have taken."""
+        return sum(_processor(process.pid) for process in self.processes)
+
     def launch(self, argv: Sequence[str], log: str, **env: str) -> None:
         self.processes.append(
             subprocess.Popen(
@@ -99,6 +103,11 @@ class Server:
                 process.kill()
                 process.wait()
         self.processes.clear()
+
+
+def _processor(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:

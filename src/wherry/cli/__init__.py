@@ -14,11 +14,13 @@ from pathlib import Path
 
 from wherry import __version__
 from wherry.cli import registry
+from wherry.host import bytecode
 from wherry.launcher.instance import DEFAULT_DATA_DIR, Instance, InstanceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    bytecode.keep()
     options = _parser().parse_args(arguments)
     options.data_dir = options.data_dir.absolute()
     try:
