@@ -13,15 +13,22 @@ from types import TracebackType
 from wherry.host.readiness import readable
 
 _IN_CREATE_OR_MOVED_TO = 0x100 | 0x80
+_IN_CLOSE_WRITE, _IN_MOVED_FROM, _IN_DELETE = 0x8, 0x40, 0x200
 _IN_MODIFY_OR_MOVE_SELF = 0x2 | 0x800
 _EVENT = struct.Struct("iIII")
 
 
 class Directory:
-    """Watches for names that appear in one directory, from the moment the context is entered."""
+    """Watches for names that appear in one directory, from the moment the context is entered.
 
-    def __init__(self, path: Path) -> None:
+    With ``content``, also for files that were written or have gone.
+    """
+
+    def __init__(self, path: Path, *, content: bool = False) -> None:
         self._path = path
+        self._mask = _IN_CREATE_OR_MOVED_TO
+        if content:
+            self._mask |= _IN_CLOSE_WRITE | _IN_MOVED_FROM | _IN_DELETE
         self._descriptor = -1
 
     def __enter__(self) -> Directory:
@@ -30,7 +37,7 @@ class Directory:
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         path = os.fsencode(self._path)
-        if library.inotify_add_watch(self._descriptor, path, _IN_CREATE_OR_MOVED_TO) < 0:
+        if library.inotify_add_watch(self._descriptor, path, self._mask) < 0:
             number = ctypes.get_errno()
             self.close()
             raise OSError(number, os.strerror(number), self._path)

@@ -28,12 +28,14 @@ from wherry.kube.kubelet import machine, messages, stats
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
+from wherry.kube.kubelet.manifests import mirrors
 from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.parts import KubeletConfig, Parts
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.server import Server
+from wherry.kube.kubelet.static_pods import StaticPods
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
 from wherry.kube.kubelet.view import RuntimeView
@@ -120,6 +122,15 @@ class Kubelet:
             memory_capacity=facts.memory,
             host_dns=machine.host_dns(),
             runtime_classes=RuntimeClasses(client),
+        )
+        self._static = StaticPods(
+            config.static_pods or config.root_dir / "manifests",
+            config.node_name,
+            client,
+            node=lambda: self._nodes.get("", config.node_name),
+            on_add=self._take,
+            on_remove=self._leave,
+            on_mirror=self._mirrored,
         )
         self._server = Server(
             config,
@@ -211,10 +222,11 @@ class Kubelet:
         )
         self._pods.start()
         await self._pods.wait_synced()
+        await self._static.load()
         self._end_orphans()
         await self._node.told_ready.wait()
         self._on_ready()
-        await asyncio.Event().wait()
+        await self._static.run()
 
     def _end_orphans(self) -> None:
         """What is left of pods that the API no longer has is ended and cleared away."""
@@ -231,8 +243,15 @@ class Kubelet:
 
     def _forget(self, uid: str) -> None:
         self._workers.pop(uid, None)
+        self._static.gone(uid)
 
     def _pod_added(self, pod: Object) -> None:
+        if mirrors(pod):
+            self._static.observe(pod)
+        else:
+            self._take(pod)
+
+    def _take(self, pod: Object) -> None:
         self._worker(meta.uid(pod)).update(pod)
 
     def _pod_updated(self, old: Object, new: Object) -> None:
@@ -241,9 +260,19 @@ class Kubelet:
         self._pod_added(new)
 
     def _pod_deleted(self, pod: Object) -> None:
-        worker = self._workers.get(meta.uid(pod))
+        if mirrors(pod):
+            self._static.forget(pod)
+        else:
+            self._leave(meta.uid(pod))
+
+    def _leave(self, uid: str) -> None:
+        worker = self._workers.get(uid)
         if worker is not None:
             worker.leave()
+
+    def _mirrored(self, uid: str, mirror: Object) -> None:
+        self._parts.statuses.mirrored(uid, mirror)
+        self._wake(uid)
 
     def _wake(self, uid: str) -> None:
         worker = self._workers.get(uid)
@@ -264,12 +293,18 @@ class Kubelet:
 
     def list_pods(self) -> Iterable[Object]:
         """All pods of this node, with their newest statuses."""
-        return [self._parts.statuses.newest(pod) for pod in self._pods.list()]
+        own = [pod for pod in self._pods.list() if not mirrors(pod)]
+        return [self._newest(pod) for pod in (*own, *self._static.list())]
 
     def find_pod(self, namespace: str, name: str) -> Object | None:
         """One of them."""
-        pod = self._pods.get(namespace, name)
-        return None if pod is None else self._parts.statuses.newest(pod)
+        pod = self._static.find(namespace, name) or self._pods.get(namespace, name)
+        return None if pod is None else self._newest(pod)
+
+    def _newest(self, pod: Object) -> Object:
+        newest = self._parts.statuses.newest(pod)
+        # A static pod's status is its mirror's, but what runs bears its own name.
+        return {**pod, "status": newest.get("status")} if mirrors(newest) else newest
 
     async def _answer_metrics(self, _request: web.Request) -> web.StreamResponse:
         text = stats.resource_metrics(await self._runtime.container_stats(), time.time())

@@ -66,6 +66,18 @@ class StatusManager:
             return pod
         return record.pod
 
+    def mirrored(self, uid: str, mirror: Object) -> None:
+        """``mirror`` stands in the API for the static pod ``uid``, and shows its status.
+
+        A mirror that is not in the API (any more) has no resourceVersion; what is told meanwhile
+        waits for the next one.
+        """
+        record = self._record(mirror, uid)
+        record.pod = mirror
+        if record.wanted is not None:
+            record.kick.set()
+            record.urgent.set()
+
     async def finish(self, pod: Object, status: Object) -> None:
         """Write the last status of a pod that is being deleted, then remove it from the API.
 
@@ -100,8 +112,8 @@ class StatusManager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _record(self, pod: Object) -> _Record:
-        uid = meta.uid(pod)
+    def _record(self, pod: Object, uid: str = "") -> _Record:
+        uid = uid or meta.uid(pod)
         record = self._records.get(uid)
         if record is None:
             record = self._records[uid] = _Record(pod)
@@ -135,12 +147,14 @@ class StatusManager:
                 record.idle.set()
 
     async def _write(self, uid: str, record: _Record) -> None:
-        wanted, record.wanted = record.wanted, None
         pod = record.pod
+        if not meta.resource_version(pod):
+            return  # a static pod without its mirror
+        wanted, record.wanted = record.wanted, None
         try:
             changes = status_changes(pod.get("status") or {}, wanted) if wanted else {}
             if changes:
-                patch = {"metadata": {"uid": uid}, "status": _as_patch(pod, changes)}
+                patch = {"metadata": {"uid": meta.uid(pod)}, "status": _as_patch(pod, changes)}
                 answer = await self._client.patch(
                     PODS,
                     meta.name(pod),
@@ -153,11 +167,13 @@ class StatusManager:
                     record.pod = answer
             if record.gone and record.wanted is None:
                 await self._client.delete(
-                    PODS, meta.name(pod), meta.namespace(pod), uid=uid, grace=0
+                    PODS, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod), grace=0
                 )
                 record.gone = False
         except BaseException as error:
-            if isinstance(error, StatusError) and await self._is_another(error, uid, record):
+            if isinstance(error, StatusError) and await self._is_another(
+                error, meta.uid(pod), record
+            ):
                 record.gone = False
                 return
             if record.wanted is None:

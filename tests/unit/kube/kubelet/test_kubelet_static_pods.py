@@ -1,0 +1,75 @@
+"""Static pods and their mirrors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from node_under_test import NodeUnderTest, container, make_pod
+
+from wherry.kube.api.resources import PODS
+from wherry.kube.kubelet.manifests import ManifestFault, mirror_of, mirrors, static_pod
+
+
+def text(name="web", **spec):
+    pod = {"apiVersion": "v1", "kind": "Pod", **make_pod(name, **spec)}
+    pod["metadata"].pop("namespace")
+    pod["spec"].pop("nodeName")
+    return json.dumps(pod).encode()
+
+
+def test_a_manifest_is_a_pod_of_the_node():
+    pod = static_pod(text(), "/m/web.yaml", "one")
+    assert (pod["metadata"]["name"], pod["metadata"]["namespace"]) == ("web-one", "default")
+    assert pod["spec"]["nodeName"] == "one"
+    assert pod["spec"]["tolerations"] == [{"operator": "Exists", "effect": "NoExecute"}]
+    assert mirrors(mirror_of(pod, None)) == pod["metadata"]["uid"]
+    assert static_pod(text(), "/m/web.yaml", "one")["metadata"]["uid"] == pod["metadata"]["uid"]
+    other = static_pod(text(containers=[container(image="web:2")]), "/m/web.yaml", "one")
+    assert other["metadata"]["uid"] != pod["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"kind: Service",
+        b"- 1",
+        b"\xff\xfe",
+        text(""),
+        text(containers=[]),
+        text(volumes=[{"name": "v", "configMap": {"name": "c"}}]),
+        text(serviceAccountName="a"),
+    ],
+)
+def test_what_describes_no_pod_is_told_as_such(body):
+    with pytest.raises(ManifestFault):
+        static_pod(body, "/m/x", "one")
+
+
+async def test_files_come_change_and_go(tmp_path):
+    directory = tmp_path / "kubelet" / "manifests"
+    directory.mkdir(parents=True)
+    (directory / "web.yaml").write_bytes(text())
+    (directory / "broken.yaml").write_bytes(b"{")
+    async with NodeUnderTest(tmp_path) as node:
+        first = await node.until_ready("web-one")
+        assert mirrors(first)
+        (directory / "new").write_bytes(text(containers=[container(image="web:2")]))
+        (directory / "new").rename(directory / "web.yaml")
+        await node.until(lambda: mirrors(node.pod("web-one")) != mirrors(first))
+        await node.until_ready("web-one")
+        assert node.runtime.running("web").image == "web:2"
+        # Whoever deletes the mirror gets another; what runs is not touched.
+        before = node.runtime.running("web").id
+        uid = node.pod("web-one")["metadata"]["uid"]
+        await node.client.delete(PODS, "web-one", "default", grace=0)
+        await node.until(lambda: node.pod("web-one")["metadata"]["uid"] != uid)
+        await node.until_ready("web-one")
+        await node.restart()
+        await node.until_ready("web-one")
+        assert node.runtime.running("web").id == before
+        (directory / "web.yaml").unlink()
+        await node.until(lambda: node.pod("web-one") is None)
+        assert not node.runtime.containers
