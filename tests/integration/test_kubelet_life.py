@@ -198,7 +198,7 @@ def test_who_a_container_runs_as(cluster: Instance, namespace: str) -> None:
         return run_in(cluster, namespace, name, "id -u; id -g; id -G | tr ' ' ,").replace("\n", " ")
 
     assert groups("image", {"runAsNonRoot": True}) == "1000 1000 1000,5000 "
-    assert groups("merge", {"supplementalGroups": [7]}) == "1000 1000 1000,5000,7 "
+    assert groups("merge", {"supplementalGroups": [7]}) == "1000 1000 1000,7,5000 "
     strict = {"supplementalGroups": [7], "supplementalGroupsPolicy": "Strict"}
     assert groups("strict", strict) == "1000 1000 1000,7 "
     assert groups("group", {"runAsGroup": 9}).startswith("1000 9 ")

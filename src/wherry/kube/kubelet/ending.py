@@ -156,9 +156,12 @@ class Ending:
         self._grace: float = LEAST_GRACE if first is None else _grace(first)
         self._hurrying: set[asyncio.Task[None]] = set()
 
-    def shorten(self, pod: Object) -> None:
-        """Less time may be given now (``kubectl delete --now`` on a pod that already ends)."""
-        grace = _grace(pod)
+    def shorten(self, pod: Object, *, known: bool) -> None:
+        """Less time may be given now: ``kubectl delete --now`` on a pod that already ends.
+
+        One that the API does not know any more was removed by force, and gets the least.
+        """
+        grace = _grace(pod) if known else LEAST_GRACE
         if grace >= self._grace:
             return
         self._grace = grace

@@ -263,12 +263,12 @@ class Kubelet:
         if mirrors(pod):
             self._static.forget(pod)
         else:
-            self._leave(meta.uid(pod))
+            self._leave(meta.uid(pod), unknown=True)
 
-    def _leave(self, uid: str) -> None:
+    def _leave(self, uid: str, *, unknown: bool = False) -> None:
         worker = self._workers.get(uid)
         if worker is not None:
-            worker.leave()
+            worker.leave(unknown=unknown)
 
     def _mirrored(self, uid: str, mirror: Object) -> None:
         self._parts.statuses.mirrored(uid, mirror)

@@ -70,6 +70,7 @@ class PodWorker:
         self._restarting: set[str] = set()
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
         self._finished = False
+        self._unknown = False
         self._retry = Backoff(RETRY_FIRST, RETRY_LONGEST)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -87,11 +88,12 @@ class PodWorker:
         elif pod["spec"].get("readinessGates"):
             self.wake()
 
-    def leave(self) -> None:
-        """End the pod: it is being deleted, or is not in the API (any more)."""
+    def leave(self, *, unknown: bool = False) -> None:
+        """End the pod: it is being deleted, or (``unknown``) the API has it no longer."""
+        self._unknown = self._unknown or unknown
         self._leave.set()
         if self._ending is not None and self.pod is not None:
-            self._ending.shorten(self.pod)
+            self._ending.shorten(self.pod, known=not self._unknown)
         self.wake()
 
     def wake(self) -> None:
@@ -473,6 +475,8 @@ class PodWorker:
             await asyncio.gather(self._stopping, return_exceptions=True)
         if self._ending is None:
             self._ending = Ending(self._parts, self.uid, lambda: self.pod, self._publish_last)
+            if self._unknown and self.pod is not None:
+                self._ending.shorten(self.pod, known=False)
         ending = asyncio.create_task(self._ending.run(self._kills))
         try:
             await self._tell_until(ending)
