@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
 import urllib.request
 from pathlib import Path
 
@@ -119,7 +118,7 @@ def test_logs_and_exec_in_both_protocols(kubectl: Instance, namespace: str) -> N
     assert follower.stdout is not None
     assert follower.stdout.readline() == "first\n"
     assert [follower.stdout.readline() for _ in range(3)] == ["tick\n"] * 3
-    follower.send_signal(signal.SIGINT)
+    follower.terminate()
     follower.wait(10)
 
     for websockets in ("true", "false"):
@@ -211,7 +210,7 @@ def test_apply_twice_labels_selectors_and_watch(
     assert pod in seen
     kubectl.kubectl("-n", namespace, "label", "po", pod, "x=y")
     assert pod not in kubectl.kubectl(*selected).out
-    watch.send_signal(signal.SIGINT)
+    watch.terminate()
     watch.wait(10)
 
 
