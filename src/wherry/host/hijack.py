@@ -175,10 +175,52 @@ class HijackedStream(asyncio.Protocol):
         """Close at once, whatever is buffered."""
         self._transport.abort()
 
+    def finish(self) -> None:
+        """End our sending half."""
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
     async def close(self) -> None:
         """Send what is buffered, then close."""
         self._transport.close()
         await asyncio.shield(self._closed)
+
+
+class _Waiting(asyncio.Protocol):
+    """Keeps what comes before the stream has taken over."""
+
+    def __init__(self) -> None:
+        self.early = b""
+        self.ended = False
+
+    def data_received(self, data: bytes) -> None:
+        self.early += data
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return True
+
+
+def take_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> HijackedStream:
+    """A connection of asyncio's streams as such a stream, with what they have received."""
+    early = bytes(reader._buffer)  # type: ignore[attr-defined]
+    ended = reader.at_eof()
+    stream = HijackedStream(writer.transport, early)  # type: ignore[arg-type]
+    if reader._paused:  # type: ignore[attr-defined]
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+    if ended or reader._eof:  # type: ignore[attr-defined]
+        stream.eof_received()
+    return stream
+
+
+async def adopt(connection: socket.socket) -> HijackedStream:
+    """A connected socket as such a stream, which closes it."""
+    loop = asyncio.get_running_loop()
+    transport, waiting = await loop.create_connection(_Waiting, sock=connection)
+    stream = HijackedStream(transport, waiting.early)
+    if waiting.ended:
+        stream.eof_received()
+    return stream
 
 
 def _unread(descriptor: int) -> int:

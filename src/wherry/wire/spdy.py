@@ -220,11 +220,13 @@ class Session:
         """``data`` on a stream, in as many frames as it needs; ``finish`` ends our half of it."""
         if len(data) <= MAX_DATA:
             return _data_frame(stream_id, data, finish)
-        starts = range(0, len(data), MAX_DATA)
-        return b"".join(
-            _data_frame(stream_id, data[s : s + MAX_DATA], finish and s + MAX_DATA >= len(data))
-            for s in starts
-        )
+        view = memoryview(data)  # what is much is copied once
+        parts: list[bytes | memoryview] = []
+        for start in range(0, len(data), MAX_DATA):
+            part = view[start : start + MAX_DATA]
+            last = finish and start + MAX_DATA >= len(data)
+            parts += (_data_head(stream_id, len(part), last), part)
+        return b"".join(parts)
 
     def reset(self, stream_id: int, status: int = CANCEL) -> bytes:
         """Abort a stream."""
@@ -261,4 +263,8 @@ def _frame(kind: int, flags: int, payload: bytes) -> bytes:
 
 
 def _data_frame(stream_id: int, data: bytes, finish: bool) -> bytes:
-    return struct.pack(">II", stream_id, (FLAG_FIN if finish else 0) << 24 | len(data)) + data
+    return _data_head(stream_id, len(data), finish) + data
+
+
+def _data_head(stream_id: int, length: int, finish: bool) -> bytes:
+    return struct.pack(">II", stream_id, (FLAG_FIN if finish else 0) << 24 | length)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from wherry.host.hijack import HijackedStream
+from wherry.host.hijack import HijackedStream, take_over
 
 DIAL = 10.0  # seconds
 _FAREWELL = 5.0  # seconds a client has to take the rest and close its side
@@ -182,13 +182,14 @@ async def tunnel(
 ) -> web.StreamResponse:
     """Carry bytes both ways until either side has closed."""
 
+    server = take_over(reader, writer)
+
     async def upward() -> None:
         while data := await client.read():
-            writer.write(data)
-            await writer.drain()
+            await server.write(data)
 
     async def downward() -> None:
-        while data := await reader.read(_CHUNK):
+        while data := await server.read():
             await client.write(data)
 
     tasks = [asyncio.ensure_future(upward()), asyncio.ensure_future(downward())]

@@ -12,11 +12,12 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from wherry.engine.cri.types import CRIError
+from wherry.host.hijack import adopt
 from wherry.kube.kubelet.streaming.channels import ClientGone
 from wherry.kube.kubelet.streaming.spdy import Connection, Stream
 from wherry.wire.remotecommand import ProtocolError, decode_message, encode_message
 
-CHUNK = 256 * 1024
+FAREWELL = 2.0  # seconds a server in a pod has to take the last of what its client sent
 
 Dial = Callable[[int], Awaitable[int]]
 """Connects to a port of the pod; a socket's descriptor. Raises CRIError."""
@@ -86,18 +87,15 @@ class _Ends(Protocol):
 
 async def _carry(descriptor: int, client: _Ends) -> None:
     """Carry bytes both ways between a socket and the client, until the socket has ended."""
-    reader, writer = await asyncio.open_connection(
-        sock=socket.socket(fileno=descriptor), limit=CHUNK * 2
-    )
+    inside = await adopt(socket.socket(fileno=descriptor))
 
     async def inward() -> None:
         while data := await client.read():
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+            await inside.write(data)
+        inside.finish()
 
     async def outward() -> None:
-        while data := await reader.read(CHUNK):
+        while data := await inside.read():
             await client.write(data)
 
     sending = asyncio.create_task(inward())
@@ -106,7 +104,11 @@ async def _carry(descriptor: int, client: _Ends) -> None:
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        writer.close()
+        try:
+            async with asyncio.timeout(FAREWELL):
+                await inside.close()
+        except TimeoutError:
+            inside.abort()
 
 
 class _Numbered:
