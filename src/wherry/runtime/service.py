@@ -20,8 +20,19 @@ from pathlib import Path
 import orjson
 
 from wherry.host.files import make_private
-from wherry.runtime import bundle, capabilities, cgroups, exec, features, oci, seccomp, usage
+from wherry.runtime import (
+    bundle,
+    capabilities,
+    cgroups,
+    exec,
+    features,
+    groups,
+    oci,
+    seccomp,
+    usage,
+)
 from wherry.runtime.features import Features
+from wherry.runtime.groups import GroupLimits
 from wherry.runtime.held import Held
 from wherry.runtime.hub import ContainerStream, Mark
 from wherry.runtime.monitor import exits
@@ -292,6 +303,36 @@ class Runtime:
         changes = bundle.resources(limits, self._host)
         if changes:
             await self._space.oci.call("update", "--resources=-", id, input=changes)
+
+    def limit_group(self, group: str, limits: GroupLimits) -> None:
+        """Limit all containers whose ``cgroup_parent`` is ``group`` or below it together.
+
+        Raises:
+            RuntimeFailure: the kernel refuses a value.
+        """
+        path = self._space.cgroup("", group)
+        try:
+            groups.limit(self._space.layout, path, limits)
+        except OSError as error:
+            raise RuntimeFailure(
+                f"cgroup {path}: {(error.strerror or str(error)).lower()}"
+            ) from None
+
+    def remove_group(self, group: str) -> None:
+        """Remove a group in which nothing lives any more; nothing where something does."""
+        groups.remove_empty(self._space.layout, self._space.cgroup("", group))
+
+    def groups_below(self, group: str) -> list[str]:
+        """The names of the groups right below ``group``."""
+        return groups.below(self._space.layout, self._space.cgroup("", group))
+
+    def cgroup(self, id: str) -> str:
+        """The path of a running container's group in the kernel's trees.
+
+        Raises:
+            RuntimeFailure: it does not run.
+        """
+        return self._get(id).record.cgroup
 
     async def attach(
         self, id: str, *, stdin: bool = True, at: Mark | None = None

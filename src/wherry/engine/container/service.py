@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +268,23 @@ class Containers:
                 raise EngineError(failure.message) from failure
         container.host_config = host
         self.store.save(container)
+
+    async def update_limits(self, container: Container, changes: Mapping[str, int]) -> None:
+        """Set the limits named in ``changes``, whatever they were; -1 takes one away.
+
+        Raises:
+            EngineError: the kernel refuses them; nothing has changed.
+        """
+        async with container.lock:
+            host = {**container.host_config, **changes}
+            if container.state.running:
+                try:
+                    await self.runtime.update(container.id, limits.limits(host))
+                except RuntimeFailure as failure:
+                    raise EngineError(failure.message) from failure
+            container.host_config = host
+            self.store.save(container)
+        self.lifecycle.publish(container, "update")
 
     async def prune(self, filters: Filters) -> tuple[list[str], int]:
         """Remove those that do not run; returns their ids and the bytes that became free.

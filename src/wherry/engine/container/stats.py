@@ -124,20 +124,21 @@ class Frames:
 async def sample(engine: Engine, container: Container) -> dict[str, Any]:
     """What is used now; all zero where the container does not run."""
     usage: Usage | None = None
-    interfaces: Mapping[str, Mapping[str, int]] = {}
+    counters: Mapping[str, Mapping[str, int]] = {}
     if container.state.running and not container.state.restarting:
         try:
             usage = await engine.containers.runtime.usage(container.id)
-            interfaces = await _interfaces(engine, container)
+            counters = await interfaces(engine, container)
         except RuntimeFailure:
             usage = None  # it has just ended
     if usage is None:
         return empty(container)
     system = system_cpu_usage(Path("/proc/stat").read_text())
-    return shape(container, usage, interfaces, system, time.time_ns())
+    return shape(container, usage, counters, system, time.time_ns())
 
 
-async def _interfaces(engine: Engine, container: Container) -> Mapping[str, Mapping[str, int]]:
+async def interfaces(engine: Engine, container: Container) -> Mapping[str, Mapping[str, int]]:
+    """The counters of its network's interfaces by name; none with the host's network."""
     try:
         owner = network_owner(container, engine.containers.store)
         namespace = engine.networks.namespace(owner.id)

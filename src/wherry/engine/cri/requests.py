@@ -19,6 +19,7 @@ from wherry.engine.cri.types import (
     PortMapping,
 )
 from wherry.engine.network.network import POD_NETWORK
+from wherry.runtime.groups import GroupLimits
 
 # The pause process must be the last to be killed for want of memory, and gets the least CPU.
 _SANDBOX_OOM_SCORE = -998
@@ -197,6 +198,28 @@ def _bind_options(mount: Mount) -> dict[str, Any]:
         how = "ReadOnlyForceRecursive" if mount.recursive_readonly else "ReadOnlyNonRecursive"
         options[how] = True
     return options
+
+
+def update_body(resources: LinuxResources) -> dict[str, Any]:
+    """Limits to be changed, as the Engine API names them; -1 is none."""
+    return {
+        "CpuShares": resources.cpu_shares,
+        "CpuQuota": resources.cpu_quota or -1,
+        "CpuPeriod": resources.cpu_period,
+        "Memory": resources.memory_limit or -1,
+        "MemorySwap": resources.memory_limit or -1,
+    }
+
+
+def group_limits(resources: LinuxResources) -> GroupLimits:
+    """Limits of a pod as a whole; what it does not have is taken away."""
+    return GroupLimits(
+        cpu_shares=resources.cpu_shares,
+        cpu_quota=resources.cpu_quota or -1,
+        cpu_period=resources.cpu_period,
+        memory=resources.memory_limit or -1,
+        pids=resources.pids_limit or -1,
+    )
 
 
 def _resources(resources: LinuxResources) -> dict[str, Any]:

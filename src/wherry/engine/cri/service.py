@@ -11,12 +11,20 @@ import functools
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from wherry import __version__
-from wherry.engine.container import users
+from wherry.engine.container import stats, users
 from wherry.engine.container.container import Container
 from wherry.engine.container.create import CreateRequest
 from wherry.engine.container.execs import Execs
@@ -34,7 +42,9 @@ from wherry.engine.cri.types import (
     CRIError,
     CRINotFound,
     ExecResult,
+    FilesystemUsage,
     Image,
+    LinuxResources,
     PodSandboxConfig,
     PodSandboxStatus,
     ProcessStream,
@@ -111,8 +121,9 @@ class EngineRuntime(ContainerRuntime):
 
     async def version(self) -> Mapping[str, str]:
         """Who we are."""
+        # The name by which containers' ids are told (docker://…) in Kubernetes.
         return {
-            "runtime_name": "wherry",
+            "runtime_name": "docker",
             "runtime_version": __version__,
             "runtime_api_version": "v1",
         }
@@ -140,11 +151,21 @@ class EngineRuntime(ContainerRuntime):
         return await self._engine.in_flight(self._run_sandbox(config, request))
 
     async def _run_sandbox(self, config: PodSandboxConfig, request: CreateRequest) -> str:
-        container = await self._create(request, naming.sandbox_name(config.metadata))
+        if config.resources is not None:
+            limits = requests.group_limits(config.resources)
+            self._engine.runtime.limit_group(config.cgroup_parent, limits)
+        try:
+            container = await self._create(request, naming.sandbox_name(config.metadata))
+        except EngineError:
+            if config.cgroup_parent:
+                self._engine.runtime.remove_group(config.cgroup_parent)
+            raise
         try:
             await self._engine.containers.lifecycle.start(container)
         except EngineError:
             await self._engine.containers.lifecycle.remove(container, force=True, volumes=True)
+            if config.cgroup_parent:
+                self._engine.runtime.remove_group(config.cgroup_parent)
             raise
         return container.id
 
@@ -373,6 +394,10 @@ class EngineRuntime(ContainerRuntime):
         """All images."""
         return [status.image(stored) for stored in self._engine.images.list()]
 
+    async def images_in_use(self) -> Collection[str]:
+        """Those of Docker's containers, too."""
+        return {container.image_id for container in self._engine.containers.store.all()}
+
     @_call()
     async def remove_image(self, image: str) -> None:
         """Untag it, and remove what nothing uses."""
@@ -385,25 +410,53 @@ class EngineRuntime(ContainerRuntime):
 
     async def container_stats(self) -> Sequence[ContainerStats]:
         """What the running containers use."""
+        return await self._stats(naming.is_pod_container)
+
+    async def pod_sandbox_stats(self) -> Sequence[ContainerStats]:
+        """What the pause processes use, and what went through the pods' networks."""
+        return await self._stats(naming.is_sandbox)
+
+    async def _stats(self, which: Callable[[Container], bool]) -> list[ContainerStats]:
         found = []
         for container in self._engine.containers.store.all():
-            if not naming.is_pod_container(container) or not container.state.running:
+            if not which(container) or not container.state.running:
                 continue
             try:
                 usage = await self._engine.runtime.usage(container.id)
+                cgroup = self._engine.runtime.cgroup(container.id)
+                interfaces = await stats.interfaces(self._engine, container)
             except RuntimeFailure:
                 continue  # it has just ended
-            table = usage.memory_stat
-            found.append(
-                ContainerStats(
-                    id=container.id,
-                    labels=naming.split_labels(container)[0],
-                    cpu_usage=usage.cpu_total,
-                    memory_working_set=usage.memory_working_set,
-                    memory_rss=table.get("total_rss", table.get("anon", 0)),
-                )
-            )
+            found.append(status.container_stats(container, usage, cgroup, interfaces))
         return found
+
+    @_call()
+    async def container_filesystem(self, container_id: str) -> FilesystemUsage:
+        """The size of its own layer."""
+        container = self._container(container_id)
+        return await asyncio.to_thread(measured, container.layers / "upper")
+
+    # ---- limits
+
+    @_call()
+    async def update_container_resources(
+        self, container_id: str, resources: LinuxResources
+    ) -> None:
+        """Change what a running container may use, and what is remembered of it."""
+        container = self._container(container_id)
+        await self._engine.containers.update_limits(container, requests.update_body(resources))
+
+    @_call()
+    async def update_group(self, group: str, resources: LinuxResources) -> None:
+        """Limit a group of pods, or a pod as a whole."""
+        self._engine.runtime.limit_group(group, requests.group_limits(resources))
+
+    @_call()
+    async def remove_groups(self, group: str, keep: Collection[str]) -> None:
+        """What pods have left behind that went while nobody looked."""
+        for name in self._engine.runtime.groups_below(group):
+            if name not in keep:
+                self._engine.runtime.remove_group(f"{group}/{name}")
 
     def events(self) -> AsyncIterator[ContainerEvent]:
         """What happens to pods from this call on."""
@@ -467,3 +520,26 @@ def _socket_in(namespace: Path | None) -> socket.socket:
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with namespaces.enter(namespace):
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def measured(directory: Path) -> FilesystemUsage:
+    """What lies below ``directory``, each inode once. Blocks."""
+    size = inodes = 0
+    seen: set[tuple[int, int]] = set()
+    waiting = [directory]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            current = waiting.pop()
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False)
+                        if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                            if (found.st_dev, found.st_ino) in seen:
+                                continue
+                            seen.add((found.st_dev, found.st_ino))
+                        size += found.st_blocks * 512
+                        inodes += 1
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(Path(entry.path))
+    return FilesystemUsage(size, inodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from wherry.engine.container.container import Container
@@ -10,6 +11,7 @@ from wherry.engine.cri.types import (
     ContainerEvent,
     ContainerMetadata,
     ContainerState,
+    ContainerStats,
     ContainerStatus,
     Image,
     PodSandboxState,
@@ -17,6 +19,7 @@ from wherry.engine.cri.types import (
 )
 from wherry.engine.events import Event
 from wherry.engine.image.image import Image as StoredImage
+from wherry.runtime.types import Usage
 
 _KINDS = {"create": "created", "start": "started", "die": "stopped", "destroy": "deleted"}
 
@@ -75,6 +78,43 @@ def _state(container: Container) -> tuple[ContainerState, str]:
     if state.oom_killed:
         return ContainerState.EXITED, "OOMKilled"
     return ContainerState.EXITED, "Error" if state.exit_code else "Completed"
+
+
+def container_stats(
+    container: Container,
+    usage: Usage,
+    cgroup: str,
+    interfaces: Mapping[str, Mapping[str, int]],
+) -> ContainerStats:
+    """What a running container or sandbox uses."""
+    table = usage.memory_stat
+    return ContainerStats(
+        id=container.id,
+        labels=naming.split_labels(container)[0],
+        cpu_usage=usage.cpu_total,
+        memory_working_set=usage.memory_working_set,
+        memory_rss=table.get("total_rss", table.get("anon", 0)),
+        name=container.name,
+        image=str(container.config["Image"]),
+        cgroup=cgroup,
+        started_at=container.state.started_at,
+        cpu_user=usage.cpu_user,
+        cpu_system=usage.cpu_system,
+        cpu_periods=usage.periods,
+        cpu_throttled_periods=usage.throttled_periods,
+        cpu_throttled=usage.throttled_time,
+        memory_usage=usage.memory,
+        memory_cache=table.get("total_cache", table.get("file", 0)),
+        memory_mapped=table.get("total_mapped_file", table.get("file_mapped", 0)),
+        memory_swap=table.get("total_swap", 0),
+        memory_maximum=usage.memory_maximum,
+        memory_failures=usage.memory_failures,
+        memory_limit=usage.memory_limit,
+        page_faults=table.get("total_pgfault", table.get("pgfault", 0)),
+        major_page_faults=table.get("total_pgmajfault", table.get("pgmajfault", 0)),
+        processes=usage.pids,
+        interfaces=interfaces,
+    )
 
 
 def image(stored: StoredImage) -> Image:

@@ -5,7 +5,7 @@ Times are nanoseconds since the epoch, as in CRI; 0 means "not yet". Memory and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -102,6 +102,7 @@ class PodSandboxConfig:
     annotations: Mapping[str, str] = field(default_factory=dict)
     dns: DNSConfig = field(default_factory=DNSConfig)
     port_mappings: Sequence[PortMapping] = ()
+    resources: LinuxResources | None = None  # of the pod as a whole, on ``cgroup_parent``
     cgroup_parent: str = ""  # e.g. "kubepods/burstable/pod<uid>"; relative to the engine's root
     network: NamespaceMode = NamespaceMode.POD
     pid: NamespaceMode = NamespaceMode.CONTAINER
@@ -147,6 +148,8 @@ class LinuxResources:
     cpu_period: int = 0
     memory_limit: int = 0
     oom_score_adj: int = 0
+    pids_limit: int = 0
+    hugepage_limits: Mapping[str, int] = field(default_factory=dict)  # bytes by size: "2MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,34 @@ class ContainerStats:
     cpu_usage: int
     memory_working_set: int
     memory_rss: int = 0
+    name: str = ""  # as the engine calls it
+    image: str = ""
+    cgroup: str = ""
+    started_at: int = 0
+    cpu_user: int = 0
+    cpu_system: int = 0
+    cpu_periods: int = 0
+    cpu_throttled_periods: int = 0
+    cpu_throttled: int = 0  # nanoseconds
+    memory_usage: int = 0
+    memory_cache: int = 0
+    memory_mapped: int = 0
+    memory_swap: int = 0
+    memory_maximum: int = 0
+    memory_failures: int = 0
+    memory_limit: int = 0  # that of the machine where it has none
+    page_faults: int = 0
+    major_page_faults: int = 0
+    processes: int = 0
+    interfaces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # of a sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemUsage:
+    """What lies in a directory: bytes on the disk, and how many files."""
+
+    used_bytes: int
+    inodes_used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +374,17 @@ class ContainerRuntime(Protocol):
     async def stop_container(self, container_id: str, timeout: float) -> None:
         """Its stop signal, then SIGKILL after ``timeout`` seconds; returns when it has ended."""
 
+    async def update_container_resources(
+        self, container_id: str, resources: LinuxResources
+    ) -> None:
+        """Change the limits of a running container; zeros take a limit away."""
+
+    async def update_group(self, group: str, resources: LinuxResources) -> None:
+        """Limit what all pods below a cgroup (``kubepods/burstable``) use together; makes it."""
+
+    async def remove_groups(self, group: str, keep: Collection[str]) -> None:
+        """Remove the empty groups right below ``group`` but those named in ``keep``."""
+
     async def remove_container(self, container_id: str) -> None:
         """Remove it, by force."""
 
@@ -382,11 +424,20 @@ class ContainerRuntime(Protocol):
     async def list_images(self) -> Sequence[Image]:
         """All images."""
 
+    async def images_in_use(self) -> Collection[str]:
+        """The ids of the images of which there is a container, whoever made it."""
+
     async def remove_image(self, image: str) -> None:
         """Untag it and remove what nothing else uses."""
 
     async def container_stats(self) -> Sequence[ContainerStats]:
         """Usage of all running containers."""
+
+    async def pod_sandbox_stats(self) -> Sequence[ContainerStats]:
+        """Usage of all ready sandboxes: their pause process, and the pod's network."""
+
+    async def container_filesystem(self, container_id: str) -> FilesystemUsage:
+        """How much a container has written to its own layer. It is counted, which takes time."""
 
     def events(self) -> AsyncIterator[ContainerEvent]:
         """What happens from now on, as it happens."""

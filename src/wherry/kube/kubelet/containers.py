@@ -25,6 +25,7 @@ from wherry.engine.cri.types import (
 )
 from wherry.kube.api import meta
 from wherry.kube.kubelet import pods, resources
+from wherry.kube.kubelet.config import DEFAULTS, Settings
 from wherry.kube.kubelet.environment import ConfigError, expand_all
 
 Object = dict[str, Any]
@@ -137,6 +138,7 @@ def container_config(
     seccomp_root: Path,
     seccomp_default: bool = False,
     target: str = "",
+    settings: Settings = DEFAULTS,
 ) -> ContainerConfig:
     """What a container is made from.
 
@@ -183,7 +185,13 @@ def container_config(
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
-        resources=resources.linux_resources(pod, container, memory_capacity),
+        resources=resources.linux_resources(
+            pod,
+            container,
+            memory_capacity,
+            period=int(settings.cpu_cfs_period * 1_000_000),
+            quota=settings.cpu_cfs_quota,
+        ),
         security=security,
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",
     )

@@ -26,6 +26,7 @@ from wherry.kube.client.informer import Informer
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import machine, messages, stats
 from wherry.kube.kubelet.hooks import Asker
+from wherry.kube.kubelet.housekeeping import Housekeeping
 from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.manifests import mirrors
@@ -97,6 +98,11 @@ class Kubelet:
             facts,
             kubelet_version=f"v{newest_version()}",
             on_pod_cidr=self._use_pod_cidr,
+            pressure=lambda: self._house.pressure,
+        )
+        room = allocatable(facts, config.settings)
+        self._house = Housekeeping(
+            *(config, runtime, self._view, self._workers, facts), lambda: self._node, room
         )
         self._parts = Parts(
             config=config,
@@ -118,10 +124,11 @@ class Kubelet:
             recorder=self._recorder,
             services=self._services.list,
             services_synced=self._services.wait_synced,
-            allocatable=allocatable(facts, config.settings.max_pods),
+            allocatable=room,
             memory_capacity=facts.memory,
             host_dns=machine.host_dns(),
             runtime_classes=RuntimeClasses(client),
+            active_pods=self._house.active_pods,
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",
@@ -154,6 +161,7 @@ class Kubelet:
         try:
             self._node.tell("Starting", "Starting kubelet.")
             self._services.start()
+            self._house.look()
             await self._node.register()
             self._nodes.add_handlers(
                 on_add=self._node.observe, on_update=lambda _old, new: self._node.observe(new)
@@ -164,6 +172,7 @@ class Kubelet:
                 self._view.follow(),
                 self._node.keep_status(),
                 self._node.keep_lease(),
+                self._house.run(),
                 self._keep_pods(),
             )
         finally:
@@ -244,6 +253,10 @@ class Kubelet:
     def _forget(self, uid: str) -> None:
         self._workers.pop(uid, None)
         self._static.gone(uid)
+        self._house.pods_changed()
+        for worker in self._workers.values():
+            if worker.resize_is_deferred:
+                worker.wake()
 
     def _pod_added(self, pod: Object) -> None:
         if mirrors(pod):
@@ -252,7 +265,16 @@ class Kubelet:
             self._take(pod)
 
     def _take(self, pod: Object) -> None:
-        self._worker(meta.uid(pod)).update(pod)
+        if meta.uid(pod) in self._workers:
+            self._worker(meta.uid(pod)).update(pod)
+            return
+        refusal = self._house.admit(pod)
+        worker = self._worker(meta.uid(pod))
+        worker.update(pod)
+        if refusal is not None:
+            worker.tell("Warning", refusal.reason, refusal.message)
+            worker.fail(refusal.reason, refusal.message, refused=True)
+        self._house.pods_changed()
 
     def _pod_updated(self, old: Object, new: Object) -> None:
         if meta.uid(old) != meta.uid(new):
@@ -288,6 +310,10 @@ class Kubelet:
         self, pod: Object, container: Object, type_: str, reason: str, message: str
     ) -> None:
         self._parts.tell_of(pod, container, type_, reason, message)
+
+    async def shut_down(self) -> None:
+        """The machine goes down: end the pods as the configuration says."""
+        await self._house.shut_down()
 
     # for the server
 

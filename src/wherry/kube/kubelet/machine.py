@@ -37,16 +37,7 @@ class Machine:
     machine_id: str
     boot_id: str
     hostname: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """What may run out, as parts of the whole (0 to 1) and pids as a number."""
-
-    memory_available: int  # bytes
-    disk_available: float
-    inodes_available: float
-    pids_available: int
+    system_uuid: str = ""
 
 
 def read_machine(disk: Path) -> Machine:
@@ -64,19 +55,7 @@ def read_machine(disk: Path) -> Machine:
         machine_id=_first_line("/etc/machine-id"),
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
         hostname=socket.gethostname().lower(),
-    )
-
-
-def read_pressure(disk: Path) -> Pressure:
-    """How much is left now."""
-    memory = _meminfo()
-    space = os.statvfs(disk)
-    running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
-    return Pressure(
-        memory_available=memory.get("MemAvailable", 0),
-        disk_available=space.f_bavail / space.f_blocks if space.f_blocks else 1.0,
-        inodes_available=space.f_favail / space.f_files if space.f_files else 1.0,
-        pids_available=int(_first_line("/proc/sys/kernel/pid_max") or 4194304) - running,
+        system_uuid=_first_line("/sys/class/dmi/id/product_uuid").lower(),
     )
 
 

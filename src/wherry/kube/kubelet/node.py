@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from wherry.engine.cri.types import ContainerRuntime, CRIError, Image
-from wherry.kube.api import meta
+from wherry.kube.api import amounts, meta, quantity
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import LEASES, NODES
 from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import STRATEGIC_MERGE_PATCH, Client
 from wherry.kube.client.recorder import EventRecorder
-from wherry.kube.kubelet.machine import Machine, Pressure, read_pressure
+from wherry.kube.kubelet.config import Settings
+from wherry.kube.kubelet.eviction.thresholds import MEMORY, NODEFS
+from wherry.kube.kubelet.machine import Machine
 from wherry.kube.kubelet.parts import KubeletConfig
 
 log = logging.getLogger(__name__)
@@ -29,17 +30,6 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 LEASE_NAMESPACE = "kube-node-lease"
-LEASE_SECONDS = 40
-LEASE_PERIOD = LEASE_SECONDS / 4
-STATUS_PERIOD = 300.0
-PRESSURE_PERIOD = 10.0
-MAX_IMAGES = 50
-
-# Thresholds of upstream's eviction manager, at which a node says that it is under pressure.
-MEMORY_AVAILABLE = 100 << 20
-DISK_AVAILABLE = 0.10
-INODES_AVAILABLE = 0.05
-PIDS_AVAILABLE = 1000
 
 
 # what to say
@@ -58,20 +48,35 @@ def capacity(machine: Machine, max_pods: int) -> dict[str, str]:
     return dict(sorted(result.items()))
 
 
-def allocatable(machine: Machine, max_pods: int) -> dict[str, str]:
-    """What pods may be given: huge pages are no ordinary memory, a tenth of the disk stays free."""
-    result = capacity(machine, max_pods)
-    memory = machine.memory - sum(machine.huge_pages.values())
-    result["memory"] = f"{memory // 1024}Ki"
-    result["ephemeral-storage"] = str(machine.disk * 9 // 10)
+def allocatable(machine: Machine, settings: Settings) -> dict[str, str]:
+    """What pods may be given: not what is reserved, nor what is kept free by hard thresholds; huge
+    pages are no ordinary memory."""
+    result = capacity(machine, settings.max_pods)
+    free = {t.signal: t.amount for t in settings.thresholds if not t.soft}
+    left = amounts.read(result)
+    left["memory"] = quantity.from_int(
+        machine.memory - sum(machine.huge_pages.values()), "BinarySI"
+    )
+    left["ephemeral-storage"] = quantity.from_int(machine.disk)
+    for reserved in (settings.system_reserved, settings.kube_reserved):
+        for name, amount in amounts.read(reserved).items():
+            if name in left:
+                left[name] = max(quantity.ZERO, left[name] - amount)
+    for name, signal, whole in (
+        ("memory", MEMORY, machine.memory),
+        ("ephemeral-storage", NODEFS, machine.disk),
+    ):
+        if signal in free:
+            kept = quantity.from_int(free[signal].of(whole))
+            left[name] = max(quantity.ZERO, left[name] - kept)
+    result.update({name: str(amount) for name, amount in left.items()})
+    result["memory"] = f"{left['memory'].to_int() // 1024}Ki"
     return result
 
 
 def node_object(config: KubeletConfig, machine: Machine) -> Object:
     """The Node to register, without its status."""
     labels = {
-        "beta.kubernetes.io/arch": machine.architecture,
-        "beta.kubernetes.io/os": "linux",
         "kubernetes.io/arch": machine.architecture,
         "kubernetes.io/hostname": config.node_name,
         "kubernetes.io/os": "linux",
@@ -81,19 +86,19 @@ def node_object(config: KubeletConfig, machine: Machine) -> Object:
         "kind": "Node",
         "apiVersion": "v1",
         "metadata": {"name": config.node_name, "labels": labels},
-        "spec": {},
+        "spec": {"taints": taints} if (taints := list(config.settings.taints)) else {},
     }
 
 
-def conditions(pressure: Pressure, not_ready: str, old: Sequence[Object], now: str) -> list[Object]:
+def conditions(
+    pressure: Collection[str], not_ready: str, old: Sequence[Object], now: str
+) -> list[Object]:
     """The four conditions; ``not_ready`` says why the node is not Ready (empty: it is)."""
-    memory = pressure.memory_available < MEMORY_AVAILABLE
-    disk = pressure.disk_available < DISK_AVAILABLE or pressure.inodes_available < INODES_AVAILABLE
-    pids = pressure.pids_available < PIDS_AVAILABLE
+    short = set(pressure)
     made = [
-        _pressure_condition("MemoryPressure", memory, "Memory", "memory available"),
-        _pressure_condition("DiskPressure", disk, "Disk", "disk pressure"),
-        _pressure_condition("PIDPressure", pids, "PID", "PID available"),
+        _pressure_condition("MemoryPressure", short, "Memory", "memory available"),
+        _pressure_condition("DiskPressure", short, "Disk", "disk pressure"),
+        _pressure_condition("PIDPressure", short, "PID", "PID available"),
         {
             "type": "Ready",
             "status": "False" if not_ready else "True",
@@ -112,7 +117,7 @@ def conditions(pressure: Pressure, not_ready: str, old: Sequence[Object], now: s
     return made
 
 
-def _pressure_condition(type_: str, under: bool, noun: str, what: str) -> Object:
+def _pressure_condition(type_: str, short: set[str], noun: str, what: str) -> Object:
     if noun == "Disk":
         good, bad = "KubeletHasNoDiskPressure", "KubeletHasDiskPressure"
         good_text, bad_text = "kubelet has no disk pressure", "kubelet has disk pressure"
@@ -121,9 +126,9 @@ def _pressure_condition(type_: str, under: bool, noun: str, what: str) -> Object
         good_text, bad_text = f"kubelet has sufficient {what}", f"kubelet has insufficient {what}"
     return {
         "type": type_,
-        "status": "True" if under else "False",
-        "reason": bad if under else good,
-        "message": bad_text if under else good_text,
+        "status": "True" if type_ in short else "False",
+        "reason": bad if type_ in short else good,
+        "message": bad_text if type_ in short else good_text,
     }
 
 
@@ -137,13 +142,15 @@ def node_status(
     conditions: list[Object],
 ) -> Object:
     """The Node's status."""
-    listed = sorted(images, key=lambda image: image.size, reverse=True)[:MAX_IMAGES]
+    listed = sorted(images, key=lambda image: image.size, reverse=True)
+    if config.settings.max_images >= 0:
+        listed = listed[: config.settings.max_images]
     return {
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip},
             {"type": "Hostname", "address": config.node_name},
         ],
-        "allocatable": allocatable(machine, config.settings.max_pods),
+        "allocatable": allocatable(machine, config.settings),
         "capacity": capacity(machine, config.settings.max_pods),
         "conditions": conditions,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
@@ -163,8 +170,15 @@ def node_status(
             "operatingSystem": "linux",
             "osImage": machine.os_image,
             "swap": {"capacity": machine.swap},
-            "systemUUID": machine.machine_id,
+            "systemUUID": machine.system_uuid or machine.machine_id,
         },
+        "features": {"supplementalGroupsPolicy": False},
+        "runtimeHandlers": [
+            {
+                "name": "",
+                "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False},
+            }
+        ],
     }
 
 
@@ -196,7 +210,7 @@ def lease_object(config: KubeletConfig, node_uid: str, now: str) -> Object:
         },
         "spec": {
             "holderIdentity": config.node_name,
-            "leaseDurationSeconds": LEASE_SECONDS,
+            "leaseDurationSeconds": config.settings.lease_seconds,
             "renewTime": now,
         },
     }
@@ -218,6 +232,7 @@ class NodeAgent:
         *,
         kubelet_version: str,
         on_pod_cidr: Callable[[str], None],
+        pressure: Callable[[], Collection[str]],
     ) -> None:
         self._config = config
         self._client = client
@@ -226,11 +241,13 @@ class NodeAgent:
         self._machine = machine
         self._kubelet_version = kubelet_version
         self._on_pod_cidr = on_pod_cidr
+        self._pressure = pressure
         self._runtime_version = ""
         self._not_ready = "container runtime network not ready: NetworkReady=false"
         self._changed = asyncio.Event()
         self.told_ready = asyncio.Event()  # the API has been told that the node is Ready
         self._node: Object = {}
+        self.observed: Object = {}  # as last seen: its labels, its taints
         self._lease: Object | None = None
         self._told = datetime.min.replace(tzinfo=UTC)
 
@@ -279,10 +296,12 @@ class NodeAgent:
                     {"metadata": {"labels": labels}},
                     content_type=STRATEGIC_MERGE_PATCH,
                 )
+        self.observed = self._node
         self._take_pod_cidr(self._node)
 
     def observe(self, node: Object) -> None:
         """The Node as a watch shows it."""
+        self.observed = node
         self._take_pod_cidr(node)
 
     def _take_pod_cidr(self, node: Object) -> None:
@@ -297,7 +316,7 @@ class NodeAgent:
             try:
                 await self.write_status()
                 backoff.reset()
-                wait = PRESSURE_PERIOD
+                wait = self._config.settings.status_period
             except (StatusError, ConnectionError, TimeoutError, CRIError) as error:
                 log.warning("the node's status was not written: %s", error)
                 wait = backoff.next()
@@ -313,7 +332,7 @@ class NodeAgent:
         old = self._node.get("status") or {}
         status = await self._status(old)
         now = datetime.now(UTC)
-        due = now - self._told >= timedelta(seconds=STATUS_PERIOD)
+        due = now - self._told >= timedelta(seconds=self._config.settings.report_period)
         if not due and not is_news(old, status):
             if _is_ready(status):
                 self.told_ready.set()
@@ -335,13 +354,12 @@ class NodeAgent:
             reason = "NodeReady" if _is_ready(status) else "NodeNotReady"
             self.tell(reason, f"Node {self._config.node_name} status is now: {reason}")
 
-    def tell(self, reason: str, message: str) -> None:
+    def tell(self, reason: str, message: str, type_: str = "Normal") -> None:
         """Record an event of the node."""
         involved = {"kind": "Node", "name": self._config.node_name, "uid": self._config.node_name}
-        self._recorder.event_on(involved, "Normal", reason, message)
+        self._recorder.event_on(involved, type_, reason, message)
 
     async def _status(self, old: Mapping[str, Any]) -> Object:
-        pressure = read_pressure(self._disk())
         return node_status(
             self._config,
             self._machine,
@@ -349,12 +367,9 @@ class NodeAgent:
             kubelet_version=self._kubelet_version,
             images=await self._runtime.list_images(),
             conditions=conditions(
-                pressure, self._not_ready, old.get("conditions") or (), meta.now()
+                self._pressure(), self._not_ready, old.get("conditions") or (), meta.now()
             ),
         )
-
-    def _disk(self) -> Path:
-        return self._config.root_dir
 
     async def keep_lease(self) -> None:
         """Renew the Lease every ten seconds, until cancelled."""
@@ -363,7 +378,7 @@ class NodeAgent:
             try:
                 await self._renew()
                 backoff.reset()
-                wait = LEASE_PERIOD
+                wait = self._config.settings.lease_seconds / 4
             except (StatusError, ConnectionError, TimeoutError) as error:
                 log.warning("the node's lease was not renewed: %s", error)
                 self._lease = None
@@ -385,7 +400,7 @@ class NodeAgent:
         spec = {
             **(self._lease.get("spec") or {}),
             "holderIdentity": self._config.node_name,
-            "leaseDurationSeconds": LEASE_SECONDS,
+            "leaseDurationSeconds": self._config.settings.lease_seconds,
             "renewTime": now,
         }
         self._lease = await self._client.update(LEASES, {**self._lease, "spec": spec})

@@ -92,6 +92,7 @@ class Parts:
     memory_capacity: int
     host_dns: DNSConfig
     runtime_classes: RuntimeClasses
+    active_pods: Callable[[], list[Object]]  # those that have not ended, as they hold
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

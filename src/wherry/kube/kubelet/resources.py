@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from wherry.engine.cri.types import LinuxResources
-from wherry.kube.api import meta, quantity
+from wherry.kube.api import amounts, meta, quantity
 from wherry.kube.kubelet import pods
 
 Object = dict[str, Any]
@@ -63,9 +63,9 @@ def cpu_shares(milli: int) -> int:
     return max(MIN_SHARES, min(MAX_SHARES, milli * 1024 // 1000))
 
 
-def cpu_quota(milli: int) -> int:
+def cpu_quota(milli: int, period: int = PERIOD) -> int:
     """µs of each period that ``milli`` thousandths of a CPU are."""
-    return max(MIN_QUOTA, milli * PERIOD // 1000)
+    return max(MIN_QUOTA, milli * period // 1000)
 
 
 def oom_score_adjustment(pod: Object, container: Object, memory_capacity: int) -> int:
@@ -82,25 +82,73 @@ def oom_score_adjustment(pod: Object, container: Object, memory_capacity: int) -
     return max(3, min(999, 1000 - 1000 * wanted // max(memory_capacity, 1)))
 
 
-def linux_resources(pod: Object, container: Object, memory_capacity: int) -> LinuxResources:
-    """The container's limits in the kernel's units."""
+def linux_resources(
+    pod: Object,
+    container: Object,
+    memory_capacity: int,
+    *,
+    period: int = PERIOD,
+    quota: bool = True,
+) -> LinuxResources:
+    """The container's limits in the kernel's units; without ``quota`` none of CPU."""
     cpu_limit = amount(container, "limits", "cpu")
     cpu_request = amount(container, "requests", "cpu") or cpu_limit
     memory_limit = amount(container, "limits", "memory")
+    whole = pod["spec"].get("resources") or {}
+    if cpu_limit is None and (whole.get("limits") or {}).get("cpu"):
+        cpu_limit = quantity.parse(str(whole["limits"]["cpu"]))
+    if memory_limit is None and (whole.get("limits") or {}).get("memory"):
+        memory_limit = quantity.parse(str(whole["limits"]["memory"]))
     return LinuxResources(
         cpu_shares=cpu_shares(cpu_request.to_milli() if cpu_request else 0),
-        cpu_quota=cpu_quota(cpu_limit.to_milli()) if cpu_limit else 0,
-        cpu_period=PERIOD if cpu_limit else 0,
+        cpu_quota=cpu_quota(cpu_limit.to_milli(), period) if cpu_limit and quota else 0,
+        cpu_period=period if cpu_limit and quota else 0,
         memory_limit=memory_limit.to_int() if memory_limit else 0,
         oom_score_adj=oom_score_adjustment(pod, container, memory_capacity),
     )
 
 
-def total_requests(members: Iterable[Object]) -> dict[str, int]:
-    """Sum of CPU (milli) and memory (bytes) requests."""
-    total = {"cpu": 0, "memory": 0}
-    for container in members:
-        cpu, memory = (amount(container, "requests", name) for name in ("cpu", "memory"))
-        total["cpu"] += cpu.to_milli() if cpu else 0
-        total["memory"] += memory.to_int() if memory else 0
-    return total
+def pod_resources(
+    pod: Object, *, pids: int = 0, period: int = PERIOD, quota: bool = True
+) -> LinuxResources:
+    """What the pod may use as a whole, on the cgroup above its containers.
+
+    Limits are in force where every container has one, or the pod says one itself
+    (ResourceConfigForPod of pkg/kubelet/cm/helpers_linux.go). ``pids`` limits its processes.
+    """
+    kind = qos_class(pod)
+    requests = amounts.of_pod(pod, "requests", overhead=True)
+    limits = amounts.of_pod(pod, "limits", overhead=True)
+    whole = (pod["spec"].get("resources") or {}).get("limits") or {}
+    members = [*pods.containers(pod), *pods.init_containers(pod)]
+
+    def limited(name: str) -> int:
+        bounded = name in whole or all(amount(c, "limits", name) for c in members)
+        value = limits.get(name) if bounded else None
+        if not value:
+            return 0
+        return value.to_milli() if name == "cpu" else value.to_int()
+
+    cpu = requests.get("cpu")
+    cpu_limit = limited("cpu") if quota else 0
+    shares = MIN_SHARES if kind == BEST_EFFORT else cpu_shares(cpu.to_milli() if cpu else 0)
+    return LinuxResources(
+        cpu_shares=shares,
+        cpu_quota=cpu_quota(cpu_limit, period) if cpu_limit else 0,
+        cpu_period=period if cpu_limit else 0,
+        memory_limit=limited("memory"),
+        pids_limit=max(0, pids),
+    )
+
+
+def tier_resources(active: Iterable[Object]) -> dict[str, LinuxResources]:
+    """Of the groups of burstable and best-effort pods: CPU as the pods in them request together."""
+    burstable = 0
+    for pod in active:
+        if qos_class(pod) == BURSTABLE:
+            cpu = amounts.of_pod(pod, "requests", overhead=True).get("cpu")
+            burstable += cpu.to_milli() if cpu else 0
+    return {
+        "kubepods/besteffort": LinuxResources(cpu_shares=MIN_SHARES),
+        "kubepods/burstable": LinuxResources(cpu_shares=cpu_shares(burstable)),
+    }

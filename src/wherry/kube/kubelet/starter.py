@@ -210,6 +210,7 @@ class Starter:
             seccomp_default=parts.config.settings.seccomp_default,
             target=self._target(container, runtime),
             devices=devices(container, places),
+            settings=parts.config.settings,
         )
 
     def _target(self, container: Object, runtime: PodRuntime) -> str:

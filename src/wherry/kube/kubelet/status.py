@@ -33,6 +33,9 @@ class Findings:
     ended: bool = False  # nothing of the pod will be started any more
     reason: str = ""  # of the pod as a whole: Evicted, DeadlineExceeded
     message: str = ""
+    refused: bool = False  # the node did not take it: there is nothing to tell of containers
+    put_off: bool = False  # the node could not keep it
+    resize: Sequence[Object] = ()  # conditions of a resize
 
 
 def pod_status(pod: Object, runtime: PodRuntime, findings: Findings, now: str) -> Object:
@@ -42,6 +45,15 @@ def pod_status(pod: Object, runtime: PodRuntime, findings: Findings, now: str) -
     the last state of containers that the runtime has forgotten.
     """
     old = pod.get("status") or {}
+    if findings.refused:
+        return {
+            "phase": "Failed",
+            "reason": findings.reason,
+            "message": f"Pod was rejected: {findings.message}",
+            "startTime": old.get("startTime") or now,
+            "qosClass": old.get("qosClass") or qos_class(pod),
+            "conditions": list(old.get("conditions") or ()),
+        }
     init = _statuses(pod, "initContainers", "initContainerStatuses", runtime, findings)
     app = _statuses(pod, "containers", "containerStatuses", runtime, findings)
     app.sort(key=_name)
@@ -75,8 +87,33 @@ def pod_status(pod: Object, runtime: PodRuntime, findings: Findings, now: str) -
     status["containerStatuses"] = app
     if ephemeral:
         status["ephemeralContainerStatuses"] = ephemeral
-    status["conditions"] = _conditions(pod, runtime, phase, init, app, now)
+    conditions = _conditions(pod, runtime, phase, init, app, now)
+    status["conditions"] = _of_node(pod, findings, conditions, now)
     return status
+
+
+def _of_node(pod: Object, findings: Findings, present: list[Object], now: str) -> list[Object]:
+    """``present`` with what the node has to say: a resize that waits, that the pod was put off."""
+    ours = list(findings.resize)
+    gone = {"PodResizePending", "PodResizeInProgress"}
+    if findings.put_off:
+        ours.append(
+            {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": "TerminationByKubelet",
+                "message": findings.message,
+            }
+        )
+        gone.add("DisruptionTarget")
+    old = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or ()}
+    generation = meta.generation(pod)
+    for condition in ours:
+        before = old.get(condition["type"]) or {}
+        condition["lastTransitionTime"] = before.get("lastTransitionTime") or now
+        if generation:
+            condition["observedGeneration"] = generation
+    return [c for c in present if c["type"] not in gone] + ours
 
 
 def _name(status: Object) -> str:

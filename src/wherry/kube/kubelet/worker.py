@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from wherry.kube.kubelet.actions import Actions, Health, Kill, compute_pod_actio
 from wherry.kube.kubelet.ending import Ending, kill_container, stop_in_order
 from wherry.kube.kubelet.environment import ConfigError
 from wherry.kube.kubelet.parts import Parts
+from wherry.kube.kubelet.resizer import Resizer
 from wherry.kube.kubelet.starter import Starter, StartFailed
 from wherry.kube.kubelet.status import Findings, pod_status
 from wherry.kube.kubelet.view import PodRuntime
@@ -59,6 +61,7 @@ class PodWorker:
         self._ending: Ending | None = None
         self._wake = asyncio.Event()
         self._leave = asyncio.Event()
+        self._give_up = asyncio.Event()  # nothing more is to be made
         self._volumes_due = True
         self._places: dict[str, Place] = {}
         self._volumes_there = False
@@ -71,6 +74,10 @@ class PodWorker:
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
         self._finished = False
         self._unknown = False
+        self.settled = asyncio.Event()  # nothing of it runs any more, and that is written
+        self._refused = False
+        self._hurry: int | None = None  # seconds at the most that are left to containers
+        self._resizer = Resizer(parts)
         self._retry = Backoff(RETRY_FIRST, RETRY_LONGEST)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -92,9 +99,41 @@ class PodWorker:
         """End the pod: it is being deleted, or (``unknown``) the API has it no longer."""
         self._unknown = self._unknown or unknown
         self._leave.set()
+        self._give_up.set()
         if self._ending is not None and self.pod is not None:
             self._ending.shorten(self.pod, known=not self._unknown)
         self.wake()
+
+    def fail(
+        self, reason: str, message: str, *, grace: int | None = None, refused: bool = False
+    ) -> None:
+        """The pod is to end as Failed: it is put off the node, or was ``refused`` by it.
+
+        ``grace`` is the most seconds its containers get.
+        """
+        if self._failure is None and not self._finished:
+            self._failure, self._hurry, self._refused = (reason, message), grace, refused
+            self._give_up.set()
+            self.wake()
+
+    def tell(self, type_: str, reason: str, message: str) -> None:
+        """Record an event of the pod."""
+        if self.pod is not None:
+            self._parts.tell(self.pod, type_, reason, message)
+
+    @property
+    def resize_is_deferred(self) -> bool:
+        """Whether the pod waits for room to grow."""
+        return self._resizer.is_deferred
+
+    @property
+    def holds(self) -> Object | None:
+        """The pod with the resources that it holds, None once it has ended."""
+        if self.pod is None or self._finished or self._failure is not None:
+            return None
+        if pods.is_finished(self._parts.statuses.newest(self.pod)):
+            return None
+        return self._resizer.holding(self.pod)
 
     def wake(self) -> None:
         """Something may have changed: look again."""
@@ -166,7 +205,7 @@ class PodWorker:
     async def _unless_leaving(self, work: Awaitable[Result]) -> Result:
         """Wait for ``work``, but give it up when the pod is to end."""
         task = asyncio.ensure_future(work)
-        leaving = asyncio.create_task(self._leave.wait())
+        leaving = asyncio.create_task(self._give_up.wait())
         try:
             await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -182,7 +221,11 @@ class PodWorker:
         if pod is None:
             return
         runtime = self._parts.view.pod(self.uid)
+        pod = self._resizer.look(pod)
         self._track(pod, runtime)
+        if self._failure is not None and not self._finished:
+            await self._finish(pod, runtime)
+            return
         if self._finished or pods.is_finished(pod):
             await self._settle(pod, runtime)
             return
@@ -204,6 +247,8 @@ class PodWorker:
         if runtime.ready_sandbox is not None and self._uses_objects(pod):
             await self._prepare_volumes(pod, runtime)
         health = Health(self._parts.probes.started, self._parts.probes.unhealthy)
+        for kill in await self._resizer.carry_out(pod, runtime):
+            self._begin_kill(pod, runtime, kill)
         actions = compute_pod_actions(pod, runtime, health, restarting=self._restarting)
         # What is about to be started is worth a moment's wait: one write may tell of both.
         self._tell_status(pod, status, urgent=not actions.start)
@@ -234,6 +279,9 @@ class PodWorker:
             ended=ended,
             reason=reason,
             message=message,
+            refused=self._refused,
+            put_off=self._hurry is not None,
+            resize=self._resizer.conditions,
         )
         newest = self._parts.statuses.newest(pod)
         return pod_status({**pod, "status": newest.get("status")}, runtime, findings, meta.now())
@@ -346,7 +394,7 @@ class PodWorker:
         )
         for complaint in complaints:
             self._parts.tell(pod, "Warning", "DNSConfigForming", complaint)
-        return containers.sandbox_config(
+        made = containers.sandbox_config(
             pod,
             attempt,
             node_name=config.node_name,
@@ -355,6 +403,7 @@ class PodWorker:
             cluster_domain=config.cluster_domain,
             runtime_handler=await self._parts.runtime_classes.handler(pod),
         )
+        return replace(made, resources=self._resizer.pod_resources(pod))
 
     async def _prepare_volumes(self, pod: Object, runtime: PodRuntime) -> bool:
         """Make the pod's volumes if they are due; whether they are there."""
@@ -394,6 +443,8 @@ class PodWorker:
         probe = self._parts.probes.unhealthy.get(kill.id, "")
         container = pods.find_container(pod, kill.name) or {}
         grace = self._parts.probes.grace_period(container, probe, pods.grace_period(pod))
+        if self._hurry is not None:
+            grace = min(grace, self._hurry)
         if kill.restart:
             self._restarting.add(kill.id)
 
@@ -436,6 +487,9 @@ class PodWorker:
                 await self._parts.runtime.stop_pod_sandbox(sandbox.id)
                 await self._parts.view.refresh_sandbox(sandbox.id)
         self._publish(pod, ended=True)
+        if self._failure is not None:
+            await self._parts.statuses.flush(self.uid)
+        self.settled.set()
         self._release()
         await self._parts.volumes.remove(self.uid)
 

@@ -17,6 +17,7 @@ from wherry.engine.cri.types import (
     CRIError,
     CRINotFound,
     ExecResult,
+    FilesystemUsage,
     Image,
     PodSandboxConfig,
     PodSandboxState,
@@ -40,6 +41,10 @@ class FakeRuntime:
         self.exec_results: dict[str, ExecResult] = {}  # by the first word of the command
         self.cannot_run = False
         self.pod_cidr = ""
+        self.stats: list = []
+        self.layers: dict[str, FilesystemUsage] = {}
+        self.updated: dict = {}  # limits by container
+        self.groups: dict = {}  # limits by cgroup
         self._numbers = itertools.count(1)
         self._listeners: list[asyncio.Queue[ContainerEvent]] = []
 
@@ -236,8 +241,27 @@ class FakeRuntime:
     async def remove_image(self, image: str) -> None:
         self.images.pop(image, None)
 
+    async def images_in_use(self):
+        return [c.image_ref for c in self.containers.values()]
+
     async def container_stats(self):
+        return self.stats
+
+    async def pod_sandbox_stats(self):
         return []
+
+    async def container_filesystem(self, container_id: str):
+        return self.layers.get(container_id, FilesystemUsage(0, 0))
+
+    async def update_container_resources(self, container_id, resources):
+        await self._call("update_container_resources", container_id)
+        self.updated[container_id] = resources
+
+    async def update_group(self, group, resources):
+        self.groups[group] = resources
+
+    async def remove_groups(self, group, keep):
+        return
 
     def events(self) -> AsyncIterator[ContainerEvent]:
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()

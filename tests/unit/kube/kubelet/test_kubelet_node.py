@@ -4,8 +4,10 @@ from pathlib import Path
 
 from wherry.engine.cri.types import Image
 from wherry.kube.kubelet.backoff import Backoff, go_duration
+from wherry.kube.kubelet.config import DEFAULTS, settings
+from wherry.kube.kubelet.eviction.signals import observe
 from wherry.kube.kubelet.images import default_policy
-from wherry.kube.kubelet.machine import Machine, Pressure, read_machine, read_pressure
+from wherry.kube.kubelet.machine import Machine, read_machine
 from wherry.kube.kubelet.node import (
     allocatable,
     capacity,
@@ -20,7 +22,7 @@ NOW, LATER = "2026-03-01T12:00:00Z", "2026-03-01T12:01:00Z"
 MACHINE = Machine(
     4, 8 << 30, 100 << 30, {"2Mi": 4 << 20}, 0, "amd64", "6.1", "Debian", "m", "b", "h"
 )
-FINE = Pressure(4 << 30, 0.5, 0.9, 30000)
+FINE: tuple[str, ...] = ()
 NOWHERE = Path("/nonexistent")
 CONFIG = KubeletConfig(
     "one", "192.0.2.9", NOWHERE, NOWHERE, 10250, NOWHERE, NOWHERE, NOWHERE, "api"
@@ -35,7 +37,21 @@ def test_capacity_is_what_the_machine_has_and_allocatable_what_pods_may_get():
         "memory": "8388608Ki",
         "pods": "110",
     }
-    assert allocatable(MACHINE, 110)["memory"] == "8384512Ki"
+    assert allocatable(MACHINE, DEFAULTS) == {
+        "cpu": "4",
+        "ephemeral-storage": str((100 << 30) * 9 // 10),
+        "hugepages-2Mi": "4Mi",
+        "memory": f"{8388608 - 4096 - 102400}Ki",
+        "pods": "110",
+    }
+
+
+def test_what_is_reserved_is_not_for_pods():
+    told = settings({"systemReserved": {"cpu": "500m", "memory": "1Gi"}, "evictionHard": {}})
+    found = allocatable(MACHINE, told)
+    assert found["cpu"] == "3500m"
+    assert found["memory"] == f"{8388608 - 4096 - (1 << 20)}Ki"
+    assert found["ephemeral-storage"] == str(100 << 30)
 
 
 def test_the_node_is_known_by_the_usual_labels():
@@ -55,7 +71,7 @@ def test_a_node_without_trouble_is_ready():
 
 
 def test_trouble_is_told():
-    short = Pressure(1 << 20, 0.05, 0.9, 10)
+    short = ("MemoryPressure", "DiskPressure", "PIDPressure")
     found = {c["type"]: c for c in conditions(short, "no network", (), NOW)}
     assert found["Ready"]["status"] == "False" and found["Ready"]["message"] == "no network"
     assert found["MemoryPressure"]["status"] == "True"
@@ -68,7 +84,7 @@ def test_heartbeats_alone_are_no_news():
         return node_status(
             CONFIG,
             MACHINE,
-            runtime_version="wherry://1",
+            runtime_version="docker://1",
             kubelet_version="v1.37.0",
             images=images,
             conditions=conditions(FINE, not_ready, old["conditions"], now),
@@ -88,7 +104,9 @@ def test_this_machine_can_be_read(tmp_path):
     machine = read_machine(tmp_path)
     assert machine.cpus > 0 and machine.memory > 1 << 20 and machine.disk > 0
     assert machine.architecture and machine.kernel and machine.boot_id
-    assert read_pressure(tmp_path).pids_available > 0
+    seen = observe(tmp_path)
+    assert 0 < seen["pid.available"].available <= seen["pid.available"].capacity
+    assert 0 < seen["memory.available"].available <= seen["memory.available"].capacity
 
 
 def test_back_off_doubles_from_the_second_failure_on_and_forgets_after_a_while():

@@ -1,0 +1,107 @@
+"""Groups of containers: limits on what all below a cgroup use together, such as those of a pod.
+
+A container's own limits are the OCI runtime's business; a group above it is nobody's container, so
+its files are written here. What the kernel does not have is passed over, as for containers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.runtime import cgroups
+from wherry.runtime.cgroups import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """0 leaves a limit as it is, -1 takes it away. CPU times in µs, memory in bytes."""
+
+    cpu_shares: int = 0
+    cpu_quota: int = 0
+    cpu_period: int = 0
+    memory: int = 0
+    pids: int = 0
+
+
+def weight(shares: int) -> int:
+    """v2's ``cpu.weight`` (1 to 10000) for v1's shares (2 to 262144), as runtimes convert it."""
+    return 1 + (max(2, min(262_144, shares)) - 2) * 9999 // 262_142
+
+
+def files(limits: GroupLimits, *, v2: bool) -> list[tuple[str, str, str]]:
+    """What to write: controller, file, text."""
+    found: list[tuple[str, str, str]] = []
+    if limits.cpu_shares > 0:
+        text = str(weight(limits.cpu_shares)) if v2 else str(limits.cpu_shares)
+        found.append(("cpu", "cpu.weight" if v2 else "cpu.shares", text))
+    period = limits.cpu_period or 100_000
+    if limits.cpu_quota and v2:
+        quota = str(limits.cpu_quota) if limits.cpu_quota > 0 else "max"
+        found.append(("cpu", "cpu.max", f"{quota} {period}"))
+    elif limits.cpu_quota:
+        if limits.cpu_quota > 0:
+            found.append(("cpu", "cpu.cfs_period_us", str(period)))
+        found.append(("cpu", "cpu.cfs_quota_us", str(max(-1, limits.cpu_quota))))
+    if limits.memory and v2:
+        text = str(limits.memory) if limits.memory > 0 else "max"
+        found.append(("memory", "memory.max", text))
+    elif limits.memory:
+        found.append(("memory", "memory.limit_in_bytes", str(max(-1, limits.memory))))
+    if limits.pids:
+        text = str(limits.pids) if limits.pids > 0 else "max"
+        found.append(("pids", "pids.max", text))
+    return found
+
+
+def limit(layout: Layout, path: str, limits: GroupLimits) -> None:
+    """Make group ``path`` where it is not there, and set its limits.
+
+    Raises:
+        OSError: the kernel refuses a value, as EBUSY for less memory than is in use.
+    """
+    cgroups.make(layout, path)
+    if layout.is_v2 and layout.unified is not None:
+        _delegate(layout.unified, path)
+    for controller, name, text in files(limits, v2=layout.is_v2):
+        group = layout.group(controller, path)
+        if group is None or not (group / name).exists():
+            continue
+        (group / name).write_text(text)
+
+
+def _delegate(root: Path, path: str) -> None:
+    """Let the groups along ``path`` have the controllers of those above them (v2)."""
+    directory = root
+    for part in ("", *path.strip("/").split("/")):
+        directory = directory / part
+        with contextlib.suppress(OSError):
+            wanted = {"cpu", "memory", "pids", "io", "cpuset", "hugetlb"}
+            there = set((directory / "cgroup.controllers").read_text().split()) & wanted
+            on = set((directory / "cgroup.subtree_control").read_text().split())
+            if there - on:
+                text = " ".join(f"+{name}" for name in sorted(there - on))
+                (directory / "cgroup.subtree_control").write_text(text)
+
+
+def remove_empty(layout: Layout, path: str) -> None:
+    """Remove group ``path`` and the empty ones in it; one in which something lives stays."""
+    for tree in layout.trees:
+        for current, _, _ in os.walk(tree / path.lstrip("/"), topdown=False):
+            try:
+                Path(current).rmdir()
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
+                    raise
+
+
+def below(layout: Layout, path: str) -> list[str]:
+    """The names of the groups right below ``path``, in whichever tree they are."""
+    found: set[str] = set()
+    for tree in layout.trees:
+        with contextlib.suppress(FileNotFoundError), os.scandir(tree / path.lstrip("/")) as entries:
+            found.update(entry.name for entry in entries if entry.is_dir())
+    return sorted(found)
