@@ -11,22 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.kube.api import amounts, meta, node_selection, quantity, taints
+from wherry.kube.kubelet import sysctls
 from wherry.kube.kubelet.resources import BEST_EFFORT, SYSTEM_CRITICAL_PRIORITY, qos_class
 
 Object = dict[str, Any]
 
 SOURCE, MIRROR = "kubernetes.io/config.source", "kubernetes.io/config.mirror"
 MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
-# What containers may set without harm to others (pkg/kubelet/sysctl/safe_sysctls.go).
-SAFE_SYSCTLS = frozenset(
-    (
-        *("kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies"),
-        *("net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"),
-        *("net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time"),
-        *("net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl"),
-        *("net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ def refuse(
     allocatable: Mapping[str, str],
     *,
     pressure: Collection[str] = (),
-    sysctls: Sequence[str] = (),
+    unsafe_sysctls: Sequence[str] = (),
     shutting_down: bool = False,
 ) -> Refusal | None:
     """The first reason against the pod, None where there is none.
@@ -64,14 +55,14 @@ def refuse(
         others: the pods of the node that have not ended.
         node: the Node, with its labels and taints.
         pressure: the node's conditions of pressure.
-        sysctls: those that may be set although they are not safe, ``net.*`` for families.
+        unsafe_sysctls: those that may be set although they are not safe, ``net.*`` for families.
         shutting_down: the node is about to go.
     """
     if shutting_down:
         return Refusal("NodeShutdown", "Pod was rejected as the node is shutting down.")
     return (
         _under_pressure(pod, pressure)
-        or _forbidden_sysctl(pod, sysctls)
+        or _forbidden_sysctl(pod, unsafe_sysctls)
         or _short_of(pod, list(others), allocatable)
         or _unfit(pod, list(others), node)
     )
@@ -90,14 +81,8 @@ def _under_pressure(pod: Object, pressure: Collection[str]) -> Refusal | None:
 
 
 def _forbidden_sysctl(pod: Object, allowed: Sequence[str]) -> Refusal | None:
-    for sysctl in (pod["spec"].get("securityContext") or {}).get("sysctls") or ():
-        name = str(sysctl["name"]).replace("/", ".")
-        if name in SAFE_SYSCTLS or any(
-            name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allowed
-        ):
-            continue
-        return Refusal("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
-    return None
+    fault = sysctls.fault(pod, allowed)
+    return Refusal(sysctls.REASON, fault) if fault else None
 
 
 def value(name: str, amount: quantity.Quantity) -> int:

@@ -103,7 +103,7 @@ class Housekeeping:
             self._node().observed,
             self._allocatable,
             pressure=self.pressure,
-            sysctls=self._config.settings.allowed_unsafe_sysctls,
+            unsafe_sysctls=self._config.settings.allowed_unsafe_sysctls,
             shutting_down=self._shutting_down,
         )
 
@@ -199,7 +199,7 @@ class Housekeeping:
                     grace = pod["spec"].get("terminationGracePeriodSeconds")
                     most = int(seconds) if grace is None else min(int(grace), int(seconds))
                     worker.fail("Terminated", SHUTDOWN, grace=most)
-                    ending.append(worker.settled.wait())
+                    ending.append(worker.ended())
             if ending:
                 try:
                     async with asyncio.timeout(seconds + 1):

@@ -18,7 +18,7 @@ from wherry.engine.cri.types import ContainerState, CRIError, PodSandboxConfig, 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.client.backoff import Backoff
-from wherry.kube.kubelet import containers, pod_volumes, pods, resolver, sysctls
+from wherry.kube.kubelet import containers, pod_volumes, pods, resolver
 from wherry.kube.kubelet.actions import Actions, Health, Kill, compute_pod_actions
 from wherry.kube.kubelet.ending import Ending, kill_container, stop_in_order
 from wherry.kube.kubelet.environment import ConfigError
@@ -74,7 +74,7 @@ class PodWorker:
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
         self._finished = False
         self._unknown = False
-        self.settled = asyncio.Event()  # nothing of it runs any more, and that is written
+        self.settled = asyncio.Event()  # nothing of it runs any more
         self._refused = False
         self._hurry: int | None = None  # seconds at the most that are left to containers
         self._resizer = Resizer(parts)
@@ -120,6 +120,11 @@ class PodWorker:
         """Record an event of the pod."""
         if self.pod is not None:
             self._parts.tell(self.pod, type_, reason, message)
+
+    async def ended(self) -> None:
+        """Wait until nothing of it runs any more and the API knows."""
+        await self.settled.wait()
+        await self._parts.statuses.flush(self.uid)
 
     @property
     def resize_is_deferred(self) -> bool:
@@ -228,12 +233,6 @@ class PodWorker:
             return
         if self._finished or pods.is_finished(pod):
             await self._settle(pod, runtime)
-            return
-        unsafe = self._parts.config.settings.allowed_unsafe_sysctls
-        if not runtime.sandboxes and (refused := sysctls.fault(pod, unsafe)):
-            self._failure = (sysctls.REASON, refused)
-            self._parts.tell(pod, "Warning", sysctls.REASON, refused)
-            await self._finish(pod, runtime)
             return
         status = self._status(pod, runtime)
         if self._deadline_passed(pod, status["startTime"]):
@@ -487,8 +486,6 @@ class PodWorker:
                 await self._parts.runtime.stop_pod_sandbox(sandbox.id)
                 await self._parts.view.refresh_sandbox(sandbox.id)
         self._publish(pod, ended=True)
-        if self._failure is not None:
-            await self._parts.statuses.flush(self.uid)
         self.settled.set()
         self._release()
         await self._parts.volumes.remove(self.uid)
@@ -501,6 +498,8 @@ class PodWorker:
         async def stop() -> None:
             try:
                 grace = pods.grace_period(pod)
+                if self._hurry is not None:
+                    grace = min(grace, self._hurry)
                 await stop_in_order(self._parts, self.uid, pod, grace, dict(self._kills))
             except CRIError as error:
                 log.warning("%s: cannot be stopped: %s", self._described(), error)
