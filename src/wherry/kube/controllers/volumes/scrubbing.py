@@ -70,7 +70,9 @@ def make_pod(volume: Object, *, remove: bool) -> Object:
         command = ["rm", "-rf", "--", f"/scrub/{leaf}"]
     else:
         source = {kind: spec[kind] for kind in ("hostPath", "nfs") if kind in spec}
-        script = 'find /scrub -mindepth 1 -delete && test -z "$(ls -A /scrub)"'
+        # Not every busybox has find's -delete.
+        every = "find /scrub -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +"
+        script = f'{every} && test -z "$(ls -A /scrub)"'
         command = ["sh", "-c", script]
     pod: Object = {
         "restartPolicy": "Never",
