@@ -47,6 +47,7 @@ class Aggregator:
         for each in (self._registration, self._availability):
             if each is not None:
                 await each.close()
+        await self.remotes.close()
 
     def registration_fault(self) -> str:
         """Why not all that is served here has its APIService yet, "" where it has."""

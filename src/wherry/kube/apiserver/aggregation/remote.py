@@ -20,6 +20,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import SERVICES
 from wherry.kube.apiserver.aggregation.services import Remote
 from wherry.kube.apiserver.cache import Cache
@@ -33,7 +34,12 @@ from wherry.kube.client.https import HTTPSTransport
 AGGREGATOR = User("system:kube-aggregator", ("system:masters",))
 _PATIENCE = 5.0  # seconds for a request of our own
 _MOST = 64 << 20  # bytes of a document that we read
+_PARKED = 32  # connections of components that are kept
 _KEY_CHARACTERS = "!#$&'*+-.^_`|~"
+
+
+_Who = tuple[str, str, ssl.SSLContext, tuple[tuple[str, str], ...]]
+"""Where a server is, its name, how it is believed, and in whose name it is asked."""
 
 
 class NoBackend(Exception):
@@ -70,6 +76,7 @@ class Remotes:
         self.carrier = carrier
         self._front_proxy = front_proxy
         self._contexts: dict[tuple[bytes, bool], ssl.SSLContext] = {}
+        self._parked: dict[_Who, HTTPSTransport] = {}
         self.mounted: dict[tuple[str, str], tuple[str, int]] = {}
         """By namespace and name of a Service that need not exist: where a server is that came with
         us. A Service of that name goes before it."""
@@ -169,7 +176,8 @@ class Remotes:
 
     @asynccontextmanager
     async def transport(self, remote: Remote, user: User) -> AsyncIterator[HTTPSTransport]:
-        """For components of this process, which ask by paths and get values.
+        """For components of this process, which ask by paths and get values. Its connection is
+        kept for the next one who asks in the same name.
 
         Raises:
             ConnectionError: it cannot be asked.
@@ -179,16 +187,36 @@ class Remotes:
             context = self.context(remote)
         except (NoBackend, ValueError) as error:
             raise ConnectionError(f"{remote.group_version}: {error}") from error
-        transport = HTTPSTransport(
-            Target(host, port, "").url,
-            context=context,
-            server_name=remote.host,
-            headers=tuple(identity(user)),
+        who = Target(host, port, "").url, remote.host, context, tuple(identity(user))
+        transport = self._parked.pop(who, None) or HTTPSTransport(
+            who[0], context=context, server_name=remote.host, headers=who[3]
         )
         try:
             yield transport
-        finally:
-            await transport.close()
+        except BaseException as error:
+            if not isinstance(error, StatusError):
+                await transport.close()
+                raise
+            await self._park(who, transport)
+            raise
+        else:
+            await self._park(who, transport)
+
+    async def _park(self, who: _Who, transport: HTTPSTransport) -> None:
+        """Keep it for the next, in the place of the one that has waited longest."""
+        over = [self._parked.pop(who)] if who in self._parked else []
+        while len(self._parked) >= _PARKED:
+            over.append(self._parked.pop(next(iter(self._parked))))
+        self._parked[who] = transport
+        for each in over:
+            await each.close()
+
+    async def close(self) -> None:
+        """Give connections back."""
+        parked = list(self._parked.values())
+        self._parked.clear()
+        for each in parked:
+            await each.close()
 
 
 def decoded(body: bytes) -> Object:
