@@ -162,8 +162,7 @@ def _checked_for_controllers(arguments: Sequence[str]) -> tuple[str, ...]:
         return ()
     from wherry.kube.controllers import flags
 
-    flags.read(given)
-    return tuple(given)
+    return flags.canonical(given)
 
 
 def _check_ingress(instance: Instance) -> None:

@@ -146,3 +146,20 @@ def read(arguments: Iterable[str], base: Options | None = None) -> Options:
     parser = _Parser(add_help=False, allow_abbrev=False)
     add(parser)
     return options(parser.parse_args([f"--{argument.lstrip('-')}" for argument in arguments]), base)
+
+
+def canonical(arguments: Iterable[str]) -> tuple[str, ...]:
+    """The same options with absolute paths, as they are kept.
+
+    Raises:
+        ValueError, OSError: an option or a file it names is wrong.
+    """
+    given = tuple(arguments)
+    read(given)
+    kept = []
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name.lstrip("-") == "config" or name.endswith("-file"):
+            value = str(Path(value).absolute())
+        kept.append(f"{name}{equals}{value}")
+    return tuple(kept)

@@ -56,3 +56,12 @@ def test_options_of_autoscalers_are_those_of_kube_controller_manager() -> None:
     ).autoscaling
     assert (told.period, told.tolerance, told.downscale_stabilization) == (1, 0.2, 60)
     assert told.cpu_initialization == 300
+
+
+def test_files_are_kept_by_their_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.crt").write_text("PEM")
+    assert flags.canonical(["root-ca-file=ca.crt", "controllers=*"]) == (
+        f"root-ca-file={tmp_path / 'ca.crt'}",
+        "controllers=*",
+    )
