@@ -100,7 +100,8 @@ class Memory:
         if not rated:
             return
         first = max(rated, key=lambda pair: pair[0])
-        yield from list(first[1])
+        yield next(iter(first[1]))  # mostly nobody asks for more: the rest is not copied before
+        yield from list(first[1])[1:]
         for pair in sorted(rated, key=lambda pair: -pair[0]):
             if pair is not first:
                 yield from list(pair[1])

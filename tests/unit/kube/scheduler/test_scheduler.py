@@ -10,7 +10,7 @@ from fake_api import FakeAPI
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import EVENTS, NODES, PODS
+from wherry.kube.api.resources import EVENTS, NODES, POD_DISRUPTION_BUDGETS, PODS
 from wherry.kube.client.client import Client
 from wherry.kube.client.transport import Object
 from wherry.kube.scheduler import Configuration, run_scheduler
@@ -438,3 +438,61 @@ async def test_profiles_decide_for_their_own_pods():
         await bench.pod("picky", schedulerName="blue")
         await bench.placed("plain")
         assert "not blue" in await bench.refusal("picky")
+
+
+async def test_a_gated_pod_says_so():
+    async with Bench() as bench:
+        await bench.node("n1")
+        await bench.pod("web", schedulingGates=[{"name": "example.com/go"}])
+        found = await bench.until(lambda: bench.condition("web"))
+        assert (found["status"], found["reason"]) == ("False", "SchedulingGated")
+
+
+async def test_victims_leave_in_their_own_time_and_the_node_is_kept_for_the_important():
+    async with Bench() as bench:
+        await bench.node("n1", cpu="1")
+        await bench.pod("low", cpu="1", priority=1)
+        await bench.placed("low")
+        await bench.pod("high", cpu="1", priority=10)
+        status = await bench.until(
+            lambda: (
+                (s := bench.api.get(PODS, "high", "default").get("status") or {}).get(
+                    "nominatedNodeName"
+                )
+                and s
+            )
+        )
+        assert status["nominatedNodeName"] == "n1"
+        low = await bench.until(
+            lambda: (p := bench.api.get(PODS, "low", "default")) and meta.is_deleting(p) and p
+        )
+        assert low["metadata"]["deletionGracePeriodSeconds"] == 30
+        reasons = {c["type"]: c.get("reason") for c in low["status"]["conditions"]}
+        assert reasons["DisruptionTarget"] == "PreemptionByScheduler"
+        await bench.pod("middle", cpu="1", priority=5)
+        await bench.refusal("middle")
+        await bench.client.delete(PODS, "low", "default", grace=0)
+        await bench.placed("high")
+        assert bench.place("middle") is None
+
+
+async def test_budgets_are_respected_where_another_node_will_do():
+    async with Bench() as bench:
+        for name, app in (("n1", "kept"), ("n2", "free")):
+            await bench.node(name, cpu="1", labels={"kubernetes.io/hostname": name})
+            body = pod(app, cpu="1", priority=1, nodeSelector={"kubernetes.io/hostname": name})
+            body["metadata"]["labels"] = {"app": app}
+            await bench.client.create(PODS, body)
+        await bench.placed("kept", "free")
+        await bench.client.create(
+            POD_DISRUPTION_BUDGETS,
+            {
+                "metadata": {"name": "kept", "namespace": "default"},
+                "spec": {"selector": {"matchLabels": {"app": "kept"}}},
+                "status": {"disruptionsAllowed": 0},
+            },
+        )
+        await asyncio.sleep(0.02)
+        await bench.pod("high", cpu="1", priority=10)
+        await bench.until(lambda: meta.is_deleting(bench.api.get(PODS, "free", "default")))
+        assert not meta.is_deleting(bench.api.get(PODS, "kept", "default"))
