@@ -77,13 +77,13 @@ class ExtenderSettings:
     filter_verb: str = ""
     prioritize_verb: str = ""
     bind_verb: str = ""
-    preempt_verb: str = ""
     weight: int = 1
     timeout: float = 30.0
     node_cache_capable: bool = False
     ignorable: bool = False
-    managed_resources: tuple[tuple[str, bool], ...] = ()
-    """Extended resources that it looks after, and whether NodeResourcesFit leaves them to it."""
+    managed_resources: tuple[str, ...] = ()
+    """Extended resources that it looks after: it has a say about pods that request one. That
+    NodeResourcesFit leaves them to it, say that one's ``ignoredResources``."""
     certificate_authority: str = ""
 
 

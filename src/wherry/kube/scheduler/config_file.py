@@ -195,20 +195,20 @@ def _extender(given: Mapping[str, Any], directory: Path) -> ExtenderSettings:
     url = given.get("urlPrefix")
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ConfigurationError("extenders: urlPrefix must be an http or https URL")
+    if given.get("preemptVerb"):
+        raise ConfigurationError("extenders: preemptVerb: extenders have no say in preemption here")
     authority = (given.get("tlsConfig") or {}).get("caFile") or ""
     return ExtenderSettings(
         url=url,
         filter_verb=given.get("filterVerb") or "",
         prioritize_verb=given.get("prioritizeVerb") or "",
         bind_verb=given.get("bindVerb") or "",
-        preempt_verb=given.get("preemptVerb") or "",
         weight=int(_number(given, "weight", 1)),
         timeout=_seconds(given.get("httpTimeout"), 30.0),
         node_cache_capable=bool(given.get("nodeCacheCapable")),
         ignorable=bool(given.get("ignorable")),
         managed_resources=tuple(
-            (each["name"], bool(each.get("ignoredByScheduler")))
-            for each in _sequence(given.get("managedResources"), "managedResources")
+            each["name"] for each in _sequence(given.get("managedResources"), "managedResources")
         ),
         certificate_authority=str(directory / authority) if authority else "",
     )

@@ -68,7 +68,7 @@ class _Extender:
     def __init__(self, settings: ExtenderSettings) -> None:
         self.settings = settings
         self._session: aiohttp.ClientSession | None = None
-        self._resources = frozenset(name for name, _ in settings.managed_resources)
+        self._resources = frozenset(settings.managed_resources)
 
     def concerns(self, pod: PodInfo) -> bool:
         return not self._resources or not self._resources.isdisjoint(pod.requests)
