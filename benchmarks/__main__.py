@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import apiserver, cluster, controllers, engine, images, scheduler
+from benchmarks import apiserver, cluster, controllers, engine, images, kubelet, scheduler
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -14,6 +14,10 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "pod": cluster.pod,
     "deployment": cluster.deployment,
     "memory": cluster.memory_and_idle,
+    "kubelet_pods": kubelet.pods,
+    "kubelet_restart": kubelet.restart,
+    "kubelet_probes": kubelet.probes,
+    "kubelet_streams": kubelet.streams,
     "docker_run": engine.docker_run,
     "docker_exec": engine.docker_exec,
     "docker_burst": engine.docker_burst,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import select
 import socket
 import sys
@@ -184,6 +185,26 @@ class HijackedStream(asyncio.Protocol):
         """Send what is buffered, then close."""
         self._transport.close()
         await asyncio.shield(self._closed)
+
+
+async def client_gone(request: BaseRequest) -> None:
+    """Return when the client of ``request`` has closed its connection.
+
+    For answers that may be silent for long: nobody else notices before something is sent.
+    """
+    transport = request.transport
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is None or connection.fileno() < 0:
+        return
+    # One of our own: the transport may close its descriptor for what TLS says, before the kernel
+    # has anything to tell.
+    descriptor = os.dup(connection.fileno())
+    try:
+        with select.epoll(1) as watch:
+            watch.register(descriptor, select.EPOLLRDHUP)
+            await readable(watch.fileno())
+    finally:
+        os.close(descriptor)
 
 
 class _Waiting(asyncio.Protocol):

@@ -7,6 +7,7 @@ without a certificate, 403 with another name). Paths as in pkg/kubelet/server/se
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,7 +24,7 @@ from wherry.engine.cri.types import (
     CRIError,
     ProcessStream,
 )
-from wherry.host.hijack import HijackedStream, hijack
+from wherry.host.hijack import HijackedStream, client_gone, hijack
 from wherry.kube.api import meta
 from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.logs import LogOptions, read_log
@@ -175,19 +176,28 @@ class Server:
         if path is None or not path.exists():
             why = f'failed to try resolving symlinks in path "{path}": no such file or directory'
             return web.Response(status=500, text=why)
-        ended = self._view.end_of(status.id)
+        stop = asyncio.Event()
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         response.enable_chunked_encoding()
         await response.prepare(request)
 
         def is_running() -> bool:
             now = self._view.container(status.id)
-            return now is not None and now.state is ContainerState.RUNNING
+            running = now is not None and now.state is ContainerState.RUNNING
+            return running and not leaving.done()
 
-        with contextlib.suppress(ConnectionError):
-            async for piece in read_log(Path(path), options, is_running, ended):
-                await response.write(piece)
-            await response.write_eof()
+        leaving = asyncio.create_task(client_gone(request))
+        ending = asyncio.create_task(self._view.end_of(status.id).wait())
+        for task in (leaving, ending):
+            task.add_done_callback(lambda _: stop.set())
+        try:
+            with contextlib.suppress(ConnectionError):
+                async for piece in read_log(Path(path), options, is_running, stop):
+                    await response.write(piece)
+                await response.write_eof()
+        finally:
+            leaving.cancel()
+            ending.cancel()
         return response
 
     def _log_owner(self, pod: Object, name: str, previous: bool) -> ContainerStatus:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from wherry.host.hijack import HijackedStream, take_over
+from wherry.host.hijack import HijackedStream, client_gone, take_over
 
 DIAL = 10.0  # seconds
 _FAREWELL = 5.0  # seconds a client has to take the rest and close its side
@@ -137,6 +137,9 @@ async def relay(
     else:
         response.enable_chunked_encoding()
     await response.prepare(request)
+    leaving = asyncio.ensure_future(client_gone(request))
+    # With nobody to read it, the answer ends here; the other side is told by the caller's close.
+    leaving.add_done_callback(lambda left: None if left.cancelled() else reader.feed_eof())
     try:
         async for chunk in body(reader, given):
             await response.write(chunk)
@@ -144,6 +147,8 @@ async def relay(
         if request.transport is not None:
             request.transport.abort()  # what was promised did not come
         raise ConnectionResetError("the other side broke off") from None
+    finally:
+        leaving.cancel()
     await response.write_eof()
     return response
 

@@ -160,6 +160,7 @@ async def serve_websocket(
         for end, port in zip(ends, ports, strict=True):
             await end.announce(port)
             tasks.append(asyncio.create_task(_forward_numbered(end, port, dial, described)))
+        tasks.append(asyncio.create_task(_close_after(socket_, tasks.copy())))
         async for message in socket_:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
                 break
@@ -173,6 +174,15 @@ async def serve_websocket(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await socket_.close()
+
+
+async def _close_after(
+    socket_: web.WebSocketResponse, forwards: Sequence[asyncio.Task[None]]
+) -> None:
+    """A channel cannot be ended alone: when no forward is left, the whole connection ends."""
+    if forwards:
+        await asyncio.wait(forwards)
+    await socket_.close()
 
 
 async def _forward_numbered(end: _Numbered, port: int, dial: Dial, described: str) -> None:

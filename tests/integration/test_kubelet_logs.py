@@ -1,0 +1,141 @@
+"""Logs of pods: asked for by kubectl, lying as files, rotated."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import CLIENTS, Instance, eventually
+from pods_on_node import FOREVER, container, first_status, make, ready
+
+KUBECTLS = ["kubectl-1.20", "kubectl-1.37"]
+
+
+def logs(cluster: Instance, kubectl: str, namespace: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [str(CLIENTS / kubectl), "-n", namespace, "logs", *arguments],
+        env=cluster.environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def directory(cluster: Instance, namespace: str, name: str) -> Path:
+    (found,) = (cluster.data_dir / "log" / "pods").glob(f"{namespace}_{name}_*")
+    return found
+
+
+@pytest.mark.parametrize("kubectl", KUBECTLS)
+def test_every_way_to_ask(cluster: Instance, namespace: str, kubectl: str) -> None:
+    say = "for i in 1 2 3; do echo line $i; done; "
+    make(
+        cluster, namespace, "two",
+        container("one", f"{say} {FOREVER}"), container("other", f"echo else; {FOREVER}"),
+    )  # fmt: skip
+    ready(cluster, namespace, "two")
+    eventually(lambda: "line 3" in logs(cluster, kubectl, namespace, "two", "-c", "one"))
+
+    def ask(*arguments: str) -> list[str]:
+        return logs(cluster, kubectl, namespace, *arguments).splitlines()
+
+    assert ask("two", "-c", "one", "--tail=2") == ["line 2", "line 3"]
+    assert ask("two", "-c", "one", "--limit-bytes=6") == ["line 1"]
+    (stamped,) = ask("two", "-c", "one", "--tail=1", "--timestamps")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z line 3", stamped)
+    assert ask("two", "-c", "one", "--since=1h") == ["line 1", "line 2", "line 3"]
+    assert ask("two", "-c", "one", "--since-time=2999-01-01T00:00:00Z") == []
+    assert sorted(ask("two", "--all-containers")) == ["else", "line 1", "line 2", "line 3"]
+    prefixed = ask("-l", "app=two", "--all-containers", "--prefix", "--max-log-requests=5")
+    assert "[pod/two/other] else" in prefixed
+    refused = cluster.kubectl("-n", namespace, "logs", "two", "-c", "no", ok=False)
+    assert "container no is not valid for pod two" in refused.err
+
+
+def test_the_previous_run_and_a_pod_that_has_none(cluster: Instance, namespace: str) -> None:
+    make(cluster, namespace, "again", container(command="echo run; sleep 1; exit 1"))
+    eventually(lambda: first_status(cluster, namespace, "again").get("restartCount", 0) >= 1)
+    assert logs(cluster, "kubectl-1.37", namespace, "again", "--previous") == "run\n"
+    make(cluster, namespace, "once")
+    ready(cluster, namespace, "once")
+    refused = cluster.kubectl("-n", namespace, "logs", "once", "-p", ok=False)
+    assert 'previous terminated container "main" in pod "once" not found' in refused.err
+
+
+@pytest.mark.parametrize("kubectl", KUBECTLS)
+def test_a_follower_sees_every_line_through_rotations_and_ends_with_the_container(
+    cluster: Instance, namespace: str, kubectl: str
+) -> None:
+    # 36 MB in lines of 1000: three rotations at least.
+    line = "x" * 990
+    script = f"i=0; while [ $i -lt 36000 ]; do i=$((i+1)); echo {line} $i; done; sleep 1"
+    make(cluster, namespace, "much", container(command=script), restartPolicy="Never")
+    ready(cluster, namespace, "much")
+    with subprocess.Popen(
+        [str(CLIENTS / kubectl), "-n", namespace, "logs", "-f", "much"],
+        env=cluster.environment, stdout=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        assert client.stdout is not None
+        numbers = [int(line.rsplit(b" ", 1)[1]) for line in client.stdout]
+    assert numbers == list(range(numbers[0], 36001))
+    assert len(list((directory(cluster, namespace, "much") / "main").iterdir())) > 2
+
+
+def test_what_is_written_for_ever_and_lines_without_end_stay_bounded(
+    cluster: Instance, namespace: str
+) -> None:
+    endless = "head -c 200000000 /dev/zero | tr '\\0' y; sleep 1000"
+    make(cluster, namespace, "spam", container(command="yes spam"), container("line", endless))
+    ready(cluster, namespace, "spam")
+    place = directory(cluster, namespace, "spam")
+
+    def packed() -> bool:
+        return all(len(list((place / c).glob("0.log.*.gz"))) >= 2 for c in ("main", "line"))
+
+    eventually(packed, seconds=60)
+    for name in ("main", "line"):
+        files = list((place / name).iterdir())
+        assert sum(file.stat().st_size for file in files if file.exists()) < 60 << 20
+    parts = (place / "line" / "0.log").open("rb").readline()
+    assert parts.split(b" ", 3)[2] == b"P" and len(parts) < 20_000
+    short = cluster.kubectl("-n", namespace, "logs", "spam", "-c", "main", "--tail=1")
+    assert short.out == "spam\n"
+    cluster.kubectl("-n", namespace, "delete", "pod", "spam", "--now")
+    eventually(lambda: not place.exists())
+
+
+def test_files_and_links_are_where_collectors_look(cluster: Instance, namespace: str) -> None:
+    make(cluster, namespace, "linked", container(command=f"echo hello; {FOREVER}"))
+    ready(cluster, namespace, "linked")
+    links = cluster.data_dir / "log" / "containers"
+    id_ = first_status(cluster, namespace, "linked")["containerID"].split("//")[1]
+    link = links / f"linked_{namespace}_main-{id_}.log"
+    text = eventually(lambda: link.read_text())
+    assert re.fullmatch(r"\S+Z? stdout F hello\n", text)
+    cluster.kubectl("-n", namespace, "delete", "pod", "linked", "--now")
+    eventually(lambda: not link.is_symlink())
+
+
+def test_a_follower_who_goes_away_is_not_waited_for(cluster: Instance, namespace: str) -> None:
+    make(cluster, namespace, "quiet")
+    ready(cluster, namespace, "quiet")
+
+    def watched() -> int:
+        place = Path(f"/proc/{cluster.pid('node')}/fd")
+        names = [p for p in place.iterdir() if p.is_symlink()]
+        return sum("quiet" in str(_target(name)) for name in names)
+
+    before = watched()
+    client = cluster.start(str(CLIENTS / "kubectl-1.37"), "-n", namespace, "logs", "-f", "quiet")
+    eventually(lambda: watched() > before)
+    client.kill()
+    client.communicate()
+    eventually(lambda: watched() == before)
+
+
+def _target(name: Path) -> str:
+    try:
+        return str(name.readlink())
+    except OSError:
+        return ""
