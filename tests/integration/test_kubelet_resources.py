@@ -123,8 +123,10 @@ def test_a_pod_for_which_there_is_no_room_is_refused(cluster: Instance, namespac
         spec={"nodeName": node, "nodeSelector": {"place": "moon"}},
     )
     eventually(
-        lambda: cluster.get("pod", "elsewhere", "-n", namespace)["status"].get("reason")
-        == "NodeAffinity"
+        lambda: (
+            cluster.get("pod", "elsewhere", "-n", namespace)["status"].get("reason")
+            == "NodeAffinity"
+        )
     )
 
 

@@ -18,7 +18,7 @@ Object = dict[str, Any]
 ALLOWED_FOR, REFUSED_FOR, KNOWN_FOR = 300.0, 30.0, 120.0
 MOST_REMEMBERED = 1000
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-_TOKENS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105  a path
+_TOKENS = "/apis/authentication.k8s.io/v1/tokenreviews"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.recorder import EventRecorder
-from wherry.kube.kubelet import machine, messages, stats
+from wherry.kube.kubelet import cadvisor, machine, messages, stats
+from wherry.kube.kubelet.access import Access
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.housekeeping import Housekeeping
 from wherry.kube.kubelet.images import ImagePuller
@@ -146,6 +147,8 @@ class Kubelet:
             self,
             metrics=self._answer_metrics,
             summary=self._answer_summary,
+            pages={"/metrics/cadvisor": self._answer_cadvisor},
+            access=Access(client, config.node_name),
         )
 
     async def run(self) -> None:
@@ -334,6 +337,12 @@ class Kubelet:
 
     async def _answer_metrics(self, _request: web.Request) -> web.StreamResponse:
         text = stats.resource_metrics(await self._runtime.container_stats(), time.time())
+        return web.Response(text=text, content_type="text/plain")
+
+    async def _answer_cadvisor(self, _request: web.Request) -> web.StreamResponse:
+        containers = await self._runtime.container_stats()
+        sandboxes = await self._runtime.pod_sandbox_stats()
+        text = cadvisor.metrics(containers, sandboxes, time.time())
         return web.Response(text=text, content_type="text/plain")
 
     async def _answer_summary(self, _request: web.Request) -> web.StreamResponse:

@@ -1,8 +1,8 @@
 """The kubelet's HTTPS server: logs, exec, attach, port-forward, and what is known of the pods.
 
-Only the API server may come in: a client certificate of the cluster's authority is demanded, and
-its common name must be the one that the configuration allows. Everything else is refused (401
-without a certificate, 403 with another name). Paths as in pkg/kubelet/server/server.go.
+The API server may come in by its certificate; whoever else brings a certificate of the cluster's
+authority or a bearer token may do what the API server says (``access``). Paths as in
+pkg/kubelet/server/server.go.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,9 @@ from wherry.engine.cri.types import (
 )
 from wherry.host.hijack import HijackedStream, client_gone, hijack
 from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
 from wherry.kube.kubelet import pods
+from wherry.kube.kubelet.access import Access, User, subresources, verb
 from wherry.kube.kubelet.logs import LogOptions, read_log
 from wherry.kube.kubelet.parts import KubeletConfig
 from wherry.kube.kubelet.streaming.channels import ClientGone
@@ -81,16 +83,21 @@ class Server:
         *,
         metrics: Handler,
         summary: Handler,
+        pages: Mapping[str, Handler] | None = None,
+        access: Access | None = None,
     ) -> None:
         self._config = config
         self._runtime = runtime
         self._view = view
         self._source = source
+        self._access = access
         self._runner: web.AppRunner | None = None
         place = "/{namespace}/{pod}"
         self._routes: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/healthz", self._healthz),
             ("GET", "/pods", self._pods),
+            ("GET", "/configz", self._configz),
+            *(("GET", path, handler) for path, handler in (pages or {}).items()),
             ("GET", "/runningpods/", self._running_pods),
             ("GET", "/metrics/resource", metrics),
             ("GET", "/stats/summary", summary),
@@ -133,15 +140,18 @@ class Server:
         certificate = (
             request.transport.get_extra_info("peercert") if request.transport is not None else None
         )
-        if not certificate:
-            return web.Response(status=401, text="Unauthorized")
-        name = _common_name(certificate)
-        if name != self._config.allowed_client:
-            text = (
-                f"Forbidden (user={name}, verb={_verb(request)}, resource=nodes, "
-                f"subresource(s)=[{_subresource(request.path)}])\n"
-            )
-            return web.Response(status=403, text=text)
+        try:
+            user = await self._user(request, certificate)
+            if user is None:
+                return web.Response(status=401, text="Unauthorized")
+            if not await self._may(user, request):
+                text = (
+                    f"Forbidden (user={user.name}, verb={verb(request.method)}, resource=nodes, "
+                    f"subresource(s)={list(subresources(request.path))})\n"
+                ).replace("'", "")
+                return web.Response(status=403, text=text)
+        except (StatusError, ConnectionError, TimeoutError) as error:
+            return web.Response(status=500, text=f"Authorization error: {error}\n")
         try:
             return await handler(request)
         except CRIError as error:
@@ -149,7 +159,32 @@ class Server:
         except (ProtocolError, ValueError) as error:
             return web.Response(status=400, text=str(error))
 
+    async def _user(self, request: web.Request, certificate: Any) -> User | None:
+        """Who asks: by certificate, by token, or nobody in particular where that is allowed."""
+        if certificate:
+            return User(_common_name(certificate), _organisations(certificate))
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token and self._access is not None:
+            return await self._access.user_of(token.strip())
+        if self._config.settings.anonymous and self._access is not None:
+            return User("system:anonymous", ("system:unauthenticated",))
+        return None
+
+    async def _may(self, user: User, request: web.Request) -> bool:
+        if user.name == self._config.allowed_client:
+            return True
+        if self._access is None:
+            return False
+        groups = (*user.groups, "system:authenticated")
+        if user.name == "system:anonymous" or "system:authenticated" in user.groups:
+            groups = user.groups
+        asking = User(user.name, groups)
+        return await self._access.allows(asking, request.method, request.path)
+
     # plain answers
+
+    async def _configz(self, _request: web.Request) -> web.Response:
+        return web.json_response({"kubeletconfig": dict(self._config.settings.document)})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -454,12 +489,10 @@ def _common_name(certificate: Any) -> str:
     return ""
 
 
-def _verb(request: web.Request) -> str:
-    return {"POST": "create", "PUT": "update", "DELETE": "delete"}.get(request.method, "get")
-
-
-def _subresource(path: str) -> str:
-    for prefix, name in (("/stats", "stats"), ("/metrics", "metrics"), ("/logs", "log")):
-        if path.startswith(prefix):
-            return name
-    return "proxy"
+def _organisations(certificate: Any) -> tuple[str, ...]:
+    return tuple(
+        str(value)
+        for part in certificate.get("subject", ())
+        for key, value in part
+        if key == "organizationName"
+    )
