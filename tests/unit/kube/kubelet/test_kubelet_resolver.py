@@ -1,0 +1,65 @@
+"""Resolvers and kernel parameters of pods."""
+
+from __future__ import annotations
+
+import pytest
+from pod_pieces import pod
+
+from wherry.engine.cri.types import DNSConfig
+from wherry.kube.kubelet import sysctls
+from wherry.kube.kubelet.resolver import dns_config
+
+HOST = DNSConfig(["192.0.2.1"], ["host.example"], ["timeout:1"])
+
+
+def resolver(**spec):
+    wanted = pod("web")
+    wanted["spec"] |= spec
+    return dns_config(wanted, ["10.96.0.10"], "cluster.local", HOST)
+
+
+def test_the_cluster_comes_first_and_the_hosts_searches_last():
+    found, complaints = resolver()
+    searches = ["d.svc.cluster.local", "svc.cluster.local", "cluster.local", "host.example"]
+    assert found == DNSConfig(["10.96.0.10"], searches, ["ndots:5"])
+    assert not complaints
+    assert resolver(hostNetwork=True)[0] == DNSConfig()
+    assert resolver(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet")[0] == found
+
+
+def test_what_the_pod_wishes_is_added_to_the_hosts():
+    own = {"searches": ["a.example"], "options": [{"name": "timeout", "value": "9"}]}
+    found, _ = resolver(dnsPolicy="Default", dnsConfig=own)
+    assert found == DNSConfig(["192.0.2.1"], ["host.example", "a.example"], ["timeout:9"])
+    assert resolver(dnsPolicy="Default")[0] == DNSConfig()
+
+
+def test_more_than_the_library_takes_is_left_out_and_told():
+    own = {"nameservers": [f"192.0.2.{n}" for n in range(5)], "searches": ["x" * 63 + ".y"] * 1}
+    found, complaints = resolver(dnsPolicy="None", dnsConfig=own)
+    assert list(found.servers) == ["192.0.2.0", "192.0.2.1", "192.0.2.2"]
+    assert "Nameserver limits were exceeded" in complaints[0]
+    many = {"nameservers": ["192.0.2.1"], "searches": [f"s{n}.example" for n in range(40)]}
+    found, complaints = resolver(dnsPolicy="None", dnsConfig=many)
+    assert len(found.searches) == 32
+    assert "Search Line limits were exceeded" in complaints[0]
+
+
+@pytest.mark.parametrize(
+    "name, spec, allowed, taken",
+    [
+        ("net.ipv4.tcp_syncookies", {}, (), True),
+        ("net/ipv4/tcp_syncookies", {}, (), True),
+        ("net.core.somaxconn", {}, (), False),
+        ("net.core.somaxconn", {}, ("net.core.*",), True),
+        ("kernel.msgmax", {}, ("kernel.msg*",), True),
+        ("kernel.msgmax", {"hostIPC": True}, ("kernel.msg*",), False),
+        ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, (), False),
+    ],
+)
+def test_kernel_parameters_that_a_node_takes(name, spec, allowed, taken):
+    wanted = pod("web")
+    wanted["spec"] |= {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, **spec}
+    fault = sysctls.fault(wanted, allowed)
+    assert (fault == "") is taken
+    assert taken or fault.startswith("forbidden sysctl: ")
