@@ -269,3 +269,24 @@ def test_a_pod_has_a_claim_of_its_own(cluster: Instance, namespace: str) -> None
     cluster.kubectl("-n", namespace, "delete", "pod", "p")
     eventually(lambda: not cluster.get("pvc", "-n", namespace)["items"], seconds=40)
     cluster.kubectl("delete", "storageclass", name)
+
+
+def test_a_claim_of_the_default_class_waits_for_its_first_pod(
+    cluster: Instance, namespace: str
+) -> None:
+    apply(cluster, claim(namespace, "c", None))
+    waiting = "waiting for first consumer to be created before binding"
+
+    def events() -> str:
+        return cluster.kubectl("-n", namespace, "events", "--for", "pvc/c").out
+
+    eventually(lambda: waiting in events())
+    assert phase(cluster, "pvc", "c", "-n", namespace) == "Pending"
+    make(cluster, namespace, "p", mounts=MOUNT, volumes=claimed("c"))
+    ready(cluster, namespace, "p")
+    run_in(cluster, namespace, "p", "echo x > /data/f")
+    directory = provisioned(cluster, namespace, "c")
+    assert directory.is_relative_to(cluster.data_dir)
+    cluster.kubectl("-n", namespace, "delete", "pod", "p")
+    cluster.kubectl("-n", namespace, "delete", "pvc", "c")
+    eventually(lambda: not directory.exists(), seconds=40)

@@ -51,6 +51,7 @@ _DEFAULT_CLASS = {
     "provisioner": "wherry.io/local-path",
     "reclaimPolicy": "Delete",
     "volumeBindingMode": "WaitForFirstConsumer",
+    "allowVolumeExpansion": True,
 }
 _LABELS = {"component": "apiserver", "provider": "kubernetes"}
 
