@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import time
@@ -22,6 +23,15 @@ from wherry.launcher.instance import find
 SECONDS = float(os.environ.get("WHERRY_TEST_ENDURANCE", "15"))
 KILLS = 10 if SECONDS >= 100 else 3
 PODS = 200 if SECONDS >= 100 else 24
+
+
+def kill(cluster: Instance, daemon: str) -> None:
+    """End a daemon at once, and wait until the kernel has taken back what it held."""
+    pid = cluster.pid(daemon)
+    descriptor = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([descriptor], [], [], 20)
+    os.close(descriptor)
 
 
 def start_daemons(cluster: Instance) -> None:
@@ -82,7 +92,7 @@ def test_nothing_is_left_of_pods_that_came_and_went_under_kills(
             cluster.kubectl("delete", "pod", name, "--wait=false")
         if kills < KILLS and time.monotonic() - begun > kills * SECONDS / KILLS:
             kills += 1
-            os.kill(cluster.pid("node"), signal.SIGKILL)
+            kill(cluster, "node")
             start_daemons(cluster)
     cluster.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=100s")
     eventually(lambda: left_over(cluster) == before, seconds=60)
@@ -97,7 +107,7 @@ def test_without_an_api_server_pods_run_on_are_restarted_and_tell_of_it_afterwar
     ready(cluster, "default", "steady")
     id_ = first_status(cluster, "default", "steady")["containerID"].split("//")[1]
     pid = int(json.loads(cluster.docker("inspect", id_).out)[0]["State"]["Pid"])
-    os.kill(cluster.pid("server"), signal.SIGKILL)
+    kill(cluster, "server")
     os.kill(pid, signal.SIGKILL)
     name = "name=k8s_main_steady_"
 
