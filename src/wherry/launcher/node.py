@@ -47,6 +47,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             EngineRuntime(engine),
             on_ready=lambda: notify("READY=1"),
         )
+        ending = _at_power_failure(kubelet, stop)
         proxy_client = Client(proxy_transport)
         informers = SharedInformers(proxy_client)
         proxy = Proxy(
@@ -71,11 +72,25 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         try:
             await run_until(stop, kubelet.run(), proxy.run(), names.run())
         finally:
+            ending.cancel()
             await informers.stop()
     finally:
         await node_transport.close()
         await proxy_transport.close()
         await engine.close()
+
+
+def _at_power_failure(kubelet: Kubelet, stop: asyncio.Event) -> asyncio.Task[None]:
+    """SIGPWR says that the machine goes down: pods end as ``shutdownGracePeriod`` says, then we."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGPWR, told.set)
+
+    async def end() -> None:
+        await told.wait()
+        await kubelet.shut_down()
+        stop.set()
+
+    return asyncio.create_task(end(), name="shutdown")
 
 
 async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
