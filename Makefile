@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
 TEST_PACKAGES := mmdebstrap iproute2 procps curl skopeo docker-compose
 
-.PHONY: up test test-unit test-integration lint format bench down clean
+.PHONY: up clients test test-unit test-integration lint format bench down clean
 
 up: $(VENV)/.installed
 	@tools/os-packages $(OS_PACKAGES)
@@ -15,14 +15,17 @@ up: $(VENV)/.installed
 down:
 	@$(BIN)/wherry down
 
-test: test-unit test-integration
+# In this order: with the clients here, the unit tests of the store run on an etcd, too.
+test: clients test-unit test-integration
+
+clients: $(VENV)/.installed-dev
+	@tools/clients $(VENV)/clients $(VENV)
 
 test-unit: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/unit -q
 
-test-integration: $(VENV)/.installed-dev
+test-integration: $(VENV)/.installed-dev clients
 	@tools/os-packages $(OS_PACKAGES) $(TEST_PACKAGES)
-	@tools/clients $(VENV)/clients $(VENV)
 	$(BIN)/pytest tests/integration -q
 
 lint: $(VENV)/.installed-dev
@@ -35,8 +38,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev
-	@tools/clients $(VENV)/clients $(VENV)
+bench: $(VENV)/.installed-dev clients
 	$(BIN)/python -m benchmarks
 
 $(VENV)/bin/python:
