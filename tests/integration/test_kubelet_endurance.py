@@ -44,11 +44,13 @@ def left_over(cluster: Instance) -> dict[str, list[str]]:
     assert instance is not None
     links = json.loads(subprocess.check_output(["ip", "-j", "link"]))
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    # (os.walk passes over what goes away meanwhile.)
     groups = [
-        str(path)
-        for root in Path("/sys/fs/cgroup").glob(f"**{instance.cgroup_root}")
-        for path in root.rglob("*")
-        if path.is_dir() and ("pod" in path.name or len(path.name) >= 64)
+        f"{directory}/{name}"
+        for directory, children, _ in os.walk("/sys/fs/cgroup")
+        if f"{directory}/".find(f"{instance.cgroup_root}/") > 0
+        for name in children
+        if "pod" in name or len(name) >= 64
     ]
     return {
         "containers": cluster.docker("ps", "-aq").out.split(),
