@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CLIENTS, Instance, eventually
-from pods_on_node import FOREVER, container, make, ready
+from pods_on_node import container, make, ready
 
 pytestmark = pytest.mark.parametrize("kubectl", ["kubectl-1.20", "kubectl-1.37"])
 SERVE = "mkdir /w; cd /w; echo hi > index.html; exec httpd -f -p 8000"
@@ -259,10 +259,3 @@ def test_the_python_client_streams(cluster: Instance, place: str, kubectl: str) 
     while piece := connection.recv(4096):
         got += piece
     assert got.endswith(b"hi\n")
-
-
-def test_exec_into_a_terminal_container_by_attach_shows_one_stream(
-    cluster: Instance, place: str, kubectl: str
-) -> None:
-    done = call(cluster, kubectl, place, "exec", "term", "--", "sh", "-c", f"true || {FOREVER}")
-    assert done.returncode == 0
