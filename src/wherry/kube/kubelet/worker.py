@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from wherry.engine.cri.types import ContainerState, CRIError, PodSandboxConfig, PodSandboxState
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
-from wherry.kube.client.backoff import Backoff
-from wherry.kube.kubelet import containers, pod_volumes, pods, resolver
+from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.actions import Actions, Health, Kill, compute_pod_actions
 from wherry.kube.kubelet.ending import Ending, kill_container, stop_in_order
-from wherry.kube.kubelet.environment import ConfigError
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.resizer import Resizer
+from wherry.kube.kubelet.retries import Retries
 from wherry.kube.kubelet.starter import Starter, StartFailed
 from wherry.kube.kubelet.status import Findings, pod_status
+from wherry.kube.kubelet.surroundings import Surroundings
 from wherry.kube.kubelet.view import PodRuntime
 from wherry.kube.kubelet.volumes import sources
-from wherry.kube.kubelet.volumes.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +34,6 @@ Object = dict[str, Any]
 Result = TypeVar("Result")
 
 DEADLINE = "Pod was active on the node longer than the specified deadline"
-SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
-SANDBOX, VOLUMES = "/sandbox", "/volumes"  # stand among the names of containers
-RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
-VOLUMES_RETRY_LONGEST = 10.0  # a claim that is bound must not wait for long
 
 
 class _Interrupted(Exception):
@@ -62,12 +56,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._leave = asyncio.Event()
         self._give_up = asyncio.Event()  # nothing more is to be made
-        self._volumes_due = True
-        self._places: dict[str, Place] = {}
-        self._volumes_there = False
-        self._renewal: asyncio.TimerHandle | None = None
         self._waiting: dict[str, tuple[str, str]] = {}
-        self._not_before: dict[str, float] = {}  # loop time of the next try of what failed
         self._kills: dict[str, asyncio.Task[None]] = {}
         self._stopping: asyncio.Task[None] | None = None
         self._restarting: set[str] = set()
@@ -78,9 +67,12 @@ class PodWorker:
         self._refused = False
         self._hurry: int | None = None  # seconds at the most that are left to containers
         self._resizer = Resizer(parts)
-        self._retry = Backoff(RETRY_FIRST, RETRY_LONGEST)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
+        self._retry = Retries(self.wake)
+        self._house = Surroundings(
+            *(parts, uid, self._retry, self._resizer, self._starter),
+            unless_leaving=self._unless_leaving,
+            renew=self.objects_changed,
+        )
         self._task = asyncio.create_task(self._run(), name=f"pod {uid}")
 
     # what others tell it
@@ -146,8 +138,8 @@ class PodWorker:
 
     def objects_changed(self) -> None:
         """A ConfigMap or Secret that the pod uses has changed, or its spec: try all anew."""
-        self._volumes_due = True
-        self._not_before.clear()
+        self._house.volumes_due = True
+        self._retry.clear()
         self.wake()
 
     async def stop(self) -> None:
@@ -157,8 +149,7 @@ class PodWorker:
             tasks.append(self._stopping)
         for task in tasks:
             task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._retry.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # the task
@@ -176,36 +167,14 @@ class PodWorker:
                 self._wake.set()
             except (CRIError, StatusError, ConnectionError, OSError) as error:
                 log.warning("pod %s: %s", self._described(), error)
-                self._wake_after(self._retry.next())
+                self._retry.soon()
             except Exception:
                 # A fault of ours in one pod's round must not end its life, nor the others'.
                 log.exception("pod %s", self._described())
-                self._wake_after(self._retry.next())
+                self._retry.soon()
 
     def _described(self) -> str:
         return self.uid if self.pod is None else pods.describe(self.pod)
-
-    def _wake_after(self, delay: float) -> None:
-        """Look again in ``delay`` seconds, or sooner if that was promised already."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + delay
-        if self._timer is not None:
-            if loop.time() < self._timer_due <= due:
-                return
-            self._timer.cancel()
-        self._timer_due = due
-        self._timer = loop.call_at(due, self.wake)
-
-    def _try_again(self, name: str, delay: float) -> None:
-        """Making ``name`` failed: not before ``delay`` seconds, whatever wakes us meanwhile."""
-        self._not_before[name] = asyncio.get_running_loop().time() + delay
-        self._wake_after(delay)
-
-    def _too_early(self, name: str) -> bool:
-        early = self._not_before.get(name, 0.0) - asyncio.get_running_loop().time()
-        if early > 0:
-            self._wake_after(early)
-        return early > 0
 
     async def _unless_leaving(self, work: Awaitable[Result]) -> Result:
         """Wait for ``work``, but give it up when the pod is to end."""
@@ -244,7 +213,7 @@ class PodWorker:
             await self._finish(pod, runtime)
             return
         if runtime.ready_sandbox is not None and self._uses_objects(pod):
-            await self._prepare_volumes(pod, runtime)
+            await self._house.volumes(pod, runtime)
         health = Health(self._parts.probes.started, self._parts.probes.unhealthy)
         for kill in await self._resizer.carry_out(pod, runtime):
             self._begin_kill(pod, runtime, kill)
@@ -305,16 +274,18 @@ class PodWorker:
             return
         sandbox = None
         if actions.create_sandbox:
-            if self._too_early(SANDBOX):
+            runtime, sandbox = await self._house.new_sandbox(
+                pod, runtime, actions.attempt, list(self._kills.values())
+            )
+            if sandbox is None:
                 return
-            runtime, sandbox = await self._new_sandbox(pod, runtime, actions.attempt)
-        elif actions.start and not await self._prepare_volumes(pod, runtime):
+        elif actions.start and not await self._house.volumes(pod, runtime):
             return
         if runtime.ready_sandbox is None:
             return
         if actions.start:
             attempt = runtime.ready_sandbox.metadata.attempt
-            config = sandbox or await self._sandbox_config(pod, attempt)
+            config = sandbox or await self._house.sandbox_config(pod, attempt)
             for name in actions.start:
                 container = pods.find_container(pod, name)
                 if container is not None:
@@ -329,111 +300,23 @@ class PodWorker:
         sandbox = runtime.ready_sandbox
         if sandbox is None:
             return
-        if self._too_early(name):
+        if self._retry.too_early(name):
             return
         newest = self._parts.statuses.newest(pod)
         remembered = {**pod, "status": newest.get("status")}
         try:
             await self._starter.start(
-                remembered, container, sandbox.id, config, self._places, runtime
+                remembered, container, sandbox.id, config, self._house.places, runtime
             )
         except StartFailed as failure:
             self._waiting[name] = (failure.reason, failure.message)
             if failure.retry_after is not None:
-                self._try_again(name, failure.retry_after)
+                self._retry.hold(name, failure.retry_after)
             return
         self._waiting.pop(name, None)
         # What this start leads to (the next init container, say) is decided in a new round.
         self.wake()
         self._restarting -= {c.id for c in runtime.named(name)}
-
-    async def _new_sandbox(
-        self, pod: Object, runtime: PodRuntime, attempt: int
-    ) -> tuple[PodRuntime, PodSandboxConfig | None]:
-        """Replace or make the sandbox; the volumes must be there before."""
-        parts = self._parts
-        if runtime.sandboxes:
-            parts.tell(pod, "Normal", "SandboxChanged", SANDBOX_CHANGED)
-            if self._kills:
-                await self._unless_leaving(asyncio.wait(list(self._kills.values())))
-            for old in runtime.sandboxes:
-                await parts.runtime.remove_pod_sandbox(old.id)
-            runtime = await parts.view.refresh(self.uid)
-        if not await self._prepare_volumes(pod, runtime):
-            return runtime, None
-        try:
-            config = await self._sandbox_config(pod, attempt)
-        except (ConfigError, StatusError) as error:
-            self._no_sandbox(pod, str(error))
-            return runtime, None
-        config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-        try:
-            id_ = await parts.runtime.run_pod_sandbox(config)
-        except CRIError as error:
-            self._no_sandbox(pod, error.message)
-            return runtime, None
-        await parts.view.refresh_sandbox(id_)
-        runtime = parts.view.pod(self.uid)
-        # Files made before the pod had its address may tell of it.
-        self._volumes_due = parts.volumes.needs_refresh(pod)
-        if self._volumes_due:
-            await self._prepare_volumes(pod, runtime)
-        return runtime, config
-
-    def _no_sandbox(self, pod: Object, why: str) -> None:
-        text = f"Failed to create pod sandbox: {why}"
-        self._parts.tell(pod, "Warning", "FailedCreatePodSandBox", text)
-        self._try_again(SANDBOX, self._retry.next())
-
-    async def _sandbox_config(self, pod: Object, attempt: int) -> PodSandboxConfig:
-        """Raises ConfigError, StatusError: there can be no such sandbox."""
-        config = self._parts.config
-        dns, complaints = resolver.dns_config(
-            pod, config.cluster_dns, config.cluster_domain, self._parts.host_dns
-        )
-        for complaint in complaints:
-            self._parts.tell(pod, "Warning", "DNSConfigForming", complaint)
-        made = containers.sandbox_config(
-            pod,
-            attempt,
-            node_name=config.node_name,
-            logs=config.pod_logs,
-            dns=dns,
-            cluster_domain=config.cluster_domain,
-            runtime_handler=await self._parts.runtime_classes.handler(pod),
-        )
-        return replace(made, resources=self._resizer.pod_resources(pod))
-
-    async def _prepare_volumes(self, pod: Object, runtime: PodRuntime) -> bool:
-        """Make the pod's volumes if they are due; whether they are there."""
-        if not self._volumes_due:
-            return True
-        if self._too_early(VOLUMES):
-            return self._volumes_there
-        parts = self._parts
-        self._volumes_due = False
-        try:
-            facts = self._starter.facts(pod, runtime)
-            prepared = await self._unless_leaving(pod_volumes.prepare(parts, pod, facts))
-        except BaseException:
-            self._volumes_due = True
-            raise
-        self._places, self._volumes_there = prepared.places, prepared.complete(pod)
-        for fault in prepared.faults:
-            parts.tell(pod, "Warning", "FailedMount", fault)
-        if prepared.faults:
-            self._volumes_due = True
-            self._try_again(VOLUMES, min(self._retry.next(), VOLUMES_RETRY_LONGEST))
-        renewal = parts.tokens.next_renewal(self.uid)
-        if renewal is not None:
-            self._renew_at(renewal)
-        return self._volumes_there
-
-    def _renew_at(self, moment: float) -> None:
-        if self._renewal is not None:
-            self._renewal.cancel()
-        delay = max(1.0, moment - datetime.now(UTC).timestamp())
-        self._renewal = asyncio.get_running_loop().call_later(delay, self.objects_changed)
 
     def _begin_kill(self, pod: Object, runtime: PodRuntime, kill: Kill) -> None:
         """Stop a container beside everything else; its end wakes the worker."""
@@ -452,7 +335,7 @@ class PodWorker:
                 await kill_container(self._parts, pod, runtime, kill, grace)
             except CRIError as error:
                 log.warning("%s: cannot stop container %s: %s", self._described(), kill.name, error)
-                self._wake_after(self._retry.next())
+                self._retry.soon()
             finally:
                 self._kills.pop(kill.id, None)
                 self.wake()
@@ -467,7 +350,7 @@ class PodWorker:
             return False
         left = meta.parse_time(started) + timedelta(seconds=int(seconds)) - datetime.now(UTC)
         if left.total_seconds() > 0:
-            self._wake_after(left.total_seconds())
+            self._retry.wake_after(left.total_seconds())
             return False
         return True
 
@@ -503,7 +386,7 @@ class PodWorker:
                 await stop_in_order(self._parts, self.uid, pod, grace, dict(self._kills))
             except CRIError as error:
                 log.warning("%s: cannot be stopped: %s", self._described(), error)
-                self._wake_after(self._retry.next())
+                self._retry.soon()
             finally:
                 self._stopping = None
                 self.wake()
@@ -511,8 +394,7 @@ class PodWorker:
         self._stopping = asyncio.create_task(stop(), name=f"stop {self.uid}")
 
     def _release(self) -> None:
-        if self._renewal is not None:
-            self._renewal.cancel()
+        self._house.release()
         self._parts.claims.release(self.uid)
         self._parts.probes.forget_pod(self.uid)
         self._parts.objects.release(self.uid)
@@ -520,8 +402,7 @@ class PodWorker:
 
     async def _end(self) -> None:
         """The pod leaves this node."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._retry.cancel()
         self._parts.probes.stop_restarts(self.uid)
         if self._stopping is not None:
             self._stopping.cancel()  # the deletion's own grace counts now
