@@ -131,6 +131,13 @@ def test_copy_goes_where_docker_puts_it(project: Project) -> None:
     assert shown == "aabcccaacac33:50 640\n0:0 755\nsub/c\n1777\n/real\n"
 
 
+def test_a_file_that_fills_its_last_block_does_not_cut_off_what_follows(project: Project) -> None:
+    for number, size in enumerate((511, 512, 0, 1024, 7)):
+        project.file(f"d/{number}", "x" * size)
+    shown = project.run("FROM busybox\nCOPY d /d", "sh", "-c", "cd /d; stat -c '%n %s' *")
+    assert shown == "0 511\n1 512\n2 0\n3 1024\n4 7\n"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -95,7 +95,11 @@ async def in_thread(
 
 
 async def stream_from(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces of a blocking iterator, each fetched in a worker thread."""
-    end = b""
-    while piece := await in_thread(next, pieces, end):
-        yield piece
+    """The pieces of a blocking iterator, each fetched in a worker thread.
+
+    Empty ones are passed over (a file that fills its last block has no padding): whoever reads the
+    stream may take them for its end.
+    """
+    while (piece := await in_thread(next, pieces, None)) is not None:
+        if piece:
+            yield piece
