@@ -79,8 +79,8 @@ class Candidates:
     cycle: Cycle
     nodes: list[NodeInfo]
     scores: list[int]
-    rejected: dict[str, str] = field(default_factory=dict)
-    """Those that somebody else has left out, and why."""
+    diagnosis: Diagnosis = field(default_factory=lambda: Diagnosis({}))
+    """Why the others do not."""
 
     def best(self) -> NodeInfo:
         """One of those with the highest score."""
@@ -200,7 +200,12 @@ class Algorithm:
             if fitting:
                 if len(fitting) == 1 and not all_of_them:
                     return fitting[0][0], cycle
-                return self._scored(cycle, pod, fitting, judges, beyond)
+                candidates = self._scored(cycle, pod, fitting, judges, beyond)
+                if all_of_them:
+                    candidates.diagnosis = diagnosis
+                    if allowed is not None:
+                        self._add_excluded(allowed, limiting, diagnosis)
+                return candidates
             if allowed is not None:
                 self._add_excluded(allowed, limiting, diagnosis)
         raise Unfit(message(len(self.snapshot.nodes), diagnosis), diagnosis, cycle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wherry.host.classes import ClassNotFound, find_class
@@ -76,34 +76,51 @@ class ExtenderSettings:
     url: str
     filter_verb: str = ""
     prioritize_verb: str = ""
+    preempt_verb: str = ""
     bind_verb: str = ""
     weight: int = 1
     timeout: float = 30.0
     node_cache_capable: bool = False
     ignorable: bool = False
     managed_resources: tuple[str, ...] = ()
-    """Extended resources that it looks after: it has a say about pods that request one. That
-    NodeResourcesFit leaves them to it, say that one's ``ignoredResources``."""
+    """Extended resources that it looks after: it has a say about pods that request one."""
+    ignored_resources: tuple[str, ...] = ()
+    """Those of them that it alone counts: NodeResourcesFit leaves them to it."""
     certificate_authority: str = ""
+    certificate: str = ""
+    key: str = ""
+    insecure: bool = False
+    """Whether whoever answers is believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The scheduler's settings; times in seconds.
-
-    Upstream waits a second before it tries a pod again. Here a pod is only tried again when a
-    change may have helped it, so that a tenth is enough to keep a contended node from being fought
-    for in a loop.
-    """
+    """The scheduler's settings; times in seconds."""
 
     profiles: tuple[Profile, ...] = (Profile(),)
-    initial_backoff: float = 0.1
+    initial_backoff: float = 1.0
+    """After a first failure; doubled with each one more, up to ``max_backoff``. A pod that a change
+    may have helped does not wait for it to end unless others want to be tried."""
     max_backoff: float = 10.0
     unschedulable_timeout: float = 300.0
     """After so long a pod is tried again whatever happened, in case a hint was wrong."""
     percentage_of_nodes: int = 0
     """How many nodes that fit are enough to choose from; 0 decides by the size of the cluster."""
     extenders: tuple[ExtenderSettings, ...] = ()
+
+    def complete(self, profile: Profile) -> Profile:
+        """The profile with what the extenders take over from NodeResourcesFit."""
+        left = {name for each in self.extenders for name in each.ignored_resources}
+        if not left:
+            return profile
+
+        def without(use: Use) -> Use:
+            if use.plugin != "NodeResourcesFit":
+                return use
+            ignored = sorted(left.union(use.arguments.get("ignoredResources") or ()))
+            return replace(use, arguments={**use.arguments, "ignoredResources": ignored})
+
+        return replace(profile, plugins=tuple(map(without, profile.plugins)))
 
 
 def resolve(name: str) -> type[Plugin]:

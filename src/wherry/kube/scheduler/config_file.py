@@ -82,6 +82,12 @@ def read(document: object, directory: Path) -> Configuration:
     if unknown:
         raise ConfigurationError(f'unknown field "{unknown[0]}"')
     default = Configuration()
+    extenders = tuple(
+        _extender(_mapping(each, f"extenders[{number}]"), directory)
+        for number, each in enumerate(_sequence(found.get("extenders"), "extenders"))
+    )
+    if sum(bool(each.bind_verb) for each in extenders) > 1:
+        raise ConfigurationError("extenders: only one extender can implement bind")
     profiles = tuple(
         _profile(_mapping(each, f"profiles[{number}]"), directory)
         for number, each in enumerate(_sequence(found.get("profiles"), "profiles"))
@@ -102,10 +108,7 @@ def read(document: object, directory: Path) -> Configuration:
         initial_backoff=initial,
         max_backoff=longest,
         percentage_of_nodes=_percentage(found),
-        extenders=tuple(
-            _extender(_mapping(each, f"extenders[{number}]"), directory)
-            for number, each in enumerate(_sequence(found.get("extenders"), "extenders"))
-        ),
+        extenders=extenders,
     )
 
 
@@ -195,22 +198,39 @@ def _extender(given: Mapping[str, Any], directory: Path) -> ExtenderSettings:
     url = given.get("urlPrefix")
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ConfigurationError("extenders: urlPrefix must be an http or https URL")
-    if given.get("preemptVerb"):
-        raise ConfigurationError("extenders: preemptVerb: extenders have no say in preemption here")
-    authority = (given.get("tlsConfig") or {}).get("caFile") or ""
+    secured = _mapping(given.get("tlsConfig") or {}, "extenders: tlsConfig")
+    managed = [
+        _mapping(each, "extenders: managedResources")
+        for each in _sequence(given.get("managedResources"), "extenders: managedResources")
+    ]
+    for each in managed:
+        if not isinstance(each.get("name"), str) or "/" not in each["name"]:
+            raise ConfigurationError(
+                "extenders: managedResources: name is an invalid extended resource name"
+            )
+    weight = int(_number(given, "weight", 1))
+    if given.get("prioritizeVerb") and weight <= 0:
+        raise ConfigurationError("extenders: weight must have a positive weight applied to it")
+
+    def file(name: str) -> str:
+        return str(directory / secured[name]) if secured.get(name) else ""
+
     return ExtenderSettings(
         url=url,
         filter_verb=given.get("filterVerb") or "",
         prioritize_verb=given.get("prioritizeVerb") or "",
+        preempt_verb=given.get("preemptVerb") or "",
         bind_verb=given.get("bindVerb") or "",
-        weight=int(_number(given, "weight", 1)),
+        weight=weight,
         timeout=_seconds(given.get("httpTimeout"), 30.0),
         node_cache_capable=bool(given.get("nodeCacheCapable")),
         ignorable=bool(given.get("ignorable")),
-        managed_resources=tuple(
-            each["name"] for each in _sequence(given.get("managedResources"), "managedResources")
-        ),
-        certificate_authority=str(directory / authority) if authority else "",
+        managed_resources=tuple(each["name"] for each in managed),
+        ignored_resources=tuple(each["name"] for each in managed if each.get("ignoredByScheduler")),
+        certificate_authority=file("caFile"),
+        certificate=file("certFile"),
+        key=file("keyFile"),
+        insecure=bool(secured.get("insecure")),
     )
 
 

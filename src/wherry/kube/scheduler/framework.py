@@ -23,6 +23,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wherry.kube.client.transport import Object
+from wherry.kube.scheduler.room import Room as Room
 
 if TYPE_CHECKING:
     from wherry.kube.client.client import Client
@@ -177,19 +178,6 @@ class Diagnosis:
     """What PreFilter said, where that was all."""
     rejected_by: set[str] = field(default_factory=set)
     """Names of plugins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How room can be made for a pod that fits nowhere."""
-
-    message: str = ""
-    """Goes behind the reasons that users see."""
-    node: str = ""
-    """Where the pod will fit once ``victims`` are gone; empty if nothing can be done."""
-    victims: tuple[PodInfo, ...] = ()
-    hopeless: bool = False
-    """No pod that leaves would help on any node: a nomination of before is void."""
 
 
 class PostFilter(Plugin):

@@ -3,7 +3,8 @@
 *Active* pods are tried now, in the order of the profile's QueueSort plugin. Pods that fitted
 nowhere are *waiting* until something happens that may help: every plugin says which changes do, and
 a hint looks at the very object that changed. A pod that is woken soon after it failed goes through
-*back-off* first.
+*back-off* first, so that it takes no turn from others; while no other wants one, it is tried all
+the same, as upstream does from 1.33 on. Only what failed by an error waits in any case.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -22,6 +24,8 @@ from wherry.kube.scheduler.framework import Change, Hint
 from wherry.kube.scheduler.snapshot import PodInfo
 
 log = logging.getLogger(__name__)
+
+_MOST_KEPT = 10_000
 
 
 class Place(Enum):
@@ -36,13 +40,27 @@ class Place(Enum):
 class Entry:
     """A pod in the queue."""
 
-    __slots__ = ("attempts", "failed", "place", "pod", "queued", "rejected_by", "ticket")
+    __slots__ = (
+        "attempts",
+        "changed",
+        "failed",
+        "must_wait",
+        "place",
+        "pod",
+        "queued",
+        "rejected_by",
+        "ticket",
+    )
 
     def __init__(self, pod: PodInfo, queued: float) -> None:
         self.pod = pod
         self.queued = queued
         self.attempts = 0
         self.failed = 0.0
+        self.changed = False
+        """Whether the pod itself was changed while it was being tried."""
+        self.must_wait = False
+        """Whether back-off is to be served to its end."""
         self.rejected_by: set[str] = set()
         self.place = Place.OUT
         self.ticket = 0
@@ -69,7 +87,14 @@ class SchedulingQueue:
         self._entries: dict[str, Entry] = {}
         self._active: list[tuple[Any, int, Entry]] = []
         self._backoff: list[tuple[float, int, Entry]] = []
+        self._errors: list[tuple[float, int, Entry]] = []
+        """Back-off that must be served to its end."""
         self._waiting: dict[str, Entry] = {}
+        self._trying: dict[str, int] = {}
+        """Pods that were taken, the eldest first, and how much had happened by then."""
+        self._happened = 0
+        self._meanwhile: deque[tuple[Change, Object | None, Object | None]] = deque()
+        """What has happened since the eldest of them was taken, the latest last."""
         self._tickets = itertools.count(1)
         self._some = asyncio.Event()
         self._backoff_timer: asyncio.TimerHandle | None = None
@@ -104,6 +129,8 @@ class SchedulingQueue:
         entry.pod = pod
         if entry.place is Place.WAITING:
             self._wake(entry)
+        elif entry.place is Place.OUT:
+            entry.changed = True
 
     def refresh(self, pod: Object) -> None:
         """Only what the scheduler does not look at has changed."""
@@ -116,6 +143,7 @@ class SchedulingQueue:
         entry = self._entries.pop(uid, None)
         if entry is not None:
             self._waiting.pop(uid, None)
+            self._tried(uid)
             entry.place = Place.OUT
 
     async def pop(self) -> Entry:
@@ -127,32 +155,51 @@ class SchedulingQueue:
 
     def pop_now(self) -> Entry | None:
         """The next pod to be tried, if there is one."""
-        while self._active:
-            _, ticket, entry = heapq.heappop(self._active)
-            if entry.place is Place.ACTIVE and entry.ticket == ticket:
-                entry.place = Place.OUT
-                entry.attempts += 1
-                return entry
-        return None
+        while True:
+            while self._active:
+                _, ticket, entry = heapq.heappop(self._active)
+                if entry.place is Place.ACTIVE and entry.ticket == ticket:
+                    entry.place = Place.OUT
+                    entry.attempts += 1
+                    entry.changed = False
+                    self._trying[entry.pod.uid] = self._happened
+                    return entry
+            if not self._backoff:
+                return None
+            _, ticket, entry = heapq.heappop(self._backoff)
+            if entry.place is Place.BACKOFF and entry.ticket == ticket:
+                self._activate(entry)
 
-    def retry(self, entry: Entry, rejected_by: set[str] | None) -> None:
+    def retry(self, entry: Entry, rejected_by: set[str] | None, *, must_wait: bool = False) -> None:
         """The pod was tried in vain: wait for what helps against ``rejected_by``.
 
         Without plugins to blame (None), an error was the reason, and time alone may help.
+        ``must_wait`` says that it is not to be tried before its back-off is over, even if no other
+        pod wants to be tried; that holds for errors in any case.
         """
         uid = entry.pod.uid
         if self._entries.get(uid) is not entry:
             return  # it went meanwhile
         entry.failed = self._loop.time()
-        if rejected_by is None:
+        entry.must_wait = must_wait or rejected_by is None
+        meanwhile = self._since(uid)
+        self._tried(uid)
+        if rejected_by is None or entry.changed:
             self._wake(entry)
-        else:
-            self._wait(entry, rejected_by)
+            return
+        self._wait(entry, rejected_by)
+        if any(self._helps(entry, *each) for each in meanwhile):
+            self._wake(entry)
 
     # -- what happens
 
     def wake(self, change: Change, old: Object | None, new: Object | None) -> None:
         """Something changed: try again those that it may help."""
+        self._happened += 1
+        if self._trying:
+            self._meanwhile.append((change, old, new))
+            if len(self._meanwhile) > _MOST_KEPT:
+                self._have_all_tried_again()
         for entry in list(self._waiting.values()):
             if self._helps(entry, change, old, new):
                 self._wake(entry)
@@ -162,6 +209,26 @@ class SchedulingQueue:
         for timer in (self._backoff_timer, self._timeout_timer):
             if timer is not None:
                 timer.cancel()
+
+    def _since(self, uid: str) -> list[tuple[Change, Object | None, Object | None]]:
+        """What happened since the pod was taken to be tried."""
+        count = self._happened - self._trying[uid]
+        return list(itertools.islice(reversed(self._meanwhile), count))
+
+    def _tried(self, uid: str) -> None:
+        """Forget what happened before the eldest of those that are still being tried was taken."""
+        if self._trying.pop(uid, None) is None:
+            return
+        eldest = next(iter(self._trying.values()), self._happened)
+        for _ in range(len(self._meanwhile) - (self._happened - eldest)):
+            self._meanwhile.popleft()
+
+    def _have_all_tried_again(self) -> None:
+        """Too much happens to keep all of it for those that are being tried."""
+        self._meanwhile.clear()
+        for uid in self._trying:
+            self._entries[uid].changed = True
+            self._trying[uid] = self._happened
 
     def _helps(self, entry: Entry, change: Change, old: Object | None, new: Object | None) -> bool:
         if not entry.rejected_by:
@@ -209,7 +276,11 @@ class SchedulingQueue:
             return
         entry.place = Place.BACKOFF
         entry.ticket = next(self._tickets)
-        heapq.heappush(self._backoff, (ready, entry.ticket, entry))
+        if entry.must_wait:
+            heapq.heappush(self._errors, (ready, entry.ticket, entry))
+        else:
+            heapq.heappush(self._backoff, (ready, entry.ticket, entry))
+            self._some.set()
         self._set_backoff_timer()
 
     def _backoff_of(self, entry: Entry) -> float:
@@ -220,16 +291,18 @@ class SchedulingQueue:
         if self._backoff_timer is not None:
             self._backoff_timer.cancel()
             self._backoff_timer = None
-        if self._backoff:
-            self._backoff_timer = self._loop.call_at(self._backoff[0][0], self._backoff_over)
+        first = [part[0][0] for part in (self._backoff, self._errors) if part]
+        if first:
+            self._backoff_timer = self._loop.call_at(min(first), self._backoff_over)
 
     def _backoff_over(self) -> None:
         self._backoff_timer = None
         moment = self._loop.time()
-        while self._backoff and self._backoff[0][0] <= moment + 0.001:
-            _, ticket, entry = heapq.heappop(self._backoff)
-            if entry.place is Place.BACKOFF and entry.ticket == ticket:
-                self._activate(entry)
+        for part in (self._backoff, self._errors):
+            while part and part[0][0] <= moment + 0.001:
+                _, ticket, entry = heapq.heappop(part)
+                if entry.place is Place.BACKOFF and entry.ticket == ticket:
+                    self._activate(entry)
         self._set_backoff_timer()
 
     def _time_out(self) -> None:

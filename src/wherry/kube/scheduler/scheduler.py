@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from wherry.kube.api import meta
@@ -18,13 +19,14 @@ from wherry.kube.api.resources import NODES, PODS
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.transport import Object
-from wherry.kube.scheduler.algorithm import Algorithm, Candidates, Unfit
+from wherry.kube.scheduler.algorithm import Algorithm, Candidates, Unfit, message
 from wherry.kube.scheduler.config import DEFAULT_NAME, Configuration, ConfigurationError
-from wherry.kube.scheduler.extenders import Extenders
+from wherry.kube.scheduler.extenders import ExtenderError, Extenders
 from wherry.kube.scheduler.following import Following
-from wherry.kube.scheduler.framework import Change, Cycle, Hint, Rejection, Room
+from wherry.kube.scheduler.framework import Change, Cycle, Hint, Rejection
 from wherry.kube.scheduler.nominations import Nominations
 from wherry.kube.scheduler.queue import Entry, SchedulingQueue
+from wherry.kube.scheduler.room import Room, least_harm
 from wherry.kube.scheduler.snapshot import PodInfo, Snapshot
 from wherry.kube.scheduler.telling import Telling
 
@@ -60,7 +62,7 @@ class Scheduler:
             if profile.scheduler_name in self.algorithms:
                 raise ConfigurationError(f'profile "{profile.scheduler_name}" is there twice')
             self.algorithms[profile.scheduler_name] = Algorithm(
-                profile,
+                configuration.complete(profile),
                 client,
                 self.snapshot,
                 informers,
@@ -123,8 +125,7 @@ class Scheduler:
             verdict = plugin.pre_enqueue(pod.object)
             if verdict is not None:
                 assert algorithm is not None
-                telling = self.telling[algorithm.profile.scheduler_name]
-                telling.gated(pod, ", ".join(verdict.reasons))
+                self._tell(algorithm).gated(pod, ", ".join(verdict.reasons))
                 return plugin.name
         return None
 
@@ -148,14 +149,17 @@ class Scheduler:
                 found, cycle = algorithm.choose(pod)
                 node = found.name
         except Unfit as unfit:
-            self._unfit(entry, algorithm, unfit)
+            await self._unfit(entry, algorithm, unfit)
+            return
+        except ExtenderError as error:
+            self.queue.retry(entry, None)
+            self._tell(algorithm).failed(pod, "SchedulerError", str(error))
             return
         except Exception as error:
             # A fault in a plugin: this pod may be the only one it concerns.
             log.exception("deciding for pod %s", pod.key)
             self.queue.retry(entry, None)
-            telling = self.telling[algorithm.profile.scheduler_name]
-            telling.failed(pod, "SchedulerError", f"running plugins: {error}")
+            self._tell(algorithm).failed(pod, "SchedulerError", f"running plugins: {error}")
             return
         self.snapshot.put(pod, node)
         try:
@@ -176,13 +180,18 @@ class Scheduler:
         assert isinstance(candidates, Candidates)
         await self.extenders.narrow(pod, candidates)
         if not candidates.nodes:
-            raise self.extenders.unfit(candidates, len(self.snapshot.nodes))
+            diagnosis = candidates.diagnosis
+            text = message(len(self.snapshot.nodes), diagnosis)
+            raise Unfit(text, replace(diagnosis, rejected_by=set()), candidates.cycle)
         chosen = candidates.best()
         again = algorithm.find(pod, all_of_them=True)
         assert isinstance(again, Candidates)
         if all(node.name != chosen.name for node in again.nodes):
-            raise RuntimeError(f'node "{chosen.name}" does not fit any more')
+            raise ExtenderError(f'node "{chosen.name}" does not fit any more')
         return chosen.name, again.cycle
+
+    def _tell(self, algorithm: Algorithm) -> Telling:
+        return self.telling[algorithm.profile.scheduler_name]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -205,7 +214,7 @@ class Scheduler:
         except Exception as error:
             self._not_placed(entry, algorithm, cycle, node, error)
             return
-        self.telling[algorithm.profile.scheduler_name].placed(pod, node)
+        self._tell(algorithm).placed(pod, node)
         for post_bind in algorithm.post_binds:
             post_bind.post_bind(cycle, pod, node)
 
@@ -224,24 +233,25 @@ class Scheduler:
             self.queue.remove(pod.uid)
             return
         if isinstance(error, Rejected):
-            self.queue.retry(entry, {error.plugin})
+            self.queue.retry(entry, {error.plugin}, must_wait=True)
         else:
-            if not isinstance(error, StatusError | ConnectionError | TimeoutError):
+            if not isinstance(error, StatusError | ConnectionError | TimeoutError | ExtenderError):
                 log.error("binding pod %s", pod.key, exc_info=error)
             self.queue.retry(entry, None)
-        telling = self.telling[algorithm.profile.scheduler_name]
         reason = "Unschedulable" if isinstance(error, Rejected) else "SchedulerError"
-        telling.failed(pod, reason, str(error))
+        self._tell(algorithm).failed(pod, reason, str(error))
 
-    def _unfit(self, entry: Entry, algorithm: Algorithm, unfit: Unfit) -> None:
+    async def _unfit(self, entry: Entry, algorithm: Algorithm, unfit: Unfit) -> None:
         """Find out how room could be made, say why not now, wait."""
         pod, diagnosis = entry.pod, unfit.diagnosis
-        telling = self.telling[algorithm.profile.scheduler_name]
+        telling = self._tell(algorithm)
         room = Room()
         for plugin in algorithm.post_filters if diagnosis.verdicts else ():
             room = plugin.post_filter(unfit.cycle, pod, diagnosis)
             if room.node:
                 break
+        if room.candidates and self.extenders.concern(pod):
+            room = await self._considered(pod, room)
         nominated: str | None = None
         if room.node:
             nominated = room.node
@@ -254,8 +264,21 @@ class Scheduler:
             self.nominations.remove(pod.uid)
         for victim in room.victims:
             self._spawn(telling.evict(victim, pod, room.node))
-        self.queue.retry(entry, set(diagnosis.rejected_by))
+        # Without a plugin to blame it was an extender, who is not to be asked all the time.
+        blamed = set(diagnosis.rejected_by)
+        self.queue.retry(entry, blamed, must_wait=not blamed)
         telling.failed(pod, "Unschedulable", f"{unfit} {room.message}".rstrip(), nominated)
+
+    async def _considered(self, pod: PodInfo, room: Room) -> Room:
+        """What extenders leave of the room that could be made."""
+        try:
+            left = await self.extenders.consider(pod, room.candidates)
+        except ExtenderError as error:
+            return Room(f"preemption: {error}")
+        if not left:
+            return Room("preemption: extenders leave no node where room can be made.")
+        best = least_harm(left)
+        return Room(node=best.node, victims=best.victims)
 
 
 def _heed(plugin: str, verdict: Rejection | None) -> None:

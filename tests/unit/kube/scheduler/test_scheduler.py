@@ -155,6 +155,18 @@ async def test_a_full_node_takes_the_next_pod_when_one_goes():
         await bench.placed("second")
 
 
+async def test_a_pod_that_is_resized_leaves_room_for_the_next():
+    async with Bench() as bench:
+        await bench.node("n1", cpu="1")
+        await bench.pod("first", cpu="800m")
+        await bench.placed("first")
+        await bench.pod("second", cpu="600m")
+        await bench.refusal("second")
+        smaller = {"containers": [{"name": "c", "resources": {"requests": {"cpu": "400m"}}}]}
+        await bench.client.patch(PODS, "first", {"spec": smaller}, "default")
+        await bench.placed("second")
+
+
 async def test_a_finished_pod_needs_no_room():
     async with Bench() as bench:
         await bench.node("n1", pods="1")

@@ -110,12 +110,48 @@ def test_a_plugin_of_ones_own_lies_beside_the_configuration(tmp_path):
         ),
         ("profiles: [1]", r"profiles\[0\] must be a mapping"),
         ("extenders: [{urlPrefix: ftp://x}]", "must be an http or https URL"),
+        (
+            "extenders: [{urlPrefix: http://x, prioritizeVerb: p, weight: 0}]",
+            "must have a positive weight applied to it",
+        ),
+        (
+            "extenders: [{urlPrefix: http://x, bindVerb: b}, {urlPrefix: http://y, bindVerb: b}]",
+            "only one extender can implement bind",
+        ),
+        (
+            "extenders: [{urlPrefix: http://x, managedResources: [{name: gpu}]}]",
+            "invalid extended resource name",
+        ),
         (":\n  - [", "scheduler.yaml: "),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, complaint):
     with pytest.raises(ConfigurationError, match=complaint):
         load(tmp_path, text)
+
+
+def test_what_an_extender_looks_after_is_left_to_it(tmp_path):
+    found = load(
+        tmp_path,
+        """
+        extenders:
+        - urlPrefix: https://localhost:1
+          preemptVerb: preempt
+          httpTimeout: 1500ms
+          tlsConfig: {caFile: ca.crt, insecure: true}
+          managedResources:
+          - {name: example.com/gpu, ignoredByScheduler: true}
+          - {name: example.com/nic}
+        """,
+    )
+    (extender,) = found.extenders
+    assert (extender.preempt_verb, extender.timeout, extender.insecure) == ("preempt", 1.5, True)
+    assert extender.certificate_authority == str(tmp_path / "ca.crt")
+    assert extender.managed_resources == ("example.com/gpu", "example.com/nic")
+    profile = found.complete(found.profiles[0])
+    arguments = {use.plugin: use.arguments for use in profile.plugins}
+    assert arguments["NodeResourcesFit"] == {"ignoredResources": ["example.com/gpu"]}
+    assert arguments["NodeAffinity"] == {}
 
 
 def test_another_kind_is_refused(tmp_path):

@@ -94,6 +94,59 @@ async def test_back_off_grows_to_its_limit(queue):
     assert all(0.045 <= wait < 0.15 for wait in waits[1:])
 
 
+async def test_back_off_is_only_for_those_who_would_take_turns_from_others(queue):
+    for name in "abc":
+        queue.add(pod(name))
+    a, b, c = [await popped(queue) for _ in range(3)]
+    queue.retry(a, {"Fit"})
+    queue.retry(b, None)
+    queue.retry(c, {"Fit"}, must_wait=True)
+    queue.wake(Change.POD_REMOVED, None, None)
+    assert {queue.place_of(name) for name in "abc"} == {Place.BACKOFF}
+    queue.add(pod("d"))
+    assert [queue.pop_now().pod.uid for _ in range(2)] == ["d", "a"]
+    assert queue.pop_now() is None
+    assert {(await popped(queue)).pod.uid for _ in range(2)} == {"b", "c"}
+
+
+async def test_who_waits_for_a_turn_gets_one_that_is_woken(queue):
+    queue.add(pod("a"))
+    queue.retry(await popped(queue), {"Fit"})
+    waiting = asyncio.ensure_future(popped(queue, 0.015))  # less than its back-off
+    await asyncio.sleep(0)
+    queue.wake(Change.POD_REMOVED, None, None)
+    assert (await waiting).pod.uid == "a"
+
+
+async def test_what_happens_while_a_pod_is_tried_is_not_missed(queue):
+    queue.add(pod("a"))
+    entry = await popped(queue)
+    queue.wake(Change.POD_REMOVED, None, None)
+    queue.retry(entry, {"Fit"})
+    assert queue.place_of("a") is Place.BACKOFF
+    entry = await popped(queue)
+    queue.wake(Change.NODE_LABELS, None, None)
+    queue.retry(entry, {"Fit"})
+    assert queue.place_of("a") is Place.WAITING
+    queue.wake(Change.POD_REMOVED, None, None)
+    entry = await popped(queue)
+    queue.update(pod("a", priority=3))
+    queue.retry(entry, {"Fit"})
+    assert (await popped(queue)).pod.priority == 3
+
+
+async def test_of_what_happens_meanwhile_no_more_is_kept_than_is_needed(queue):
+    queue.add(pod("a"))
+    queue.add(pod("b"))
+    entry = await popped(queue)
+    for _ in range(25_000):
+        queue.wake(Change.NODE_LABELS, None, None)
+    assert len(queue._meanwhile) <= 10_000
+    queue.retry(entry, {"Fit"})
+    assert queue.place_of(entry.pod.uid) is Place.BACKOFF  # who knows what it was
+    assert not queue._meanwhile
+
+
 async def test_what_waits_for_very_long_is_tried_again(queue):
     queue.add(pod("a"))
     queue.retry(await popped(queue), {"Fit"})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from wherry.kube.api import meta
@@ -28,22 +27,11 @@ from wherry.kube.scheduler.framework import (
     PostFilter,
     Room,
 )
+from wherry.kube.scheduler.room import Candidate, importance, least_harm
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
 
 _NO_HELP = "Preemption is not helpful for scheduling"
 _NO_VICTIMS = "No preemption victims found for incoming pod"
-
-_OFFSET = 2**31  # makes the sum of negative priorities grow with the number of victims, too
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node, and the pods that would have to go, the most important first."""
-
-    node: str
-    victims: tuple[PodInfo, ...]
-    violations: int
-    """How many of them a PodDisruptionBudget would keep."""
 
 
 class DefaultPreemption(PostFilter):
@@ -77,8 +65,8 @@ class DefaultPreemption(PostFilter):
                 reasons[_NO_HELP] += 1
         candidates = self._candidates(cycle, pod, promising, reasons)
         if candidates:
-            best = min(candidates, key=_loss)
-            return Room(node=best.node, victims=best.victims)
+            best = least_harm(candidates)
+            return Room(node=best.node, victims=best.victims, candidates=tuple(candidates))
         if not reasons:
             return Room()
         listed = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
@@ -134,7 +122,7 @@ class DefaultPreemption(PostFilter):
         verdict = self.handle.fits(cycle, pod, trial)
         if verdict is not None:
             return verdict.reasons
-        lower.sort(key=_importance)
+        lower.sort(key=importance)
         violating, others = by_budget(lower, budgets)
         victims: list[PodInfo] = []
         violations = 0
@@ -146,7 +134,7 @@ class DefaultPreemption(PostFilter):
                 violations += other in violating
         if not victims:
             return (_NO_VICTIMS,)
-        victims.sort(key=_importance)
+        victims.sort(key=importance)
         return Candidate(node.name, tuple(victims), violations)
 
 
@@ -173,31 +161,3 @@ def by_budget(
                 violated = True
         (violating if violated else others).append(pod)
     return violating, others
-
-
-def _start(pod: PodInfo) -> str:
-    return (pod.object.get("status") or {}).get("startTime") or "9"
-
-
-def _importance(pod: PodInfo) -> tuple[int, str]:
-    """Sorts the most important first: by priority, then the one that runs longest."""
-    return -pod.priority, _start(pod)
-
-
-class _Latest(str):
-    """Sorts later texts first."""
-
-    __slots__ = ()
-
-    def __lt__(self, other: str) -> bool:
-        return str(self) > str(other)
-
-
-def _loss(candidate: Candidate) -> tuple[int, int, int, int, _Latest]:
-    """Upstream's order: fewest violated budgets, lowest highest priority, lowest sum of
-    priorities, fewest victims, and the latest start of the most important of them."""
-    priorities = [victim.priority for victim in candidate.victims]
-    highest = max(priorities)
-    earliest = min(_start(victim) for victim in candidate.victims if victim.priority == highest)
-    total = sum(priority + _OFFSET for priority in priorities)
-    return candidate.violations, highest, total, len(priorities), _Latest(earliest)

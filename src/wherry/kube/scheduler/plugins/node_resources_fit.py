@@ -149,8 +149,15 @@ class NodeResourcesFit(Filter, Score):
             there = requests.read(status.get("allocatable") or status.get("capacity"))
             return all(amount <= there.get(name, 0) for name, amount in pod.requests.items())
 
+        def is_smaller(pod: PodInfo, old: Object | None, new: Object | None) -> bool:
+            if old is None or new is None:
+                return True
+            before, after = requests.of_pod(old["spec"]), requests.of_pod(new["spec"])
+            return any(after.get(name, 0) < before.get(name, 0) for name in pod.requests)
+
         return {
             Change.NODE_ADDED: is_large_enough,
             Change.NODE_ALLOCATABLE: is_large_enough,
+            Change.POD_CHANGED: is_smaller,
             Change.POD_REMOVED: always,
         }
