@@ -336,3 +336,24 @@ async def test_a_lost_answer_makes_no_pod_too_many():
         await cluster.until(lambda: len(cluster.api.find(PODS)) == 2)
         await cluster.settle()
         assert len(cluster.api.find(PODS)) == 2
+
+
+async def test_a_verdict_is_not_forgotten_with_the_pods_that_led_to_it():
+    async with Cluster(NAME, kubelet=False) as cluster:
+        body = job(backoffLimit=1)
+        body["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
+        await cluster.client.create(JOBS, body)
+        (made,) = await cluster.until(lambda: cluster.api.find(PODS))
+        status = {"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 1}]}
+        await cluster.client.patch(
+            PODS, meta.name(made), {"status": status}, "default", subresource="status"
+        )
+
+        def found() -> Object:
+            return cluster.api.get(JOBS, "j", "default").get("status") or {}
+
+        await cluster.until(lambda: condition(found(), "FailureTarget") is not None)
+        await cluster.until(lambda: condition(found(), "Failed") is not None)
+        assert reason(found(), "Failed") == "BackoffLimitExceeded"
+        assert found()["failed"] == 1
+        assert len([e for e in cluster.api.find(EVENTS) if e["reason"] == "SuccessfulCreate"]) == 1

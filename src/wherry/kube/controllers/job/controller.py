@@ -74,10 +74,13 @@ class JobController(PodOwnerController):
         owned = await self.claim(job)
         backoff = self._backoffs.get(meta.uid(job), Backoff())
         step = plan(job, owned, self.removed, backoff, now())
+        before = job
+        if step.delete:
+            # Why the Job ends is written down first: without its pods one could not tell any more.
+            job, backoff = await self.report(job, step.status), step.backoff
         error = await self._act(job, step)
         if step.create or step.withdraw or step.delete:
             step = plan(job, self.owned(job), self.removed, backoff, now())
-        before = job
         job = await self.report(job, step.status)
         if not is_finished(job):
             self._backoffs[meta.uid(job)] = step.backoff
