@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from apiserver_clients import session
 from apiserver_process import Finished, Server
 
 
@@ -136,6 +138,37 @@ async def test_a_log_is_passed_on_as_it_grows(server: Server, kubelet: Kubelet) 
     kubelet.more.set()
     assert await process.stdout.read() == b"more"
     assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("protocol", ["", "binary.k8s.io", "base64.binary.k8s.io"])
+async def test_a_log_is_told_over_a_websocket(
+    server: Server, kubelet: Kubelet, protocol: str
+) -> None:
+    await pod(server, "c")
+    async with session(server) as client:
+        path = "/api/v1/namespaces/default/pods/web/log?container=c"
+        protocols = [protocol] if protocol else []
+        async with client.ws_connect(path, protocols=protocols) as socket:
+            messages = [message.data async for message in socket]
+    if protocol.startswith("base64"):
+        messages = [base64.b64decode(message) for message in messages]
+    assert messages[0] == b"" and b"".join(messages) == b"hello\n"
+
+
+async def test_one_of_the_streams_is_asked_for_by_its_name(
+    server: Server, kubelet: Kubelet
+) -> None:
+    await pod(server, "c")
+    path = "/api/v1/namespaces/default/pods/web/log?stream="
+    await kubectl(server, "get", "--raw", f"{path}Stderr")
+    assert kubelet.asked[-1][2] == {"stream": ["Stderr"]}
+    await kubectl(server, "get", "--raw", f"{path}All&tailLines=2")
+    assert kubelet.asked[-1][2] == {"tailLines": ["2"]}
+    done = await kubectl(server, "get", "--raw", f"{path}Other", ok=False)
+    text = 'Unsupported value: "Other": supported values: "All", "Stderr", "Stdout"'
+    assert text in done.err
+    done = await kubectl(server, "get", "--raw", f"{path}Stdout&tailLines=2", ok=False)
+    assert "`tailLines` and specific `stream` are mutually exclusive for now" in done.err
 
 
 async def test_a_refusal_of_the_kubelet_reaches_the_client(

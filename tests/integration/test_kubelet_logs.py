@@ -53,6 +53,33 @@ def test_every_way_to_ask(cluster: Instance, namespace: str, kubectl: str) -> No
     assert "container no is not valid for pod two" in refused.err
 
 
+def test_one_stream_alone_and_a_log_over_a_websocket(cluster: Instance, namespace: str) -> None:
+    make(cluster, namespace, "split", container(command=f"echo out; echo err >&2; {FOREVER}"))
+    ready(cluster, namespace, "split")
+    path = f"/api/v1/namespaces/{namespace}/pods/split/log"
+
+    def raw(query: str) -> str:
+        return cluster.kubectl("get", "--raw", f"{path}?{query}").out
+
+    eventually(lambda: sorted(raw("").split()) == ["err", "out"])
+    assert (raw("stream=Stdout"), raw("stream=Stderr")) == ("out\n", "err\n")
+    assert sorted(raw("stream=All&tailLines=2").split()) == ["err", "out"]
+
+    import kubernetes
+    from kubernetes.stream import stream
+
+    configuration = kubernetes.client.Configuration()
+    kubernetes.config.load_kube_config(
+        cluster.environment["KUBECONFIG"], client_configuration=configuration
+    )
+    api = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))
+    socket = stream(
+        api.read_namespaced_pod_log, "split", namespace, stream="Stdout", _preload_content=False
+    )
+    assert socket.sock.recv_data(control_frame=True) == (2, b"")
+    assert socket.sock.recv_data(control_frame=True) == (2, b"out\n")
+
+
 def test_the_previous_run_and_a_pod_that_has_none(cluster: Instance, namespace: str) -> None:
     make(cluster, namespace, "again", container(command="echo run; sleep 1; exit 1"))
     eventually(lambda: first_status(cluster, namespace, "again").get("restartCount", 0) >= 1)

@@ -20,6 +20,7 @@ from aiohttp.web_request import BaseRequest
 from wherry.host.hijack import hijack
 from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid, not_found
 from wherry.kube.api.resources import PODS
+from wherry.kube.apiserver import log_socket
 from wherry.kube.apiserver.authn.authenticator import without_bearer
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
@@ -29,6 +30,7 @@ from wherry.kube.apiserver.proxying.raw import Target, Unreachable
 from wherry.kube.apiserver.request import Query, RequestInfo
 
 POD_STREAMS = ("log", "exec", "attach", "portforward")
+_LOG_STREAMS = ("All", "Stderr", "Stdout")
 _REFUSAL_LIMIT = 10_000  # bytes of a kubelet's refusal that are passed on
 _NOT_FORWARDED = frozenset(
     ("host", "authorization", "content-length", "transfer-encoding", "x-forwarded-for")
@@ -65,9 +67,10 @@ class Streams:
         self, request: BaseRequest, info: RequestInfo, target: Target
     ) -> web.StreamResponse:
         reader, writer = await raw.dial(target, self._kubelets.context)
+        by_socket = info.subresource == "log" and log_socket.is_wanted(request)
+        upgrade = not by_socket and "upgrade" in request.headers.get("Connection", "").lower()
         try:
-            writer.write(raw.head(request, target, _headers(request, target)))
-            upgrade = "upgrade" in request.headers.get("Connection", "").lower()
+            writer.write(raw.head(request, target, _headers(request, target, upgrade)))
             if not upgrade and request.body_exists:
                 async for chunk in request.content.iter_any():
                     writer.write(chunk)
@@ -77,6 +80,8 @@ class Streams:
                 return await raw.tunnel(hijack(request, head), reader, writer)
             if code >= 300 and info.subresource == "log":
                 raise await _refusal(code, dict(headers), reader)
+            if by_socket:
+                return await log_socket.stream(request, raw.body(reader, dict(headers)))
             return await raw.relay(request, code, headers, reader)
         finally:
             writer.close()  # what is buffered still goes; nothing we would wait for comes back
@@ -97,14 +102,13 @@ class Streams:
         return Target(host, port, f"{path}?{urlencode(pairs)}" if pairs else path)
 
 
-def _headers(request: BaseRequest, target: Target) -> Iterator[tuple[str, str]]:
-    upgrade = "upgrade" in request.headers.get("Connection", "").lower()
+def _headers(request: BaseRequest, target: Target, upgrade: bool) -> Iterator[tuple[str, str]]:
     yield "Host", target.authority
     for name, value in request.headers.items():
         low = name.lower()
         if low in _NOT_FORWARDED or low.startswith("impersonate-"):
             continue
-        if low == "connection" and not upgrade:
+        if not upgrade and (low in ("connection", "upgrade") or low.startswith("sec-websocket-")):
             continue
         if low == "sec-websocket-protocol" and not (value := without_bearer(value)):
             continue
@@ -220,6 +224,16 @@ def _log_options(name: str, query: Query) -> list[tuple[str, str]]:
                 )
             )
         pairs.append(("sinceTime", since))
+    stream = query.get("stream") or "All"
+    if stream not in _LOG_STREAMS:
+        known = ", ".join(f'"{each}"' for each in _LOG_STREAMS)
+        message = f'Unsupported value: "{stream}": supported values: {known}'
+        faults.append(FieldError("stream", "FieldValueNotSupported", message))
+    elif stream != "All":
+        if query.get("tailLines"):
+            message = "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"
+            faults.append(FieldError("", "FieldValueForbidden", message))
+        pairs.append(("stream", stream))
     if faults:
         raise invalid("PodLogOptions", name, faults)
     return pairs

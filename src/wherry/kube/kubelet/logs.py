@@ -13,11 +13,12 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from wherry.host.inotify import watching
+from wherry.kube.api import meta
 from wherry.kube.kubelet.log_files import after
 
 CHUNK = 64 * 1024
@@ -34,6 +35,39 @@ class LogOptions:
     tail: int | None = None  # lines
     limit: int | None = None  # bytes
     stream: bytes = b""  # ``stdout`` or ``stderr`` alone
+
+
+_STREAMS = {"Stdout": b"stdout", "Stderr": b"stderr"}
+
+
+def log_options(query: Any) -> LogOptions:
+    """The options of a log request.
+
+    Raises:
+        ValueError: one of them is malformed.
+    """
+
+    def flag(name: str) -> bool:
+        return query.get(name, "").lower() in ("1", "true", "t")
+
+    def number(name: str) -> int | None:
+        text = query.get(name)
+        return int(text) if text else None
+
+    since = None
+    if query.get("sinceTime"):
+        since = meta.parse_time(query["sinceTime"])
+    elif query.get("sinceSeconds"):
+        since = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
+    return LogOptions(
+        follow=flag("follow"),
+        previous=flag("previous"),
+        timestamps=flag("timestamps"),
+        since=since,
+        tail=number("tailLines"),
+        limit=number("limitBytes"),
+        stream=_STREAMS.get(query.get("stream", ""), b""),
+    )
 
 
 class LogReader:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +28,7 @@ from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.access import Access, User, subresources, verb
-from wherry.kube.kubelet.logs import LogOptions, read_log
+from wherry.kube.kubelet.logs import log_options, read_log
 from wherry.kube.kubelet.parts import KubeletConfig
 from wherry.kube.kubelet.streaming.channels import ClientGone
 from wherry.kube.kubelet.streaming.command import couple
@@ -401,35 +400,6 @@ async def _run(
         await channels.finish(failure(f"error {what}: {error.message}"))
         return
     await couple(process, channels, options, command=command)
-
-
-def log_options(query: Any) -> LogOptions:
-    """The options of a log request.
-
-    Raises:
-        ValueError: one of them is malformed.
-    """
-
-    def flag(name: str) -> bool:
-        return query.get(name, "").lower() in ("1", "true", "t")
-
-    def number(name: str) -> int | None:
-        text = query.get(name)
-        return int(text) if text else None
-
-    since = None
-    if query.get("sinceTime"):
-        since = meta.parse_time(query["sinceTime"])
-    elif query.get("sinceSeconds"):
-        since = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
-    return LogOptions(
-        follow=flag("follow"),
-        previous=flag("previous"),
-        timestamps=flag("timestamps"),
-        since=since,
-        tail=number("tailLines"),
-        limit=number("limitBytes"),
-    )
 
 
 def _pod_list(items: Iterable[Object]) -> web.Response:
