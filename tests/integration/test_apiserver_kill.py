@@ -61,7 +61,10 @@ async def test_nothing_acknowledged_is_lost_and_watches_have_no_gap(tmp_path: Pa
                 asyncio.ensure_future(write(client, f"w{attempt}-{n}", acknowledged))
                 for n in range(WRITERS)
             ]
-            await asyncio.sleep(random.uniform(0.2, 0.5))
+            enough = len(acknowledged) + random.randint(WRITERS + 1, 8 * WRITERS)
+            async with asyncio.timeout(60):
+                while len(acknowledged) < enough:
+                    await asyncio.sleep(0.01)
             server.kill()
             for task in (watching, *writers):
                 with contextlib.suppress(aiohttp.ClientError, ConnectionError, ValueError):

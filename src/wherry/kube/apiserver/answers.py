@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import Resource
@@ -72,12 +72,24 @@ class Seen(NamedTuple):
     stored: Stored
 
 
+Take = Callable[[Sequence[Seen]], bool]
+"""Sends events to a client on the spot. False, with nothing done, if it would have to wait."""
+
+
+class Batches(Protocol):
+    """Begins a stream of events, in batches; an empty one says that the past has been told. It
+    ends when the watch does, or raises StatusError. From then on, what happens while the stream is
+    waited for may be given to ``take`` instead."""
+
+    def __call__(self, take: Take | None = None) -> AsyncGenerator[Sequence[Seen], None]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """A stream of events, in batches; it ends when the watch does, or raises StatusError."""
+    """A watch that may begin."""
 
     kind: Kind
-    batches: AsyncGenerator[Sequence[Seen], None]
+    batches: Batches
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Exchange:
                 if self.record is not None:
                     self.record.started(101)
                 return await watch_socket.stream(
-                    self._request, answer.batches, encode, self.leave, _WRITE_TIMEOUT
+                    self._request, answer.batches(), encode, self.leave, _WRITE_TIMEOUT
                 )
             return await self._stream(answer, encode)
         if isinstance(answer, Document):
@@ -151,18 +151,31 @@ class Exchange:
         response.enable_chunked_encoding()
         resource = answer.kind.resource
         place = resource.group, resource.kind, resource.version
-        async with contextlib.aclosing(answer.batches) as batches:
+        connection = self._request.transport
+
+        def take(batch: Sequence[Seen]) -> bool:
+            """Hand it to the connection, if that has taken all that came before. Nearly always it
+            has: and a timer and some coroutines for each of many watchers would be most of what
+            telling them costs."""
+            if connection is None or connection.is_closing() or connection.get_write_buffer_size():
+                return False
+            if sum([len(seen.stored.data) for seen in batch]) > _SMALL:
+                return False
+            data = encode(batch)
+            connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+            WATCH_EVENTS.add(place, len(batch))
+            return True
+
+        async with contextlib.aclosing(answer.batches(take)) as batches:
             await response.prepare(self._request)
             await response.write(b"")
             try:
                 async for batch in batches:
                     if not batch:
                         self.leave()
-                        continue
-                    data = encode(batch)
-                    WATCH_EVENTS.add(place, len(batch))
-                    if not _sent_at_once(self._request.transport, data):
-                        await self._send(response, data)
+                    elif not take(batch):
+                        await self._send(response, encode(batch))
+                        WATCH_EVENTS.add(place, len(batch))
             except StatusError as error:
                 await response.write(render.error_frame(error))
         await response.write_eof()
@@ -182,18 +195,6 @@ class Exchange:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("the client does not read") from None
-
-
-def _sent_at_once(transport: asyncio.Transport | None, data: bytes) -> bool:
-    """Hand a chunk of a watch to the connection, if it has taken all that came before.
-
-    Nearly always it has, and with many watchers a timer and three coroutines for each would be
-    most of what telling them of a change costs.
-    """
-    if transport is None or len(data) > _SMALL or transport.get_write_buffer_size():
-        return False
-    transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-    return True
 
 
 def takes_gzip(request: BaseRequest) -> bool:

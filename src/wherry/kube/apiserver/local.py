@@ -49,7 +49,6 @@ class LocalTransport:
             told = Body(content_type, value=body, decoded=True)
             answer = await self._answer(info, parameters, told, record)
         if isinstance(answer, Watching):
-            await answer.batches.aclose()
             raise ValueError("a watch is not a request: use watch()")
         if isinstance(answer, Document):
             data = zlib.decompress(answer.data, 31) if answer.compressed else answer.data
@@ -70,7 +69,7 @@ class LocalTransport:
             assert isinstance(answer, Watching)
             if record is not None:
                 record.started(200)
-            async with contextlib.aclosing(answer.batches) as batches:
+            async with contextlib.aclosing(answer.batches()) as batches:
                 async for batch in batches:
                     for seen in batch:
                         yield seen.type, seen.stored.object

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -119,7 +120,7 @@ def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], b
     if form.transform == "PartialObjectMetadataList":
         raise _not_shown(form, "the requested object is not a list")
     if not form.transform:
-        return lambda batch: b"".join([watch_frame(seen.type, seen.stored.data) for seen in batch])
+        return _plain_frames
     first = True  # only the first table of a watch describes its columns
 
     def transformed(batch: Sequence[Seen]) -> bytes:
@@ -138,6 +139,16 @@ def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], b
         return b"".join(lines)
 
     return transformed
+
+
+def _plain_frames(batch: Sequence[Seen]) -> bytes:
+    return b"".join([_plain_frame(*seen) for seen in batch])
+
+
+@lru_cache(1)
+def _plain_frame(type: str, stored: Stored) -> bytes:
+    """Most often what the watcher before was told as well."""
+    return watch_frame(type, stored.data)
 
 
 def error_frame(error: StatusError) -> bytes:

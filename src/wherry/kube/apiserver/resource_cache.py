@@ -1,9 +1,10 @@
 """The objects of one resource, as of a revision, and its recent events, for those who watch.
 
-Watchers share the events: each is a position in the list of recent events, pulled when there is
-news. A slow watcher therefore holds nothing but its position. The list is bounded; who falls behind
-it, or comes with an older revision, is answered from the store's history as long as that reaches,
-and told 410 Expired after that.
+Watchers share the events: each is a position in the list of recent events. Who waits for news and
+can take it without waiting is handed it, as most are most of the time; the others pull, at their
+own pace. A slow watcher therefore holds nothing but its position. The list is bounded; who falls
+behind it, or comes with an older revision, is answered from the store's history as long as that
+reaches, and told 410 Expired after that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from itertools import islice
 
 from wherry.kube.api.errors import StatusError, expired
 from wherry.kube.api.resources import Resource
@@ -34,6 +36,7 @@ _EVENTS = 4096  # recent events a resource keeps at least,
 _EVENT_BYTES = 8 << 20  # unless their objects are larger than this in sum
 _BATCH = 200  # events told at once at most,
 _BATCH_BYTES = 128 * 1024  # or so large
+_HANDED = 64  # watchers are handed the news before somebody else has a turn
 
 
 class Event:
@@ -85,6 +88,39 @@ class Write:
         self.stored: Stored | None = None
 
 
+class _Watcher:
+    """One who watches: up to which revision they were told, and how they are told more."""
+
+    __slots__ = ("_news", "_take", "after", "waits")
+
+    def __init__(self, after: int, take: Callable[[Sequence[Event]], bool] | None) -> None:
+        self.after = after
+        self._take = take
+        self._news = asyncio.Event()
+        self.waits = False
+
+    async def news(self) -> None:
+        """Wait until there is more to tell, or something else to do."""
+        self._news.clear()
+        self.waits = True
+        await self._news.wait()
+
+    def wake(self) -> None:
+        self.waits = False
+        self._news.set()
+
+    def hand(self, events: Sequence[Event]) -> None:
+        """Tell them now, who wait; or let them look themselves, where that cannot be."""
+        try:
+            taken = self._take is not None and self._take(events)
+        except Exception:  # it will happen to them again, where somebody hears of it
+            taken = False
+        if taken:
+            self.after = events[-1].revision
+        else:
+            self.wake()
+
+
 def prefix_of(resource: Resource) -> str:
     """What the keys of all its objects begin with."""
     return resource.key("", "")[: -1 if resource.namespaced else None]
@@ -105,6 +141,7 @@ class ResourceCache:
         self.revision = 0  # what is held is the state at this one
         self._writes: dict[bytes, Write] = {}
         self._news: set[asyncio.Event] = set()
+        self._watchers: dict[_Watcher, None] = {}
         self._ended = False
         self._listeners: list[Callable[[Event], None]] = []
 
@@ -243,11 +280,35 @@ class ResourceCache:
     def end_watches(self) -> None:
         """Let everybody who watches come to an orderly end; new watches end at once."""
         self._ended = True
-        self.wake()
+        for watcher in self._watchers:
+            watcher.wake()
 
     def wake(self) -> None:
+        """There is something new."""
         for news in self._news:
             news.set()
+        if self._watchers:
+            self._hand_over(iter(list(self._watchers)))
+
+    def _hand_over(self, watchers: Iterator[_Watcher]) -> None:
+        """Tell those who wait what is new: some now, the others when the loop comes round."""
+        after = -1
+        batch: Sequence[Event] = ()
+        for watcher in (some := list(islice(watchers, _HANDED))):
+            if not watcher.waits:
+                continue
+            if watcher.after < self._since:
+                watcher.wake()
+                continue
+            if watcher.after != after:
+                after = watcher.after
+                batch = self._batch(self._index(after))
+            if batch:
+                watcher.hand(batch)
+                if batch[-1] is not self._events[-1]:
+                    watcher.wake()
+        if len(some) == _HANDED:
+            asyncio.get_running_loop().call_soon(self._hand_over, watchers)
 
     def _append(self, event: Event) -> None:
         self._events.append(event)
@@ -295,46 +356,52 @@ class ResourceCache:
         return bisect_right(self._events, revision, key=lambda event: event.revision)
 
     async def events(
-        self, after: int, seconds: float, report_every: float | None = None
+        self,
+        after: int,
+        seconds: float,
+        report_every: float | None = None,
+        take: Callable[[Sequence[Event]], bool] | None = None,
     ) -> AsyncGenerator[tuple[Sequence[Event], int], None]:
         """Every event behind revision ``after``, in batches, each with the revision up to which
         all has been told now; for so many ``seconds``.
 
         With ``report_every``, batches may be empty: so many seconds apart, when nothing happened.
+        With ``take``, a batch that comes while the next one is waited for is given to it instead,
+        if it says that it took it.
 
         Raises:
             StatusError: 410, the past is not known that far back.
         """
         loop = asyncio.get_running_loop()
-        news = asyncio.Event()
-        self._news.add(news)
+        watcher = _Watcher(after, take)
+        self._watchers[watcher] = None
         timer: asyncio.TimerHandle | None = None
         deadline = loop.time() + seconds
-        ending = loop.call_at(deadline, news.set)
+        ending = loop.call_at(deadline, watcher.wake)
         try:
             while loop.time() < deadline and not self._ended:
-                news.clear()
-                if after < self._since:
+                if watcher.after < self._since:
                     goal = self._since
                     try:
-                        async for batch in self._replay(after, goal):
+                        async for batch in self._replay(watcher.after, goal):
                             yield batch, batch[-1].revision
                     except Compacted as error:
-                        raise too_old(after, error.oldest) from error
-                    after = goal
-                elif batch := self._batch(self._index(after)):
-                    after = batch[-1].revision
-                    yield batch, after
+                        raise too_old(watcher.after, error.oldest) from error
+                    watcher.after = goal
+                elif batch := self._batch(self._index(watcher.after)):
+                    watcher.after = batch[-1].revision
+                    yield batch, watcher.after
                 elif timer is not None and timer.when() <= loop.time():
                     timer = None
-                    after = max(after, self.revision)
-                    yield [], after
+                    watcher.after = max(watcher.after, self.revision)
+                    yield [], watcher.after
                 else:
                     if report_every is not None and timer is None:
-                        timer = loop.call_later(report_every, news.set)
-                    await news.wait()
+                        timer = loop.call_later(report_every, watcher.wake)
+                    await watcher.news()
         finally:
-            self._news.discard(news)
+            watcher.waits = False
+            del self._watchers[watcher]
             ending.cancel()
             if timer is not None:
                 timer.cancel()

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -225,8 +226,8 @@ async def test_a_watch_that_is_left_leaves_nothing(api: API, server: APIServer) 
         await watcher.next()
         await api.merge("configmaps/c", {"data": {"a": "1"}})
         await watcher.next()
-        assert len(server._cache.of(CONFIG_MAPS)._news) == 1
-    assert not server._cache.of(CONFIG_MAPS)._news
+        assert len(server._cache.of(CONFIG_MAPS)._watchers) == 1
+    assert not server._cache.of(CONFIG_MAPS)._watchers
 
 
 async def test_one_name_is_watched_alone(api: API) -> None:
@@ -246,3 +247,46 @@ async def test_the_failure_of_one_listener_is_not_that_of_all(api: API, server: 
     server._cache.of(CONFIG_MAPS).listen(fail)
     await api("POST", "configmaps", config_map("a"))
     assert (await api("GET", "configmaps/a"))["metadata"]["name"] == "a"
+
+
+async def test_who_refuses_what_is_handed_reads_it_and_nobody_is_told_twice(
+    api: API, server: APIServer
+) -> None:
+    """More watchers than have a turn at once, some of them slow, or broken, now and then."""
+    cache = server._cache.of(CONFIG_MAPS)
+    luck = random.Random(5)
+    made = await api("POST", "configmaps", config_map())
+    start = int(made["metadata"]["resourceVersion"])
+    told: list[list[int]] = [[] for _ in range(2 * resource_cache._HANDED + 10)]
+    handed = 0
+
+    async def follow(mine: list[int]) -> None:
+        def take(events: Sequence[resource_cache.Event]) -> bool:
+            nonlocal handed
+            if luck.random() < 0.2:
+                raise ValueError
+            if luck.random() < 0.3:
+                return False
+            mine.extend(event.revision for event in events)
+            handed += 1
+            return True
+
+        async with contextlib.aclosing(cache.events(start, 60, take=take)) as stream:
+            async for events, _ in stream:
+                mine.extend(event.revision for event in events)
+                if luck.random() < 0.3:
+                    await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(follow(mine)) for mine in told]
+    wanted = []
+    for n in range(40):
+        changed = await api.merge("configmaps/c", {"data": {"n": str(n)}})
+        wanted.append(int(changed["metadata"]["resourceVersion"]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert all(mine == wanted for mine in told)
+    assert handed > 1000
+    assert not cache._watchers

@@ -191,8 +191,13 @@ class _Viewed:
         return await self._view.shown(found)
 
     async def events(
-        self, after: int, seconds: float, report_every: float | None = None
+        self,
+        after: int,
+        seconds: float,
+        report_every: float | None = None,
+        take: Callable[[Sequence[Event]], bool] | None = None,
     ) -> AsyncGenerator[tuple[Sequence[Event], int], None]:
+        # Nothing is handed to ``take``: a conversion may have to ask a webhook.
         stream = self._stored.events(after, seconds, report_every)
         async with contextlib.aclosing(stream) as batches:
             async for events, revision in batches:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import Resource
-from wherry.kube.apiserver.answers import Answer, Collection, Seen, Single, Watching
+from wherry.kube.apiserver.answers import Answer, Collection, Seen, Single, Take, Watching
 from wherry.kube.apiserver.objects import Object, Stored
 from wherry.kube.apiserver.objects import answer as unstored
 from wherry.kube.apiserver.registry.backend import Backend
@@ -89,7 +90,7 @@ def _shown(found: Answer, version: Kind, stored: Resource) -> Answer:
         items = [_converted(stored, version) for stored in found.items]
         return replace(found, kind=version, items=items)
     if isinstance(found, Watching):
-        return Watching(version, _batches(found, version))
+        return Watching(version, partial(_batches, found, version))
     return found
 
 
@@ -97,7 +98,13 @@ def _converted(stored: Stored, version: Kind) -> Stored:
     return Stored(stored.key, stored.revision, object=version.from_stored(stored.object))
 
 
-async def _batches(found: Watching, version: Kind) -> AsyncGenerator[Sequence[Seen], None]:
-    async with contextlib.aclosing(found.batches) as batches:
+async def _batches(
+    found: Watching, version: Kind, take: Take | None = None
+) -> AsyncGenerator[Sequence[Seen], None]:
+    def seen_so(batch: Sequence[Seen]) -> Sequence[Seen]:
+        return [Seen(seen.type, _converted(seen.stored, version)) for seen in batch]
+
+    told = found.batches(take and (lambda batch: take(seen_so(batch))))
+    async with contextlib.aclosing(told) as batches:
         async for batch in batches:
-            yield [Seen(seen.type, _converted(seen.stored, version)) for seen in batch]
+            yield seen_so(batch)

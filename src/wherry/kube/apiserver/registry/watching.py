@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 from wherry.kube.api.kinds import Kind
-from wherry.kube.apiserver.answers import Seen, Watching
+from wherry.kube.apiserver.answers import Seen, Take, Watching
 from wherry.kube.apiserver.cache import Cache, Event
 from wherry.kube.apiserver.objects import Object, Stored
 from wherry.kube.apiserver.options import ListOptions, Selection, parse_list_options
@@ -29,11 +30,16 @@ def watch(records: Records, cache: Cache, request: APIRequest) -> Watching:
     """
     kind = request.version or records.kind  # whose words a selector is in
     options = parse_list_options(request.query, kind, watch=True)
-    return Watching(records.kind, _batches(records, kind, cache, options, request.info))
+    return Watching(records.kind, partial(_batches, records, kind, cache, options, request.info))
 
 
 async def _batches(
-    records: Records, kind: Kind, cache: Cache, options: ListOptions, info: RequestInfo
+    records: Records,
+    kind: Kind,
+    cache: Cache,
+    options: ListOptions,
+    info: RequestInfo,
+    take: Take | None = None,
 ) -> AsyncGenerator[Sequence[Seen], None]:
     selection = options.selection
     view = _View(records, kind, selection, info)
@@ -56,14 +62,25 @@ async def _batches(
     else:
         after = options.revision
     yield ()  # what is there has been told
+
+    def tell(events: Sequence[Event]) -> bool:
+        nonlocal after
+        assert take is not None
+        batch = view.see_all(events)
+        if batch and not take(batch):
+            return False
+        after = events[-1].revision
+        return True
+
     report = _BOOKMARK_EVERY if options.bookmarks else None
     seconds = options.timeout or _TIMEOUT * (1 + random.random())  # noqa: S311
-    async with contextlib.aclosing(records.cache.events(after, seconds, report)) as stream:
+    told = records.cache.events(after, seconds, report, tell if take else None)
+    async with contextlib.aclosing(told) as stream:
         async for events, revision in stream:
             after = revision
             if not events:
                 yield [_bookmark(kind, revision, {})]
-            elif batch := [seen for event in events if (seen := view.see(event)) is not None]:
+            elif batch := view.see_all(events):
                 yield batch
     if options.bookmarks:  # who watches on from here misses nothing, and reads nothing twice
         yield [_bookmark(kind, records.cache.told(after), {})]
@@ -83,12 +100,18 @@ class _View:
         inside = info.namespace and kind.resource.namespaced
         self._prefix = f"{info.namespace}/" if inside else ""
 
+    def see_all(self, events: Sequence[Event]) -> Sequence[Seen]:
+        return [seen for event in events if (seen := self.see(event)) is not None]
+
     def see(self, event: Event) -> Seen | None:
         if self._prefix and not event.key.startswith(self._prefix):
             return None
-        before, now = self.wants(event.previous), self.wants(event.current)
-        if not before and not now:
-            return None
+        if self._everything:
+            before, now = event.previous is not None, event.current is not None
+        else:
+            before, now = self.wants(event.previous), self.wants(event.current)
+            if not before and not now:
+                return None
         type = "MODIFIED" if before and now else "ADDED" if now else "DELETED"
         return Seen(type, self._records.complete(event.shown(type)))
 
