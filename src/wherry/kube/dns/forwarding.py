@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 TIMEOUT = 2.0  # seconds for each server
 ATTEMPTS = 3
 UNDER_WAY = 512
+AVOIDED = 10.0  # seconds, after a server did not answer, if there are others
 KEPT = 10_000
 LONGEST_KEPT, LONGEST_KEPT_WITHOUT = 3600, 30  # seconds: an answer, and that there is none
 _LENGTH = struct.Struct("!H")
@@ -85,6 +86,7 @@ class Forwarder:
     def __init__(self) -> None:
         self.memory = Memory()
         self._asked: dict[tuple[bytes, bool], asyncio.Task[bytes | None]] = {}
+        self._avoided: dict[Server, float] = {}
 
     async def ask(self, query: bytes, servers: Sequence[Server], *, datagram: bool) -> bytes | None:
         """The answer, or None where nobody gives one.
@@ -110,6 +112,8 @@ class Forwarder:
     ) -> bytes | None:
         # An id of our own: the client's may be known to who wants to answer in another's place.
         own = random.SystemRandom().randbytes(2) + query[2:]
+        now = time.monotonic()
+        servers = sorted(servers, key=lambda server: self._avoided.get(server, 0.0) > now)
         tried = 0
         refused: bytes | None = None
         while servers and tried < max(ATTEMPTS, len(servers)):
@@ -120,7 +124,9 @@ class Forwarder:
                     reply = await _ask(own, server, datagram=datagram)
             except (OSError, EOFError, TimeoutError) as error:
                 log.debug("name server %s: %s", server[0], error or type(error).__name__)
+                self._avoided[server] = time.monotonic() + AVOIDED
                 continue
+            self._avoided.pop(server, None)
             if reply[3] & 0xF in (0, 3):
                 if datagram:
                     self.memory.put(query[2:], reply)

@@ -33,11 +33,12 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
+        self._sockets: list[socket.socket] = []
         self.opened = asyncio.Event()
         """Set once questions are answered, at ``port``."""
 
-    async def open(self, address: str, port: int = 53) -> None:
-        """Begin to answer.
+    def bind(self, address: str, port: int = 53) -> None:
+        """Take the address: what is asked from now on waits for ``open``.
 
         Raises:
             OSError: somebody else has the port.
@@ -50,12 +51,17 @@ class Listener:
         except OSError:
             datagrams.close()
             raise
+        self._sockets = [datagrams, connections]
+        self.port: int = datagrams.getsockname()[1]
+
+    async def open(self) -> None:
+        """Begin to answer."""
+        datagrams, connections = self._sockets
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(self), sock=datagrams
         )
         self._server = await asyncio.start_server(self._connected, sock=connections)
-        self.port: int = datagrams.getsockname()[1]
         self.opened.set()
 
     async def close(self) -> None:
@@ -64,6 +70,8 @@ class Listener:
             self._transport.close()
         if self._server is not None:
             self._server.close()
+        for bound in self._sockets:
+            bound.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

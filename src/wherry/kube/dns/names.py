@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,8 @@ def _headless(name: str, slices: list[Object]) -> Described:
                         target = Target(host, port["port"])
                         if target not in ports.setdefault(key, []):
                             ports[key].append(target)
+    if not hosts:
+        return Described({}, {})  # without endpoints there is no such name
     everyone = tuple(dict.fromkeys(a for found in hosts.values() for a in found))
     targets = tuple(dict.fromkeys(t for found in ports.values() for t in found))
     entries = {name: Entry(everyone, targets)}
@@ -142,10 +144,3 @@ def reversed_address(name: str) -> str | None:
     except ValueError:
         pass
     return None
-
-
-def above(name: str, domain: str) -> Iterator[str]:
-    """The names between ``name`` and ``domain``, which exist because it does."""
-    while name != domain and "." in name:
-        name = name.partition(".")[2]
-        yield name

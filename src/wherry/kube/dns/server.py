@@ -12,8 +12,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from dnslib import QTYPE, DNSRecord
-
 from wherry.kube.api import cluster_dns, meta
 from wherry.kube.api.resources import (
     CONFIG_MAPS,
@@ -24,10 +22,10 @@ from wherry.kube.api.resources import (
 )
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer, SharedInformers
-from wherry.kube.dns import messages, settings
+from wherry.kube.dns import answers, messages, settings
 from wherry.kube.dns.forwarding import Forwarder, Overloaded
 from wherry.kube.dns.listening import Listener
-from wherry.kube.dns.messages import Malformed, Question
+from wherry.kube.dns.messages import Code, Malformed, Question, Type
 from wherry.kube.dns.names import describe
 from wherry.kube.dns.settings import Server
 from wherry.kube.dns.zone import Zone
@@ -157,7 +155,7 @@ class NameServer:
     # -- life
 
     async def run(self) -> None:
-        """Answer until cancelled. Silent until all names are known: no answer beats a wrong one.
+        """Answer until cancelled. Silent until all names are known: late beats wrong.
 
         Raises:
             OSError: somebody else has the port.
@@ -165,9 +163,11 @@ class NameServer:
         self._config.start()
         self._node.start()
         try:
+            # Bound first: questions that come before we know the answers wait in the socket.
+            self.listener.bind(await self._address, self._port)
             for informer in (self._services, self._slices, self._namespaces):
                 await informer.wait_synced()
-            await self.listener.open(await self._address, self._port)
+            await self.listener.open()
             await asyncio.get_running_loop().create_future()
         finally:
             await self.listener.close()
@@ -179,22 +179,25 @@ class NameServer:
     def at_once(self, data: bytes) -> bytes | None:
         """The answer to a datagram where it needs no other server."""
         kept = self._kept.get(data[2:])
-        if kept is not None and len(kept) == _VARIANTS:
-            return data[:2] + random.choice(kept)  # noqa: S311 - shares the load, no secret
-        try:
-            question = messages.parse(data)
-        except Malformed as malformed:
-            return malformed.reply or b""
-        if not self.zone.covers(question.name):
-            return None
-        reply = messages.answer(question, self.zone, len(kept or ()))
-        if messages.alias_of(reply) is not None:
-            return None
-        answer = messages.packed(reply, question, datagram=True)
-        if len(self._kept) >= _KEPT:
-            self._kept.clear()
-        self._kept.setdefault(data[2:], []).append(answer[2:])
-        return answer
+        if kept is None:
+            try:
+                question = messages.parse(data)
+            except Malformed as malformed:
+                return malformed.reply or b""
+            if not self.zone.covers(question.name):
+                return None
+            first = answers.answer(question, self.zone)
+            if answers.alias_of(first) is not None:
+                return None
+            orders = min(_VARIANTS, answers.orders(question, self.zone))
+            replies = [first, *(answers.answer(question, self.zone, n) for n in range(1, orders))]
+            kept = [messages.packed(reply, question, datagram=True)[2:] for reply in replies]
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[data[2:]] = kept
+        if len(kept) == 1:
+            return data[:2] + kept[0]
+        return data[:2] + random.choice(kept)  # noqa: S311 - shares the load, no secret
 
     async def answer(self, data: bytes, datagram: bool) -> bytes | None:
         """The answer to any question; None where there is nobody to tell."""
@@ -213,17 +216,23 @@ class NameServer:
 
     async def _from_zone(self, question: Question, datagram: bool) -> bytes:
         """What the zone says, with what an alias out of it leads to."""
-        reply = messages.answer(question, self.zone, random.getrandbits(16))
-        alias = messages.alias_of(reply)
-        if alias is not None and question.type in ("A", "AAAA") and not self.zone.covers(alias):
-            asked = bytes(DNSRecord.question(alias, question.type).pack())
-            found = await self._forwarder.ask(
-                asked, self._settings.servers_for(alias), datagram=True
-            )
-            if found is not None:
-                for record in DNSRecord.parse(found).rr:
-                    if record.rtype in (QTYPE.A, QTYPE.AAAA, QTYPE.CNAME):
-                        reply.add_answer(record)
+        reply = answers.answer(question, self.zone, random.getrandbits(16))
+        alias = answers.alias_of(reply)
+        if (
+            alias is not None
+            and question.type in (Type.A, Type.AAAA)
+            and not self.zone.covers(alias)
+        ):
+            asked = messages.asking(alias, question.type)
+            servers = self._settings.servers_for(alias)
+            found = await self._forwarder.ask(asked, servers, datagram=True)
+            try:
+                if found is None:
+                    raise ValueError("nobody knows")
+                reply.code, records = messages.answered(found)
+            except ValueError:
+                return messages.failure(question, Code.SERVFAIL)
+            reply.answers += records
         return messages.packed(reply, question, datagram=datagram)
 
 

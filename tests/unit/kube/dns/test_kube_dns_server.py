@@ -240,3 +240,91 @@ def test_settings_are_read_and_what_is_wrong_is_left_out():
     assert found.servers_for("x.a.b") == [("192.0.2.3", 5353)]
     assert found.servers_for("example.com") == (("192.0.2.9", 53),)
     assert read({"data": {"stubDomains": "["}}, host).upstreams == tuple(host)
+
+
+async def test_aliases_in_the_cluster_lead_on_and_beyond(world: World):
+    def alias(name: str, to: str) -> dict:
+        spec = {"type": "ExternalName", "externalName": to}
+        return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+    await world.client.create(SERVICES, alias("first", "second.default.svc.cluster.local"))
+    await world.client.create(SERVICES, alias("second", "example.com"))
+    await eventually(world, "first.default.svc.cluster.local", ["192.0.2.80"])
+    reply = await world.ask("first.default.svc.cluster.local")
+    assert [QTYPE[r.rtype] for r in reply.rr] == ["CNAME", "CNAME", "A"]
+    await world.client.create(SERVICES, alias("me", "me.default.svc.cluster.local"))
+    for _ in range(50):
+        reply = await world.ask("me.default.svc.cluster.local")
+        if reply.rr:
+            break
+        await asyncio.sleep(0.005)
+    assert reply.header.rcode == 0 and len(reply.rr) < 12
+    world.beyond.silent = True
+    # What is remembered needs nobody.
+    assert await world.addresses("second.default.svc.cluster.local") == ["192.0.2.80"]
+
+
+async def test_an_alias_to_nothing_says_so(world: World):
+    spec = {"type": "ExternalName", "externalName": "nobody.example"}
+    out = {"metadata": {"name": "gone", "namespace": "default"}, "spec": spec}
+    await world.client.create(SERVICES, out)
+    for _ in range(200):
+        reply = await world.ask("gone.default.svc.cluster.local")
+        if reply.rr:
+            break
+        await asyncio.sleep(0.005)
+    assert [QTYPE[r.rtype] for r in reply.rr] == ["CNAME"] and reply.header.rcode == 3
+
+
+async def test_letters_are_given_back_as_they_were_sent(world: World):
+    await world.client.create(SERVICES, service("web", "10.96.0.7"))
+    await eventually(world, "web.default.svc.cluster.local", ["10.96.0.7"])
+    name = "wEb.DEFAULT.svc.cluster.LOCAL"
+    reply = await world.ask(name)
+    assert str(reply.q.qname) == f"{name}." and str(reply.rr[0].rname) == f"{name}."
+
+
+async def test_a_server_that_is_silent_is_asked_last(world: World):
+    _, other = await asyncio.get_running_loop().create_datagram_endpoint(
+        Beyond, local_addr=("127.0.0.1", 0)
+    )
+    both = [f"{a[0]}:{a[1]}" for a in (world.beyond.address, other.address)]
+    data = {"upstreamNameservers": f'["{both[0]}", "{both[1]}"]'}
+    config = {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "data": data}
+    await world.client.create(CONFIG_MAPS, config)
+    world.beyond.silent = True
+    assert await world.addresses("example.com") == ["192.0.2.80"]
+    asked = len(world.beyond.asked)
+    for n in range(5):
+        assert (await world.ask(f"n{n}.example")).header.rcode == 3
+    assert len(world.beyond.asked) == asked
+    other.transport.close()
+
+
+async def test_a_flood_of_names_nobody_has_does_not_stop_answers(world: World):
+    await world.client.create(SERVICES, service("web", "10.96.0.7"))
+    await eventually(world, "web.default.svc.cluster.local", ["10.96.0.7"])
+    world.beyond.silent = True
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=("127.0.0.1", world.server.listener.port)
+    )
+    for n in range(4000):
+        for name in (f"x{n}.default.svc.cluster.local", f"x{n}.example"):
+            transport.sendto(bytes(DNSRecord.question(name).pack()))
+        if n % 200 == 0:
+            assert await world.addresses("web.default.svc.cluster.local") == ["10.96.0.7"]
+    transport.close()
+    assert len(world.server._forwarder._asked) <= 512
+    assert await world.addresses("web.default.svc.cluster.local") == ["10.96.0.7"]
+
+
+async def test_without_a_server_that_answers_the_client_is_told(world: World):
+    data = {"upstreamNameservers": '["127.0.0.1:1"]'}
+    config = {"metadata": {"name": "kube-dns", "namespace": "kube-system"}, "data": data}
+    await world.client.create(CONFIG_MAPS, config)
+    for n in range(200):
+        if (await world.ask(f"n{n}.example")).header.rcode == 2:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("no SERVFAIL")

@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dnslib import QTYPE, RCODE, DNSRecord
+from dnslib import EDNS0, QTYPE, RCODE, RR, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.kube.dns import messages
-from wherry.kube.dns.messages import Malformed, lifetimes, packed, parse
+from wherry.kube.dns.answers import answer
+from wherry.kube.dns.messages import (
+    Malformed,
+    Record,
+    Reply,
+    answered,
+    asking,
+    lifetimes,
+    packed,
+    parse,
+)
 from wherry.kube.dns.names import Described, Entry, describe, reversed_address
 from wherry.kube.dns.zone import Zone
 
@@ -52,7 +61,7 @@ def zone() -> Zone:
 def ask(zone: Zone, name: str, type: str = "A") -> DNSRecord:
     question = parse(bytes(DNSRecord.question(name, type).pack()))
     assert zone.covers(question.name)
-    return DNSRecord.parse(packed(messages.answer(question, zone), question, datagram=True))
+    return DNSRecord.parse(packed(answer(question, zone), question, datagram=True))
 
 
 def said(zone: Zone, name: str, type: str = "A") -> list[str]:
@@ -163,7 +172,7 @@ def test_many_addresses_do_not_fit_into_a_datagram(zone: Zone):
     reply = ask(zone, "db.shop.svc.cluster.local")
     assert reply.header.tc and 0 < len(reply.rr) < 40 and len(reply.pack()) <= 512
     question = parse(bytes(DNSRecord.question("db.shop.svc.cluster.local").pack()))
-    whole = packed(messages.answer(question, zone), question, datagram=False)
+    whole = packed(answer(question, zone), question, datagram=False)
     assert len(DNSRecord.parse(whole).rr) == 300
 
 
@@ -188,3 +197,123 @@ def test_reversed_addresses():
     assert reversed_address("4.3.2.1.in-addr.arpa") == "1.2.3.4"
     assert reversed_address("300.3.2.1.in-addr.arpa") is None
     assert reversed_address("x.ip6.arpa") is None
+
+
+def test_a_headless_service_without_ready_endpoints_has_no_name(zone: Zone):
+    nobody = {**SLICE, "endpoints": [{"addresses": ["10.244.0.7"], "conditions": {"ready": False}}]}
+    zone.put("shop/db", describe(HEADLESS, [nobody], DOMAIN))
+    for name in ("db.shop", "_sql._tcp.db.shop", "db-0.db.shop"):
+        assert code(zone, f"{name}.svc.cluster.local") == "NXDOMAIN"
+
+
+def test_ports_without_a_name_have_no_srv_record(zone: Zone):
+    plain = service("plain", clusterIP="10.96.0.8", ports=[{"protocol": "UDP", "port": 53}])
+    zone.put("shop/plain", describe(plain, [], DOMAIN))
+    assert code(zone, "_._udp.plain.shop.svc.cluster.local", "SRV") == "NXDOMAIN"
+    assert said(zone, "plain.shop.svc.cluster.local") == ["10.96.0.8"]
+
+
+def test_two_families_have_two_types(zone: Zone):
+    six = {**SLICE, "addressType": "IPv6", "endpoints": [{"addresses": ["fd00::5"]}]}
+    zone.put("shop/db", describe(HEADLESS, [SLICE, six], DOMAIN))
+    assert said(zone, "db.shop.svc.cluster.local", "AAAA") == ["fd00::5"]
+    assert said(zone, "fd00--5.db.shop.svc.cluster.local", "AAAA") == ["fd00::5"]
+    assert said(zone, "db.shop.svc.cluster.local") == ["10.244.0.5", "10.244.0.6"]
+
+
+def test_the_zone_has_an_authority(zone: Zone):
+    [soa] = said(zone, "cluster.local", "SOA")
+    assert soa.startswith("ns.dns.cluster.local. hostmaster.cluster.local. ")
+    anything = ask(zone, "web.shop.svc.cluster.local", "ANY")
+    assert {QTYPE[r.rtype] for r in anything.rr} >= {"A", "AAAA"}
+
+
+def question(name: str, *extra: EDNS0, type: str = "A") -> bytes:
+    asked = DNSRecord.question(name, type)
+    for option in extra:
+        asked.add_ar(option)
+    return bytes(asked.pack())
+
+
+def test_whoever_takes_more_than_512_bytes_gets_more(zone: Zone):
+    endpoints = [{"addresses": [f"10.244.1.{n}"]} for n in range(60)]
+    zone.put("shop/db", describe(HEADLESS, [{**SLICE, "endpoints": endpoints}], DOMAIN))
+    for size, whole in ((4096, True), (1100, True), (600, False), (100, False)):
+        asked = parse(question("db.shop.svc.cluster.local", EDNS0(udp_len=size)))
+        data = packed(answer(asked, zone), asked, datagram=True)
+        reply = DNSRecord.parse(data)
+        assert len(data) <= max(512, size)
+        assert (len(reply.rr) == 60) == whole and reply.header.tc == (not whole)
+        assert [r.rtype for r in reply.ar] == [QTYPE.OPT] and reply.ar[0].rclass == 1232
+
+
+def test_what_is_merely_helpful_is_cut_without_a_word(zone: Zone):
+    endpoints = [{"addresses": [f"10.244.1.{n}"]} for n in range(7)]
+    zone.put("shop/db", describe(HEADLESS, [{**SLICE, "endpoints": endpoints}], DOMAIN))
+    reply = ask(zone, "_sql._tcp.db.shop.svc.cluster.local", "SRV")
+    assert len(reply.rr) == 7 and len(reply.ar) < 7 and not reply.header.tc
+
+
+def test_a_later_version_of_edns_is_not_spoken():
+    with pytest.raises(Malformed) as refused:
+        parse(question("web.shop.svc.cluster.local", EDNS0(version=1)))
+    reply = DNSRecord.parse(refused.value.reply)
+    assert reply.header.rcode == 0 and reply.ar[0].ttl >> 24 == 1  # together: BADVERS, 16
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (question("x")[:-1], RCODE.FORMERR),
+        (question("x", EDNS0(), EDNS0()), RCODE.FORMERR),
+        (question("x")[:-2] + b"\0\3", RCODE.REFUSED),  # class CHAOS
+        (b"\0\1\0\0\0\1" + bytes(6) + b"\xc0\x0c\0\1\0\1", RCODE.FORMERR),
+        (b"\0\1\0\0\0\1" + bytes(6) + b"\x3f" + b"a" * 63 * 5, RCODE.FORMERR),
+        (b"\0\1\x20\0\0\1" + bytes(6), RCODE.NOTIMP),
+        (b"\0\1\0\0\0\2" + bytes(6), RCODE.FORMERR),
+    ],
+)
+def test_what_is_no_question_is_refused_as_it_should(data: bytes, said: int):
+    with pytest.raises(Malformed) as refused:
+        parse(data)
+    assert refused.value.reply is not None and refused.value.reply[3] & 0xF == said
+
+
+def test_answers_are_no_questions():
+    with pytest.raises(Malformed) as refused:
+        parse(bytes(DNSRecord.question("x").reply().pack()))
+    assert refused.value.reply is None
+
+
+LABELS = st.text("abcXYZ019-_", min_size=1, max_size=20)
+
+
+@given(st.lists(LABELS, min_size=1, max_size=8), st.sampled_from(["A", "AAAA", "SRV", "TXT"]))
+def test_any_name_is_read_as_others_write_it(labels: list[str], type: str):
+    name = ".".join(labels)
+    asked = parse(question(name, type=type))
+    assert (asked.name, asked.type) == (name.lower(), getattr(QTYPE, type))
+    reply = Reply(answers=[Record("", QTYPE.CNAME, 7, (f"www.{name}".lower(),))])
+    read = DNSRecord.parse(packed(reply, asked, datagram=True))
+    assert str(read.rr[0].rname) == f"{name}."
+    assert str(read.rr[0].rdata).lower() == f"www.{name}.".lower()
+
+
+@given(st.binary(max_size=120))
+def test_what_others_answer_may_be_anything(data: bytes):
+    try:
+        code, records = answered(data)
+    except ValueError:
+        return
+    assert 0 <= code < 16 and all(record.type in (1, 5, 28) for record in records)
+
+
+def test_addresses_and_aliases_are_read_from_anothers_answer():
+    reply = DNSRecord.parse(asking("www.example.com", QTYPE.A)).reply()
+    reply.add_answer(*RR.fromZone("www.example.com. 60 CNAME a.example.com."))
+    reply.add_answer(*RR.fromZone("a.example.com. 60 A 192.0.2.1"))
+    code, records = answered(bytes(reply.pack()))
+    assert code == 0 and records == [
+        Record("www.example.com", QTYPE.CNAME, 60, ("a.example.com",)),
+        Record("a.example.com", QTYPE.A, 60, (bytes([192, 0, 2, 1]),)),
+    ]

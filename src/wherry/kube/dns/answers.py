@@ -1,0 +1,115 @@
+"""What the zone says to a question. (RFC 2308 for what it has not, RFC 2782 for SRV)"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+
+from wherry.kube.dns.messages import Code, Question, Record, Reply, Type, plain
+from wherry.kube.dns.names import Entry
+from wherry.kube.dns.zone import VERSION, Zone
+
+TTL = 5  # seconds
+_HOPS = 8
+"""So many aliases lead on to others, at most."""
+_PLACE = struct.Struct("!HHH")
+_TIMES = struct.pack("!IIIII", 1, 7200, 1800, 86400, TTL)
+_VERSION = bytes([len(VERSION)]) + VERSION.encode()
+
+
+def answer(question: Question, zone: Zone, turn: int = 0) -> Reply:
+    """What ``zone`` says; an alias alone where its target lies elsewhere.
+
+    ``turn`` chooses with which of several addresses the answer begins: hosts share the load.
+    """
+    reply = Reply()
+    name, type = question.name, question.type
+    if name.endswith(".arpa"):
+        found = zone.names_of(name)
+        if found is not None and type in (Type.PTR, Type.ANY):
+            reply.answers = [Record("", Type.PTR, TTL, (target,)) for target in found]
+        return _said(reply, zone, exists=found is not None)
+    entry = zone.find(name)
+    if entry is not None:
+        _add(reply, "", entry, question, zone, turn)
+    return _said(reply, zone, exists=entry is not None)
+
+
+def orders(question: Question, zone: Zone) -> int:
+    """How many answers to a question there are that differ in their order alone."""
+    entry = zone.find(question.name)
+    for _ in range(_HOPS):
+        if entry is None or not entry.alias:
+            break
+        entry = zone.find(entry.alias)
+    return max(1, len(entry.addresses)) if entry is not None else 1
+
+
+def _said(reply: Reply, zone: Zone, *, exists: bool) -> Reply:
+    """No such name, or nothing of that type; the zone's SOA tells how long that may be kept."""
+    if not reply.answers:
+        reply.code = Code.NOERROR if exists else Code.NXDOMAIN
+        reply.authority.append(_authority(zone, zone.domain))
+    return reply
+
+
+def _add(
+    reply: Reply,
+    owner: str,
+    entry: Entry,
+    question: Question,
+    zone: Zone,
+    turn: int,
+    hops: int = _HOPS,
+) -> None:
+    type, name = question.type, question.name
+    if entry.alias:
+        reply.answers.append(Record(owner, Type.CNAME, TTL, (entry.alias,)))
+        target = zone.find(entry.alias) if zone.covers(entry.alias) else None
+        if target is not None and hops and type != Type.CNAME:
+            _add(reply, entry.alias, target, question, zone, turn, hops - 1)
+        return
+    if type in (Type.A, Type.AAAA, Type.ANY):
+        reply.answers += _addresses(owner, entry, type, turn)
+    if type in (Type.SRV, Type.ANY) and entry.targets:
+        weight = max(1, 100 // len(entry.targets))
+        for place in entry.targets:
+            data = _PLACE.pack(0, weight, place.port) + plain(place.name)
+            reply.answers.append(Record(owner, Type.SRV, TTL, (data,)))
+        for host in dict.fromkeys(place.name for place in entry.targets):
+            if found := zone.find(host):
+                reply.additional += _addresses(host, found, Type.ANY)
+    if name == zone.domain and type in (Type.SOA, Type.ANY):
+        reply.answers.append(_authority(zone, owner))
+    if name == zone.domain and type in (Type.NS, Type.ANY):
+        server = f"ns.dns.{zone.domain}"
+        reply.answers.append(Record(owner, Type.NS, TTL, (server,)))
+        reply.additional += _addresses(server, Entry((zone.server,)), Type.ANY)
+    if name == f"dns-version.{zone.domain}" and type in (Type.TXT, Type.ANY):
+        reply.answers.append(Record(owner, Type.TXT, TTL, (_VERSION,)))
+
+
+def _addresses(owner: str, entry: Entry, type: int, turn: int = 0) -> Iterator[Record]:
+    """The address records of an entry, beginning with another one each ``turn``."""
+    start = turn % max(1, len(entry.addresses))
+    for text in (*entry.addresses[start:], *entry.addresses[:start]):
+        six = ":" in text
+        wanted = Type.AAAA if six else Type.A
+        if type in (wanted, Type.ANY):
+            data = socket.inet_pton(socket.AF_INET6 if six else socket.AF_INET, text)
+            yield Record(owner, wanted, TTL, (data,))
+
+
+def _authority(zone: Zone, owner: str) -> Record:
+    names = f"ns.dns.{zone.domain}", f"hostmaster.{zone.domain}"
+    return Record(owner, Type.SOA, TTL, (*names, _TIMES))
+
+
+def alias_of(reply: Reply) -> str | None:
+    """The name that an answer ends with, None where it ends with an address."""
+    if not reply.answers or reply.answers[-1].type != Type.CNAME:
+        return None
+    alias = reply.answers[-1].data[0]
+    assert isinstance(alias, str)
+    return alias
