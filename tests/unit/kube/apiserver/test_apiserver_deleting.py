@@ -151,6 +151,17 @@ async def test_a_collection_is_deleted_by_its_selection(api: API) -> None:
     assert {o["metadata"]["labels"]["even"] for o in left["items"]} == {"false"}
 
 
+async def test_a_page_of_a_collection_is_deleted(api: API) -> None:
+    for n in range(5):
+        await api("POST", "configmaps", config_map(f"c{n}"))
+    deleted = await api("DELETE", "configmaps", limit="2")
+    assert [o["metadata"]["name"] for o in deleted["items"]] == ["c0", "c1"]
+    assert deleted["metadata"]["remainingItemCount"] == 3
+    rest = {"continue": deleted["metadata"]["continue"]}
+    assert len((await api("DELETE", "configmaps", **rest))["items"]) == 3
+    assert not (await api("GET", "configmaps"))["items"]
+
+
 async def test_a_namespace_goes_when_its_finalizers_have(api: API) -> None:
     made = await api("POST", "namespaces", {"metadata": {"name": "demo"}})
     assert made["spec"]["finalizers"] == ["kubernetes"]

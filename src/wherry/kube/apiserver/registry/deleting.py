@@ -23,9 +23,9 @@ from wherry.kube.apiserver.options import (
     DELETE_OPTIONS,
     DeleteOptions,
     parse_delete_options,
-    parse_selection,
 )
 from wherry.kube.apiserver.registry.backend import Backend
+from wherry.kube.apiserver.registry.reading import list_
 from wherry.kube.apiserver.registry.records import Changed
 from wherry.kube.apiserver.registry.updating import held
 from wherry.kube.apiserver.request import APIRequest
@@ -42,16 +42,10 @@ async def delete(backend: Backend, request: APIRequest) -> Single:
 
 
 async def delete_collection(backend: Backend, request: APIRequest) -> Collection:
-    """DELETE of all objects that a selection names; answers with what they were."""
+    """DELETE of all objects that a list with the same options has; answers with that list."""
     records = backend.records(request.info.served)
     options = _options(request)
-    kind = request.version or records.kind  # whose words a selector is in
-    selection = parse_selection(request.query, kind)
-    chosen = [
-        stored
-        for stored in records.cache.list(request.info.namespace)
-        if selection.everything or selection.matches(kind, stored.object)
-    ]
+    found = await list_(records, backend.cache, request)
 
     async def one(stored: Stored) -> None:
         metadata = stored.object["metadata"]
@@ -61,9 +55,9 @@ async def delete_collection(backend: Backend, request: APIRequest) -> Collection
             if error.code != 404:  # somebody else was quicker: as good
                 raise
 
-    for start in range(0, len(chosen), _AT_ONCE):
-        await asyncio.gather(*map(one, chosen[start : start + _AT_ONCE]))
-    return Collection(records.kind, chosen, backend.cache.revision)
+    for start in range(0, len(found.items), _AT_ONCE):
+        await asyncio.gather(*map(one, found.items[start : start + _AT_ONCE]))
+    return found
 
 
 def _options(request: APIRequest) -> DeleteOptions:
