@@ -42,6 +42,113 @@ def test_figures_and_settings_are_read_through_the_api_server(
     assert raw(cluster, "/healthz") == "ok"
 
 
+def test_the_instances_own_node_is_the_control_plane_and_takes_pods(cluster: Instance) -> None:
+    def roles() -> str:
+        return cluster.kubectl("get", "nodes", "--no-headers").out.split()[2]
+
+    eventually(lambda: roles() == "control-plane")
+    (node,) = cluster.get("nodes")["items"]
+    assert not node["spec"].get("taints")
+    label = "node.kubernetes.io/exclude-from-external-load-balancers"
+    assert label not in node["metadata"]["labels"]
+
+
+def test_the_kubelet_counts_pods_calls_probes_and_volumes(
+    cluster: Instance, namespace: str
+) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": namespace},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
+    }
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    main = {
+        "name": "main",
+        "image": "hello:1",
+        "command": ["sh", "-c", "head -c 100000 /dev/zero > /data/x; exec sleep 600"],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "readinessProbe": probe,
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "counted", "namespace": namespace},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [main],
+            "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            ],
+        },
+    }
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(claim))
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/counted")
+    (node,) = cluster.get("nodes")["items"]
+    page = raw(cluster, "/metrics").splitlines()
+    assert f'kubelet_node_name{{node="{node["metadata"]["name"]}"}} 1' in page
+    numbers = dict(line.rsplit(" ", 1) for line in page if not line.startswith("#"))
+    assert int(numbers["kubelet_running_pods"]) >= 1
+    assert int(numbers['kubelet_running_containers{container_state="running"}']) >= 1
+    assert int(numbers["kubelet_pod_start_duration_seconds_count"]) >= 1
+    assert int(numbers['kubelet_pod_worker_duration_seconds_count{operation_type="sync"}']) >= 1
+    started = 'kubelet_runtime_operations_total{operation_type="start_container"}'
+    assert int(numbers[started]) >= 1
+    used = (
+        f'kubelet_volume_stats_used_bytes{{namespace="{namespace}",persistentvolumeclaim="data"}}'
+    )
+    assert int(numbers[used]) >= 100_000
+    assert any(line.startswith('rest_client_requests_total{code="200",host="') for line in page)
+    probed = 'prober_probe_total{container="main",namespace="' + namespace
+    assert probed in raw(cluster, "/metrics/probes")
+
+    told = json.loads(raw(cluster, "/stats/summary"))
+    assert told["node"]["fs"]["capacityBytes"] > told["node"]["fs"]["availableBytes"] > 0
+    assert {c["name"] for c in told["node"]["systemContainers"]} == {"kubelet", "pods"}
+    (own,) = [p for p in told["pods"] if p["podRef"]["namespace"] == namespace]
+    volumes = {v["name"]: v for v in own["volume"]}
+    assert volumes["data"]["pvcRef"] == {"name": "data", "namespace": namespace}
+    assert volumes["tmp"]["capacityBytes"] == 1 << 20
+    assert own["ephemeral-storage"]["usedBytes"] >= 0
+    assert own["network"]["interfaces"][0]["name"] == "eth0"
+    assert own["containers"][0]["rootfs"]["capacityBytes"] > 0
+    eventually(
+        lambda: (
+            "usageNanoCores"
+            in next(
+                p["cpu"]
+                for p in json.loads(raw(cluster, "/stats/summary"))["pods"]
+                if p["podRef"]["name"] == "counted"
+            )
+        )
+    )
+    uids = [p["metadata"]["name"] for p in json.loads(raw(cluster, "/runningpods/"))["items"]]
+    assert "counted" in uids
+
+
+def test_files_of_logs_are_read_through_the_node(cluster: Instance, namespace: str) -> None:
+    cluster.kubectl("-n", namespace, "run", "talker", "--image=hello:1", "--", "echo", "said")
+    found = eventually(
+        lambda: [
+            line.split('"')[1]
+            for line in raw(cluster, "/logs/pods/").splitlines()
+            if f"{namespace}_talker_" in line
+        ]
+    )
+    path = f"/logs/pods/{found[0]}talker/0.log"
+    eventually(lambda: "said" in raw(cluster, path))
+    (node,) = cluster.get("nodes")["items"]
+    name = node["metadata"]["name"]
+    path = f"/api/v1/nodes/{name}/proxy/logs/nothing.log"
+    done = cluster.kubectl("get", "--raw", path, ok=False)
+    assert done.code == 1 and "not find" in done.err
+
+
 def test_the_kubelet_asks_the_api_server_who_may(cluster: Instance, namespace: str) -> None:
     (node,) = cluster.get("nodes")["items"]
     address = node["status"]["addresses"][0]["address"]

@@ -71,6 +71,10 @@ class Counter(Family):
         """Count."""
         self.values[labels] = self.values.get(labels, 0) + by
 
+    def forget(self, which: Callable[[Labels], bool]) -> None:
+        """Take series away: what they tell of is no longer there."""
+        self.values = {labels: v for labels, v in self.values.items() if not which(labels)}
+
     def samples(self) -> Iterator[str]:
         for labels, value in list(self.values.items()):
             yield sample(self.name, zip(self.labels, labels, strict=True), value)
@@ -138,6 +142,10 @@ class Histogram(Family):
         counts[bisect_left(self._buckets, value)] += 1
         counts[-1] += value
 
+    def forget(self, which: Callable[[Labels], bool]) -> None:
+        """Take series away: what they tell of is no longer there."""
+        self._counts = {labels: c for labels, c in self._counts.items() if not which(labels)}
+
     def samples(self) -> Iterator[str]:
         for labels, counts in list(self._counts.items()):
             pairs = list(zip(self.labels, labels, strict=True))
@@ -153,9 +161,13 @@ class Histogram(Family):
 
 def render(more: Iterable[Family] = ()) -> bytes:
     """Everything that is counted in this process, and ``more``."""
-    families = sorted((*_FAMILIES, *more), key=lambda family: family.name)
+    return lines_of(sorted((*_FAMILIES, *more), key=lambda family: family.name))
+
+
+def lines_of(families: Iterable[Family]) -> bytes:
+    """These families alone, as text."""
     lines = [line for family in families for line in family.render()]
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode() if lines else b""
 
 
 # --- the process ---------------------------------------------------------------------------------

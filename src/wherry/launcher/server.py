@@ -20,7 +20,7 @@ from wherry.host.tasks import run_until
 from wherry.kube.api import jose
 from wherry.kube.apiserver import flags
 from wherry.kube.apiserver.authn.keys import Keys
-from wherry.kube.apiserver.server import APIServer, APIServerConfig
+from wherry.kube.apiserver.server import SELF, APIServer, APIServerConfig
 from wherry.kube.client.client import Client
 from wherry.kube.client.election import LeaderElector, LeadershipLost
 from wherry.kube.client.transport import Transport
@@ -29,7 +29,7 @@ from wherry.kube.controllers import flags as controller_flags
 from wherry.kube.controllers.certificates.signing import Authority
 from wherry.kube.scheduler import Configuration, run_scheduler
 from wherry.kube.store.opening import open_store
-from wherry.launcher import ingress, metrics
+from wherry.launcher import ingress, metrics, role
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import FRONT_PROXY_CLIENT, front_proxy
 
@@ -85,6 +85,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             ),
             *serving,
             metrics.run(instance, server, measuring),
+            role.label(Client(server.transport(SELF), manager="wherry"), instance.node_name),
         )
     finally:
         await server.close()

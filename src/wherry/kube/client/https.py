@@ -50,7 +50,7 @@ class HTTPSTransport:
         user_agent: str = "wherry",
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self._server = server.rstrip("/")
+        self.server = server.rstrip("/")
         self._headers: list[tuple[str, str]] = [*headers]
         self._headers += {
             "User-Agent": user_agent,
@@ -60,7 +60,7 @@ class HTTPSTransport:
         if token:
             self._headers.append(("Authorization", f"Bearer {token}"))
         self._server_name = server_name or None
-        if context is None and self._server.startswith("https:"):
+        if context is None and self.server.startswith("https:"):
             context = ssl.create_default_context(cafile=ca)
             if insecure:
                 context.check_hostname = False
@@ -85,7 +85,7 @@ class HTTPSTransport:
         try:
             async with self._open().request(
                 method,
-                self._server + path,
+                self.server + path,
                 params=query or None,
                 data=data,
                 headers=headers,
@@ -93,9 +93,9 @@ class HTTPSTransport:
             ) as response:
                 content = await response.read()
         except aiohttp.ClientError as error:
-            raise ConnectionError(f"{method} {self._server}{path}: {error}") from error
+            raise ConnectionError(f"{method} {self.server}{path}: {error}") from error
         except TimeoutError as error:
-            raise ConnectionError(f"{method} {self._server}{path}: timed out") from error
+            raise ConnectionError(f"{method} {self.server}{path}: timed out") from error
         return _answer(response.status, content, response.headers)
 
     async def watch(self, path: str, query: Query = ()) -> AsyncIterator[tuple[str, Object]]:
@@ -104,7 +104,7 @@ class HTTPSTransport:
         total = seconds + _WATCH_MARGIN_SECONDS if seconds is not None else None
         try:
             async with self._open().get(
-                self._server + path,
+                self.server + path,
                 params=[*query, ("watch", "true")],
                 timeout=aiohttp.ClientTimeout(total=total, connect=_CONNECT_SECONDS),
                 server_hostname=self._server_name,
@@ -118,9 +118,9 @@ class HTTPSTransport:
                         raise StatusError.from_status(event["object"])
                     yield event["type"], event["object"]
         except aiohttp.ClientError as error:
-            raise ConnectionError(f"watch {self._server}{path}: {error}") from error
+            raise ConnectionError(f"watch {self.server}{path}: {error}") from error
         except TimeoutError as error:
-            raise ConnectionError(f"watch {self._server}{path}: timed out") from error
+            raise ConnectionError(f"watch {self.server}{path}: timed out") from error
 
     async def close(self) -> None:
         """Close all connections, watches too."""

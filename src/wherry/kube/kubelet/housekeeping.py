@@ -19,6 +19,7 @@ from wherry.kube.kubelet.eviction.signals import observe
 from wherry.kube.kubelet.eviction.storage import Storage
 from wherry.kube.kubelet.image_gc import ImageCollector
 from wherry.kube.kubelet.machine import Machine
+from wherry.kube.kubelet.metrics import Metrics
 from wherry.kube.kubelet.node import NodeAgent
 from wherry.kube.kubelet.parts import KubeletConfig
 from wherry.kube.kubelet.view import RuntimeView
@@ -42,8 +43,10 @@ class Housekeeping:
         machine: Machine,
         node: Callable[[], NodeAgent],
         allocatable: Mapping[str, str],
+        metrics: Metrics,
     ) -> None:
         self._config = config
+        self._metrics = metrics
         self._runtime = runtime
         self._view = view
         self._workers = workers
@@ -66,6 +69,7 @@ class Housekeeping:
             self,
             observe=lambda: observe(config.root_dir),
             relieve=self._relieve,
+            count=lambda signal: metrics.evictions.add((signal,)),
         )
 
     @property

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from aiohttp import web
 
 from wherry.engine.cri.types import ContainerRuntime, CRIError
 from wherry.host.tasks import run_until
@@ -24,15 +21,17 @@ from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.recorder import EventRecorder
-from wherry.kube.kubelet import cadvisor, machine, messages, stats
+from wherry.kube.kubelet import machine, messages
 from wherry.kube.kubelet.access import Access
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.housekeeping import Housekeeping
 from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.manifests import mirrors
+from wherry.kube.kubelet.metrics import MeasuredTransport, Metrics, measured
 from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
+from wherry.kube.kubelet.pages import Pages
 from wherry.kube.kubelet.parts import KubeletConfig, Parts
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
@@ -44,6 +43,7 @@ from wherry.kube.kubelet.view import RuntimeView
 from wherry.kube.kubelet.volumes.claims import Claims
 from wherry.kube.kubelet.volumes.manager import Volumes
 from wherry.kube.kubelet.volumes.manager import teardown as remove_volumes
+from wherry.kube.kubelet.volumes.place import Place
 from wherry.kube.kubelet.worker import PodWorker
 
 __all__ = ["Kubelet", "KubeletConfig"]
@@ -72,6 +72,9 @@ class Kubelet:
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
+        metrics = Metrics(config.node_name)
+        runtime = measured(runtime, metrics)
+        client = Client(MeasuredTransport(client.transport, metrics), manager=client.manager)
         self._runtime = runtime
         self._on_ready = on_ready
         config.root_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -103,7 +106,10 @@ class Kubelet:
         )
         room = allocatable(facts, config.settings)
         self._house = Housekeeping(
-            *(config, runtime, self._view, self._workers, facts), lambda: self._node, room
+            *(config, runtime, self._view, self._workers, facts),
+            lambda: self._node,
+            room,
+            metrics,
         )
         self._parts = Parts(
             config=config,
@@ -120,7 +126,7 @@ class Kubelet:
             claims=Claims(client),
             images=ImagePuller(runtime),
             asker=asker,
-            probes=Probes(asker, on_change=self._wake, tell=self._tell_of),
+            probes=Probes(asker, on_change=self._wake, tell=self._tell_of, metrics=metrics),
             statuses=StatusManager(client),
             recorder=self._recorder,
             services=self._services.list,
@@ -130,6 +136,7 @@ class Kubelet:
             host_dns=machine.host_dns(),
             runtime_classes=RuntimeClasses(client),
             active_pods=self._house.active_pods,
+            metrics=metrics,
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",
@@ -145,10 +152,9 @@ class Kubelet:
             runtime,
             self._view,
             self,
-            metrics=self._answer_metrics,
-            summary=self._answer_summary,
-            pages={"/metrics/cadvisor": self._answer_cadvisor},
+            pages=Pages(config, runtime, self._view, self, metrics).routes,
             access=Access(client, config.node_name),
+            metrics=metrics,
         )
 
     async def run(self) -> None:
@@ -335,18 +341,7 @@ class Kubelet:
         # A static pod's status is its mirror's, but what runs bears its own name.
         return {**pod, "status": newest.get("status")} if mirrors(newest) else newest
 
-    async def _answer_metrics(self, _request: web.Request) -> web.StreamResponse:
-        text = stats.resource_metrics(await self._runtime.container_stats(), time.time())
-        return web.Response(text=text, content_type="text/plain")
-
-    async def _answer_cadvisor(self, _request: web.Request) -> web.StreamResponse:
-        containers = await self._runtime.container_stats()
-        sandboxes = await self._runtime.pod_sandbox_stats()
-        text = cadvisor.metrics(containers, sandboxes, time.time())
-        return web.Response(text=text, content_type="text/plain")
-
-    async def _answer_summary(self, _request: web.Request) -> web.StreamResponse:
-        found = await self._runtime.container_stats()
-        return web.json_response(
-            stats.summary(self._config.node_name, found, list(self.list_pods()))
-        )
+    def places(self, uid: str) -> Mapping[str, Place]:
+        """Where the volumes of one of them are."""
+        worker = self._workers.get(uid)
+        return {} if worker is None else worker.places

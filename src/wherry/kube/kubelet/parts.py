@@ -15,6 +15,7 @@ from wherry.kube.kubelet.config import DEFAULTS, Settings
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
+from wherry.kube.kubelet.metrics import Metrics
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
@@ -93,6 +94,7 @@ class Parts:
     host_dns: DNSConfig
     runtime_classes: RuntimeClasses
     active_pods: Callable[[], list[Object]]  # those that have not ended, as they hold
+    metrics: Metrics
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

@@ -69,6 +69,14 @@ def field_path(pod: Object, container: Object) -> str:
     return ""
 
 
+def kind_of(pod: Object, container: Object) -> str:
+    """What metrics call its kind."""
+    for kind in ("init", "ephemeral"):
+        if any(c["name"] == container["name"] for c in pod["spec"].get(f"{kind}Containers") or ()):
+            return f"{kind}_container"
+    return "container"
+
+
 def restart_policy(pod: Object) -> str:
     """Always, OnFailure or Never."""
     return pod["spec"].get("restartPolicy") or "Always"
@@ -121,3 +129,8 @@ def container_hash(container: Object) -> str:
 def is_finished(pod: Object) -> bool:
     """Whether the API already says that the pod has ended for good."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def has_begun(pod: Object) -> bool:
+    """Whether the API already says that its containers have begun to run."""
+    return (pod.get("status") or {}).get("phase") not in (None, "Pending")

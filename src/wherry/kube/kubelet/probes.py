@@ -18,12 +18,14 @@ from wherry.engine.cri.types import ContainerStatus
 from wherry.kube.api import meta
 from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.hooks import PROBE_AGENT, Answer, Asker, Target
+from wherry.kube.kubelet.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
 STARTUP, LIVENESS, READINESS = "startup", "liveness", "readiness"
+_RESULTS = {True: "successful", False: "failed", None: "unknown"}
 TRIES = 3  # a failed attempt is repeated at once this often before it counts
 
 
@@ -68,7 +70,9 @@ class Probes:
         *,
         on_change: Callable[[str], None],
         tell: Callable[[Object, Object, str, str, str], None],
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._asker = asker
         self._on_change = on_change
         self._tell = tell
@@ -136,6 +140,7 @@ class Probes:
         """The pod has gone."""
         for id_ in [i for i, t in self._tracked.items() if t.pod_uid == pod_uid]:
             self.forget(id_)
+        self._metrics.pod_gone(pod_uid)
 
     def _start(self, id_: str, tracked: _Tracked) -> None:
         self.started.add(id_)
@@ -164,7 +169,12 @@ class Probes:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
+            asked = loop.time()
             answer = await self._attempt(probe, target)
+            where = (container["name"], meta.namespace(pod), meta.name(pod))
+            self._metrics.probed(
+                where, tracked.pod_uid, kind, _RESULTS[answer.ok], loop.time() - asked
+            )
             if self._count(pod, container, kind, answer, target.container_id, count, tracked):
                 return
             due += period

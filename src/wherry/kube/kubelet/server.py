@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ from wherry.kube.api.errors import StatusError
 from wherry.kube.kubelet import pods
 from wherry.kube.kubelet.access import Access, User, subresources, verb
 from wherry.kube.kubelet.logs import log_options, read_log
+from wherry.kube.kubelet.metrics import Metrics
 from wherry.kube.kubelet.parts import KubeletConfig
 from wherry.kube.kubelet.streaming.channels import ClientGone
 from wherry.kube.kubelet.streaming.command import couple
@@ -56,15 +58,17 @@ from wherry.wire.remotecommand import (
 Object = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_DEBUGGING = (
+    *("/run/", "/exec/", "/attach/", "/portForward/", "/containerLogs/", "/runningpods"),
+    *("/logs", "/debug/"),
+)
+_LONG = ("exec", "attach", "portForward")
 VERSION_HEADER = "X-Stream-Protocol-Version"
 ACCEPTED_HEADER = "X-Accepted-Stream-Protocol-Versions"
 
 
 class PodSource(Protocol):
     """The pods of this node."""
-
-    def list_pods(self) -> Iterable[Object]:
-        """All of them, with their statuses."""
 
     def find_pod(self, namespace: str, name: str) -> Object | None:
         """One of them."""
@@ -80,26 +84,20 @@ class Server:
         view: RuntimeView,
         source: PodSource,
         *,
-        metrics: Handler,
-        summary: Handler,
-        pages: Mapping[str, Handler] | None = None,
+        pages: Iterable[tuple[str, Handler]] = (),
         access: Access | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config = config
         self._runtime = runtime
         self._view = view
         self._source = source
         self._access = access
+        self._metrics = metrics
         self._runner: web.AppRunner | None = None
         place = "/{namespace}/{pod}"
         self._routes: tuple[tuple[str, str, Handler], ...] = (
-            ("GET", "/healthz", self._healthz),
-            ("GET", "/pods", self._pods),
-            ("GET", "/configz", self._configz),
-            *(("GET", path, handler) for path, handler in (pages or {}).items()),
-            ("GET", "/runningpods/", self._running_pods),
-            ("GET", "/metrics/resource", metrics),
-            ("GET", "/stats/summary", summary),
+            *(("GET", path, handler) for path, handler in pages),
             ("GET", f"/containerLogs{place}/{{container}}", self._logs),
             ("*", f"/exec{place}/{{container}}", self._exec),
             ("*", f"/exec{place}/{{uid}}/{{container}}", self._exec),
@@ -151,12 +149,27 @@ class Server:
                 return web.Response(status=403, text=text)
         except (StatusError, ConnectionError, TimeoutError) as error:
             return web.Response(status=500, text=f"Authorization error: {error}\n")
+        if not self._config.settings.debugging_handlers and request.path.startswith(_DEBUGGING):
+            return web.Response(status=405, text="Debug endpoints are disabled.\n")
+        begun = time.perf_counter()
         try:
             return await handler(request)
         except CRIError as error:
             return web.Response(status=500, text=error.message)
         except (ProtocolError, ValueError) as error:
             return web.Response(status=400, text=str(error))
+        finally:
+            self._count(request, time.perf_counter() - begun)
+
+    def _count(self, request: web.Request, seconds: float) -> None:
+        resource = request.match_info.route.resource
+        if self._metrics is None or resource is None:
+            return
+        path = resource.canonical.partition("{")[0].strip("/")
+        long = str(path in _LONG or request.query.get("follow") == "true").lower()
+        labels = (long, request.method, path, "readwrite")
+        self._metrics.requests.add(labels)
+        self._metrics.request_durations.observe(labels, seconds)
 
     async def _user(self, request: web.Request, certificate: Any) -> User | None:
         """Who asks: by certificate, by token, or nobody in particular where that is allowed."""
@@ -170,7 +183,7 @@ class Server:
         return None
 
     async def _may(self, user: User, request: web.Request) -> bool:
-        if user.name == self._config.allowed_client:
+        if user.name == self._config.allowed_client or self._config.settings.authorize_all:
             return True
         if self._access is None:
             return False
@@ -179,25 +192,6 @@ class Server:
             groups = user.groups
         asking = User(user.name, groups)
         return await self._access.allows(asking, request.method, request.path)
-
-    # plain answers
-
-    async def _configz(self, _request: web.Request) -> web.Response:
-        return web.json_response({"kubeletconfig": dict(self._config.settings.document)})
-
-    async def _healthz(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok")
-
-    async def _pods(self, _request: web.Request) -> web.Response:
-        return _pod_list(self._source.list_pods())
-
-    async def _running_pods(self, _request: web.Request) -> web.Response:
-        running = {
-            c.labels.get(pods.POD_UID)
-            for c in self._view.containers()
-            if c.state is ContainerState.RUNNING
-        }
-        return _pod_list(p for p in self._source.list_pods() if meta.uid(p) in running)
 
     # logs
 
@@ -400,13 +394,6 @@ async def _run(
         await channels.finish(failure(f"error {what}: {error.message}"))
         return
     await couple(process, channels, options, command=command)
-
-
-def _pod_list(items: Iterable[Object]) -> web.Response:
-    import orjson
-
-    body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(items)}
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 
 def _waiting_reason(pod: Object, name: str) -> str:

@@ -100,21 +100,22 @@ class Starter:
         try:
             id_ = await self._parts.runtime.create_container(sandbox_id, config, sandbox)
         except CRIError as error:
-            self._note_failure(container)
-            self._tell(pod, container, "Warning", "Failed", f"Error: {error.message}")
             reason = error.reason or "CreateContainerError"
+            self._note_failure(pod, container, reason)
+            self._tell(pod, container, "Warning", "Failed", f"Error: {error.message}")
             raise StartFailed(reason, error.message, RETRY) from error
         self._tell(pod, container, "Normal", "Created", "Container created")
         try:
             await self._parts.runtime.start_container(id_)
         except CRIError as error:
-            self._note_failure(container)
+            reason = error.reason or "RunContainerError"
+            self._note_failure(pod, container, reason)
             self._tell(pod, container, "Warning", "Failed", f"Error: {error.message}")
             await self._parts.view.refresh_container(id_)
             # The first retry is immediate, as for any container that ended.
-            reason = error.reason or "RunContainerError"
             raise StartFailed(reason, error.message, 0.0) from error
         self._tell(pod, container, "Normal", "Started", "Container started")
+        self._parts.metrics.started_containers.add((pods.kind_of(pod, container),))
         self._failed_at.pop(container["name"], None)
         await self._parts.view.refresh_container(id_)
         started = self._parts.view.container(id_)
@@ -127,7 +128,8 @@ class Starter:
     def _tell(self, pod: Object, container: Object, type_: str, reason: str, text: str) -> None:
         self._parts.tell_of(pod, container, type_, reason, text)
 
-    def _note_failure(self, container: Object) -> None:
+    def _note_failure(self, pod: Object, container: Object, reason: str) -> None:
+        self._parts.metrics.container_errors.add((reason, pods.kind_of(pod, container)))
         self._failed_at[container["name"]] = time.time()
 
     def _hold_back(self, pod: Object, container: Object, runtime: PodRuntime) -> None:
@@ -283,7 +285,7 @@ class Starter:
             return
         text = f"PostStartHook failed: {answer.output}" if answer.output else "PostStartHook failed"
         self._tell(pod, container, "Warning", "FailedPostStartHook", text)
-        self._note_failure(container)
+        self._note_failure(pod, container, "PostStartHookError")
         message = "FailedPostStartHook"
         self._tell(pod, container, "Normal", "Killing", message)
         await self._parts.runtime.stop_container(id_, pods.grace_period(pod))

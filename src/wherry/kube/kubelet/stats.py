@@ -1,22 +1,16 @@
-"""What containers and the node use: ``/metrics/resource`` and ``/stats/summary``.
+"""What containers and the node use: ``/metrics/resource``.
 
-Formats of pkg/kubelet/metrics/collectors/resource_metrics.go and
-k8s.io/kubelet/pkg/apis/stats/v1alpha1.
+Format of pkg/kubelet/metrics/collectors/resource_metrics.go.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from wherry.engine.cri.types import ContainerStats
-from wherry.kube.api import meta
 from wherry.kube.kubelet import pods
-
-Object = dict[str, Any]
 
 
 def node_usage() -> tuple[int, int]:
@@ -94,46 +88,3 @@ def _by_pod(stats: Sequence[ContainerStats], what: str, unit: int) -> list[tuple
             key = f'namespace="{one.labels.get(pods.POD_NAMESPACE, "")}",pod="{name}"'
             sums[key] = sums.get(key, 0) + getattr(one, what) / unit
     return list(sums.items())
-
-
-def summary(node_name: str, stats: Sequence[ContainerStats], running: Sequence[Object]) -> Object:
-    """The summary: the node, and each pod with its containers."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    cpu, memory = node_usage()
-    by_pod: dict[str, list[ContainerStats]] = {}
-    for one in stats:
-        by_pod.setdefault(one.labels.get(pods.POD_UID, ""), []).append(one)
-    return {
-        "node": {
-            "nodeName": node_name,
-            "cpu": {"time": now, "usageCoreNanoSeconds": cpu},
-            "memory": {"time": now, "workingSetBytes": memory},
-        },
-        "pods": [_pod_summary(pod, by_pod.get(meta.uid(pod), []), now) for pod in running],
-    }
-
-
-def _pod_summary(pod: Object, stats: Sequence[ContainerStats], now: str) -> Object:
-    return {
-        "podRef": {
-            "name": meta.name(pod),
-            "namespace": meta.namespace(pod),
-            "uid": meta.uid(pod),
-        },
-        "startTime": (pod.get("status") or {}).get("startTime"),
-        "containers": [
-            {
-                "name": one.labels[pods.CONTAINER_NAME],
-                "cpu": {"time": now, "usageCoreNanoSeconds": one.cpu_usage},
-                "memory": {
-                    "time": now,
-                    "workingSetBytes": one.memory_working_set,
-                    "rssBytes": one.memory_rss,
-                },
-            }
-            for one in stats
-            if one.labels.get(pods.CONTAINER_NAME)
-        ],
-        "cpu": {"time": now, "usageCoreNanoSeconds": sum(s.cpu_usage for s in stats)},
-        "memory": {"time": now, "workingSetBytes": sum(s.memory_working_set for s in stats)},
-    }

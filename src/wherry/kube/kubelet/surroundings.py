@@ -79,6 +79,7 @@ class Surroundings:
         except CRIError as error:
             self._no_sandbox(pod, error.message)
             return runtime, None
+        parts.metrics.started_pods.add()
         await parts.view.refresh_sandbox(id_)
         runtime = parts.view.pod(self._uid)
         # Files made before the pod had its address may tell of it.

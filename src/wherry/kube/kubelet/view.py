@@ -207,6 +207,10 @@ class RuntimeView:
             if event is not None:
                 event.set()
 
+    def ready_sandboxes(self) -> list[PodSandboxStatus]:
+        """The sandboxes that are ready."""
+        return [s for s in self._sandboxes.values() if s.state is PodSandboxState.READY]
+
     def containers(self) -> list[ContainerStatus]:
         """All containers."""
         return list(self._containers.values())

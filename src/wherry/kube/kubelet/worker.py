@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from wherry.kube.kubelet.status import Findings, pod_status
 from wherry.kube.kubelet.surroundings import Surroundings
 from wherry.kube.kubelet.view import PodRuntime
 from wherry.kube.kubelet.volumes import sources
+from wherry.kube.kubelet.volumes.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class PodWorker:
     def __init__(self, uid: str, parts: Parts, on_gone: Callable[[str], None]) -> None:
         self.uid = uid
         self.pod: Object | None = None
+        self._first_seen: float | None = time.monotonic()  # until it runs
         self._parts = parts
         self._on_gone = on_gone
         self._starter = Starter(parts, self._unless_leaving)
@@ -119,6 +122,11 @@ class PodWorker:
         await self._parts.statuses.flush(self.uid)
 
     @property
+    def places(self) -> Mapping[str, Place]:
+        """Where its volumes are."""
+        return self._house.places
+
+    @property
     def resize_is_deferred(self) -> bool:
         """Whether the pod waits for room to grow."""
         return self._resizer.is_deferred
@@ -162,7 +170,9 @@ class PodWorker:
                 if self._leave.is_set():
                     await self._end()
                     return
+                begun = time.perf_counter()
                 await self._sync()
+                self._parts.metrics.worker.observe(("sync",), time.perf_counter() - begun)
             except _Interrupted:
                 self._wake.set()
             except (CRIError, StatusError, ConnectionError, OSError) as error:
@@ -256,6 +266,10 @@ class PodWorker:
 
     def _tell_status(self, pod: Object, status: Object, *, urgent: bool) -> None:
         news = status["phase"] != "Pending" or bool(self._waiting)
+        if status["phase"] == "Running" and self._first_seen is not None:
+            if not pods.has_begun(pod):
+                self._parts.metrics.pod_start.observe((), time.monotonic() - self._first_seen)
+            self._first_seen = None
         self._parts.statuses.set(pod, status, urgent=urgent and news)
 
     def _publish(self, pod: Object, *, ended: bool = False) -> Object:

@@ -13,6 +13,8 @@ from fake_runtime import FakeRuntime
 from pod_pieces import RUNNING, pod, runtime, status
 
 from wherry.engine.cri.types import CRIError
+from wherry.kube.kubelet.metrics import Metrics
+from wherry.kube.kubelet.pages import Pages
 from wherry.kube.kubelet.parts import KubeletConfig
 from wherry.kube.kubelet.server import Server
 from wherry.wire.spdy import DataReceived, Session, StreamReset
@@ -95,6 +97,9 @@ class View:
     def containers(self):
         return list(self.pod("u").containers)
 
+    def ready_sandboxes(self):
+        return []
+
     def end_of(self, id):
         return self.ended
 
@@ -102,6 +107,9 @@ class View:
 class Pods:
     def list_pods(self):
         return [pod("web")]
+
+    def places(self, uid):
+        return {}
 
     def find_pod(self, namespace, name):
         return pod("web") if (namespace, name) == ("d", "p") else None
@@ -124,7 +132,7 @@ class Node:
             node_name="one",
             node_ip="127.0.0.1",
             root_dir=directory,
-            pod_logs=directory,
+            pod_logs=directory / "pods",
             port=self.port,
             tls_cert=certificate,
             tls_key=key,
@@ -132,11 +140,10 @@ class Node:
             allowed_client=CALLER,
         )
 
-        async def nothing(_request):
-            raise AssertionError
-
+        metrics = Metrics("one")
+        pages = Pages(config, self.runtime, self.view, Pods(), metrics).routes
         self.server = Server(
-            config, self.runtime, self.view, Pods(), metrics=nothing, summary=nothing
+            *(config, self.runtime, self.view, Pods()), pages=pages, metrics=metrics
         )
         self.context = self.authority.client(CALLER)
         self.url = f"https://127.0.0.1:{self.port}"
@@ -398,3 +405,28 @@ async def test_ports_over_numbered_websocket_channels(node):
         b"\x01\x50\x00",
         b"\x00pong",
     ]
+
+
+async def test_the_kubelet_counts_what_it_does(node):
+    await node.get("/pods")
+    code, page = await node.get("/metrics")
+    assert code == 200
+    assert 'kubelet_node_name{node="one"} 1' in page.splitlines()
+    assert 'kubelet_running_containers{container_state="running"} 1' in page.splitlines()
+    counted = 'long_running="false",method="GET",path="pods",server_type="readwrite"'
+    assert f"kubelet_http_requests_total{{{counted}}} 1" in page.splitlines()
+    assert "process_resident_memory_bytes " in page
+
+
+async def test_files_of_logs_are_shown_and_nothing_beside_them(node):
+    root = node.log.parent
+    (root / "pods").mkdir()
+    (root / "pods" / "a.log").write_text("line\n")
+    secret = root.parent / "secret"
+    secret.write_text("secret")
+    (root / "way-out").symlink_to(secret)
+    code, text = await node.get("/logs/")
+    assert code == 200 and '<a href="pods/">pods/</a>' in text
+    assert await node.get("/logs/pods/a.log") == (200, "line\n")
+    for path in ("/logs/way-out", "/logs/..%2fsecret", "/logs/nothing"):
+        assert await node.get(path) == (404, "404 page not found\n")

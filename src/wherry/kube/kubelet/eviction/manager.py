@@ -60,6 +60,7 @@ class EvictionManager:
     Args:
         observe: reads what is left, by signal.
         relieve: frees what it can of the node's disk.
+        count: hears the signal for which a pod goes.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class EvictionManager:
         *,
         observe: Callable[[], Mapping[str, Observation]],
         relieve: Callable[[], Awaitable[None]],
+        count: Callable[[str], None] = lambda _signal: None,
     ) -> None:
+        self._count = count
         self._settings = settings
         self._runtime = runtime
         self._view = view
@@ -143,6 +146,7 @@ class EvictionManager:
             text = ranking.message(pod, use, threshold, seen.get(threshold.signal))
             grace = self._settings.eviction_max_grace if threshold.soft else 1
             self._evict(pod, text, grace)
+            self._count(threshold.signal)
             return True
         log.warning("the node is short of %s and no pod may go", RESOURCES[threshold.signal])
         return False
@@ -172,6 +176,7 @@ class EvictionManager:
             text = ranking.over_limit(pod, use, volumes)
             if text:
                 self._evict(pod, text, 1)
+                self._count("ephemeralpodfs.limit")
                 acted = True
         return acted
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wherry.kube.kubelet.eviction import thresholds
 from wherry.kube.kubelet.eviction.thresholds import Observation
+from wherry.kube.kubelet.machine import process_room
 
 
 def observe(disk: Path) -> Mapping[str, Observation]:
@@ -43,9 +44,5 @@ def _memory() -> dict[str, int]:
 
 
 def _pids() -> Observation:
-    running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
-    limits = [
-        int(Path(file).read_text())
-        for file in ("/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max")
-    ]
-    return Observation(max(0, min(limits) - running), min(limits))
+    most, running = process_room()
+    return Observation(max(0, most - running), most)
