@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import apiserver, cluster, controllers, engine, images, kubelet, scheduler
+from benchmarks import apiserver, cluster, controllers, dns, engine, images, kubelet, scheduler
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "kubelet_restart": kubelet.restart,
     "kubelet_probes": kubelet.probes,
     "kubelet_streams": kubelet.streams,
+    "dns": dns.answers,
     "docker_run": engine.docker_run,
     "docker_exec": engine.docker_exec,
     "docker_burst": engine.docker_burst,

@@ -23,13 +23,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.harness import CLIENTS, PEERS, environment, resident
+from benchmarks import packages
+from benchmarks.harness import CLIENTS, environment, resident
 from wherry.launcher.pki import Authority
 
 TOKEN = "benchmark"
 PEER = "WHERRY_KUBE_APISERVER"
-
-_WRK = ("wrk", "libluajit-5.1-2", "libluajit2-5.1-2")
 
 
 @dataclass
@@ -210,15 +209,17 @@ def wrk(server: Server, path: str, connections: int, seconds: float = 5, lua: st
     Raises:
         SystemExit: wrk is not to be had, or an answer was no success.
     """
-    argv = [str(_wrk()), "--threads", "1", "--connections", str(connections)]
+    found = packages.program("wrk")
+    if found is None:
+        raise SystemExit("wrk is not installed and cannot be downloaded")
+    argv = [str(found), "--threads", "1", "--connections", str(connections)]
     argv += ["--duration", f"{seconds:g}s", "--header", f"Authorization: Bearer {TOKEN}"]
     script = server.place / "load.lua"
     script.write_text(lua + _REPORT)
     argv += ["--script", str(script), server.url + path]
-    library = PEERS / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
     done = subprocess.run(
         argv,
-        env=environment(LD_LIBRARY_PATH=str(library)),
+        env=packages.libraries(),
         capture_output=True,
         text=True,
         check=False,
@@ -239,19 +240,3 @@ function done(summary, latency, requests)
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
-
-
-def _wrk() -> Path:
-    """wrk, the machine's or unpacked alone from Debian's packages."""
-    if found := shutil.which("wrk"):
-        return Path(found)
-    program = PEERS / "usr" / "bin" / "wrk"
-    if not program.exists():
-        PEERS.mkdir(parents=True, exist_ok=True)
-        argv = ["apt-get", "-q", "download", *_WRK]
-        if subprocess.run(argv, cwd=PEERS, capture_output=True, check=False).returncode:
-            raise SystemExit("wrk is not installed and cannot be downloaded")
-        for package in _WRK:
-            for deb in PEERS.glob(f"{package}_*.deb"):
-                subprocess.run(["dpkg", "-x", str(deb), str(PEERS)], check=True)
-    return program

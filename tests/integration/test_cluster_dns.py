@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import signal
+import subprocess
+
 import pytest
-from conftest import Instance, eventually
+from conftest import CLIENTS, Instance, eventually
 
 WORLD = """
 apiVersion: v1
@@ -39,7 +45,13 @@ spec:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def namespace(cluster: Instance) -> str:
+    cluster.kubectl("create", "namespace", "names")
+    return "names"
+
+
+@pytest.fixture(scope="module")
 def asker(cluster: Instance, namespace: str) -> Instance:
     world = WORLD.replace("NAMESPACE", namespace)
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=world)
@@ -83,3 +95,133 @@ def test_a_service_that_comes_is_found_at_once(asker: Instance, namespace: str) 
     eventually(lambda: f"Address: {address}" in found())
     asker.kubectl("-n", namespace, "delete", "service", "late")
     eventually(lambda: "NXDOMAIN" in found())
+
+
+_LOOKUP = r"""
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+int main(int count, char **words) {
+    struct addrinfo hints, *found;
+    char text[INET6_ADDRSTRLEN];
+    memset(&hints, 0, sizeof hints);
+    hints.ai_socktype = SOCK_STREAM;
+    int error = getaddrinfo(words[count - 1], NULL, &hints, &found);
+    if (error) { printf("%s\n", gai_strerror(error)); return 2; }
+    for (; found; found = found->ai_next)
+        if (found->ai_family == AF_INET)
+            printf("%s\n", inet_ntop(AF_INET,
+                &((struct sockaddr_in *)found->ai_addr)->sin_addr, text, sizeof text));
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def resolvers(cluster: Instance, tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """With an image that has the resolvers of glibc and, where there is a compiler, of musl."""
+    place = tmp_path_factory.mktemp("resolvers")
+    getent = shutil.which("getent")
+    assert getent is not None
+    listed = subprocess.run(["ldd", getent], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"/\S+", listed):
+        (place / library.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, place / library.lstrip("/"))
+    shutil.copy(getent, place / "getent")
+    copies = "COPY getent /bin/getent\nCOPY lib /lib\nCOPY lib64 /lib64\n"
+    copies += "RUN echo 'hosts: files dns' > /etc/nsswitch.conf\n"
+    musl = CLIENTS / "musl" / "usr"
+    if shutil.which("gcc") and musl.exists():
+        (place / "lookup.c").write_text(_LOOKUP)
+        [library] = (musl / "lib").glob("*-linux-musl")
+        [include] = (musl / "include").glob("*-linux-musl")
+        argv = ["gcc", "-nostdinc", "-isystem", str(include), "-nostdlib", "-static", "-no-pie"]
+        argv += ["-fno-stack-protector", "-o", str(place / "musl"), str(library / "crt1.o")]
+        argv += [str(library / "crti.o"), str(place / "lookup.c"), str(library / "libc.a")]
+        subprocess.run([*argv, str(library / "crtn.o")], check=True)
+        copies += "COPY musl /bin/musl\n"
+    (place / "Dockerfile").write_text(f"FROM hello:1\n{copies}")
+    cluster.docker("build", "-q", "-t", "resolvers:1", str(place))
+    return cluster
+
+
+@pytest.mark.parametrize("libc", ["glibc", "musl"])
+def test_resolvers_of_programs_find_names(
+    resolvers: Instance, asker: Instance, namespace: str, libc: str
+) -> None:
+    """By the search path, with five dots; two families are asked for at once."""
+    run = ("run", "looker", "--image=resolvers:1", "--restart=Never", "--command", "--", "sleep")
+    resolvers.kubectl("-n", namespace, *run, "1000")
+    wait = ("wait", "--for=condition=Ready", "pod/looker", "--timeout=60s")
+    resolvers.kubectl("-n", namespace, *wait)
+
+    def look(name: str) -> list[str]:
+        command = ("musl", name) if libc == "musl" else ("getent", "ahostsv4", name)
+        lines = resolvers.kubectl("-n", namespace, "exec", "looker", "--", *command, ok=False).out
+        return sorted({line.split()[0] for line in lines.splitlines() if line[:1].isdigit()})
+
+    if libc == "musl" and not shutil.which("gcc"):
+        pytest.skip("there is no compiler")
+    service = resolvers.get("svc", "web", "-n", namespace)["spec"]["clusterIP"]
+    pod = resolvers.get("pod", "web", "-n", namespace)["status"]["podIP"]
+    kubernetes = resolvers.get("svc", "kubernetes", "-n", "default")["spec"]["clusterIP"]
+    for name, wanted in {
+        "web": service,
+        f"web.{namespace}": service,
+        f"web.{namespace}.svc.cluster.local.": service,
+        "WEB": service,
+        "kubernetes.default": kubernetes,
+        "elsewhere": service,
+        "crew": pod,
+        "first.crew": pod,
+        f"{pod.replace('.', '-')}.{namespace}.pod.cluster.local": pod,
+    }.items():
+        assert look(name) == [wanted], name
+    assert look("nobody") == look(f"web.no-{namespace}") == []
+    resolvers.kubectl("-n", namespace, "delete", "pod", "looker", "--grace-period=0", "--force")
+
+
+def test_dig_finds_what_the_specification_says(asker: Instance, namespace: str) -> None:
+    server = asker.get("svc", "kube-dns", "-n", "kube-system")["spec"]["clusterIP"]
+    service = asker.get("svc", "web", "-n", namespace)["spec"]["clusterIP"]
+    pod = asker.get("pod", "web", "-n", namespace)["status"]["podIP"]
+    end = f"{namespace}.svc.cluster.local."
+
+    def dig(*words: str, short: bool = True) -> str:
+        argv = [str(CLIENTS / "dig"), f"@{server}", "+tries=2", *(["+short"] if short else [])]
+        done = subprocess.run([*argv, *words], capture_output=True, text=True, timeout=30)
+        return done.stdout.strip()
+
+    assert dig("dns-version.cluster.local", "TXT") == '"1.1.0"'
+    assert dig(f"web.{end}") == service
+    assert dig(f"web.{end}", "+tcp") == service
+    assert dig(f"web.{end}", "AAAA") == ""
+    assert dig(f"_http._tcp.web.{end}", "SRV") == f"0 100 80 web.{end}"
+    assert dig("-x", service) == f"web.{end}"
+    assert dig(f"crew.{end}") == dig(f"first.crew.{end}") == pod
+    assert dig(f"_http._tcp.crew.{end}", "SRV") == f"0 100 8080 first.crew.{end}"
+    assert dig("-x", pod) == f"first.crew.{end}"
+    assert dig(f"elsewhere.{end}", "CNAME") == f"web.{end}"
+    assert dig(f"elsewhere.{end}").split() == [f"web.{end}", service]
+    whole = dig(f"nobody.{end}", short=False)
+    assert "status: NXDOMAIN" in whole and "\tSOA\t" in whole and " aa " in whole
+    assert "udp: 1232" in whole and "malformed" not in whole
+    assert "status: NOERROR" in dig(f"web.{end}", "+noedns", short=False)
+    assert "status: BADVERS" in dig(f"web.{end}", "+edns=1", "+noednsneg", short=False)
+
+
+def test_questions_asked_while_the_daemon_is_away_are_answered_after(
+    asker: Instance, namespace: str
+) -> None:
+    """Killed and started again: the names are what they were, and what they became meanwhile."""
+    ask = ("-n", namespace, "exec", "asker", "--", "nslookup", f"web.{namespace}.svc.cluster.local")
+    service = asker.get("svc", "web", "-n", namespace)["spec"]["clusterIP"]
+    assert f"Address: {service}" in asker.kubectl(*ask).out
+    os.kill(asker.pid("node"), signal.SIGKILL)
+    asker.kubectl("-n", namespace, "create", "service", "clusterip", "meanwhile", "--tcp=80")
+    asker.wherry("up")
+    assert f"Address: {service}" in asker.kubectl(*ask).out
+    late = (*ask[:-1], f"meanwhile.{namespace}.svc.cluster.local")
+    address = asker.get("svc", "meanwhile", "-n", namespace)["spec"]["clusterIP"]
+    assert f"Address: {address}" in asker.kubectl(*late).out

@@ -1,0 +1,119 @@
+"""The cluster's name server, asked as pods ask, beside Debian's dnsmasq with the same names.
+
+Asked are names that are there, names that the search path makes (and nobody has), types that a name
+has not, and ports; ``dnsperf`` asks.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import packages
+from benchmarks.harness import Figure, Wherry, command, wherry
+
+SERVICES = 500
+RATE = 20_000
+SECONDS = 5
+RUNS = 3
+
+
+def answers() -> list[Figure]:
+    """As many as it can, and how long each takes at 20,000 a second."""
+    dnsperf = packages.program("dnsperf")
+    if dnsperf is None:
+        raise SystemExit("dnsperf is not installed and cannot be downloaded")
+    with tempfile.TemporaryDirectory() as place, wherry() as instance:
+        questions = Path(place) / "questions"
+        questions.write_text("".join(_questions()))
+        asking = _Asking(dnsperf, questions)
+        service = _services(instance)
+        with _dnsmasq(Path(place)) as peer:
+            many = [asking.many(*service) for _ in range(RUNS)]
+            theirs = [asking.many(*peer) for _ in range(RUNS)] if peer else []
+            slow = [asking.latency(*service) for _ in range(RUNS)]
+            their_slow = [asking.latency(*peer) for _ in range(RUNS)] if peer else []
+    return [
+        Figure("DNS answers a second, one core", many, "", RATE, peer=theirs),
+        Figure(f"DNS, 99th percentile at {RATE} a second", slow, "ms", 2, peer=their_slow),
+    ]
+
+
+def _names() -> Iterator[str]:
+    return (f"s{n}.default.svc.cluster.local" for n in range(SERVICES))
+
+
+def _questions() -> Iterator[str]:
+    for name in _names():
+        yield f"{name} A\n{name} AAAA\n_http._tcp.{name} SRV\n"
+        yield f"{name.partition('.')[0]}.other.default.svc.cluster.local A\n"
+
+
+def _services(instance: Wherry) -> tuple[str, int]:
+    """Make Services; the address of the name server."""
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name.partition(".")[0]},
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        }
+        for name in _names()
+    ]
+    body = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}).encode()
+    command("kubectl", "create", "-f", "-", env=instance.env, stdin=body)
+    get = ("kubectl", "-n", "kube-system", "get", "service", "kube-dns")
+    address = command(*get, "-o", "jsonpath={.spec.clusterIP}", env=instance.env)
+    time.sleep(2)  # what has just been made is told to everybody
+    return address, 53
+
+
+class _Asking:
+    def __init__(self, dnsperf: Path, questions: Path) -> None:
+        self._argv = [str(dnsperf), "-d", str(questions), "-c", "10", "-l", str(SECONDS)]
+
+    def many(self, address: str, port: int) -> float:
+        """Answers a second, with 100 questions on the way."""
+        said = self._run(address, port, "-q", "100")
+        return float(said.partition("Queries per second:")[2].split()[0])
+
+    def latency(self, address: str, port: int) -> float:
+        """The 99th percentile in milliseconds."""
+        said = self._run(address, port, "-q", "100", "-Q", str(RATE), "-v")
+        times = sorted(float(line.split()[-1]) for line in said.splitlines() if line[:2] == "> ")
+        return times[len(times) * 99 // 100] * 1000
+
+    def _run(self, address: str, port: int, *more: str) -> str:
+        argv = [*self._argv, "-s", address, "-p", str(port), *more]
+        return command(*argv, env=packages.libraries())
+
+
+@contextmanager
+def _dnsmasq(place: Path) -> Iterator[tuple[str, int] | None]:
+    """A dnsmasq that knows the same names and nothing else."""
+    found = packages.program("dnsmasq")
+    if found is None:
+        yield None
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    lines = ["local=/cluster.local/"]
+    for name in _names():
+        lines += [f"host-record={name},10.96.1.1", f"srv-host=_http._tcp.{name},{name},80"]
+    (place / "dnsmasq.conf").write_text("\n".join(lines) + "\n")
+    argv = [str(found), "-k", "-C", str(place / "dnsmasq.conf"), "-p", str(port), "-u", "root"]
+    argv += ["-a", "127.0.0.1", "-z", "-R", "-h", "--pid-file="]
+    daemon = subprocess.Popen(argv, env=packages.libraries())
+    try:
+        time.sleep(0.5)
+        yield "127.0.0.1", port
+    finally:
+        daemon.terminate()
+        daemon.wait()
