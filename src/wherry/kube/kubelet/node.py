@@ -74,6 +74,13 @@ def allocatable(machine: Machine, settings: Settings) -> dict[str, str]:
     return result
 
 
+def extended(status: Mapping[str, Any]) -> dict[str, str]:
+    """The resources that somebody else has given the node's capacity, as users do with
+    ``kubectl patch --subresource=status``
+    (https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/)."""
+    return {name: amount for name, amount in (status.get("capacity") or {}).items() if "/" in name}
+
+
 def node_object(config: KubeletConfig, machine: Machine) -> Object:
     """The Node to register, without its status."""
     labels = {
@@ -140,8 +147,10 @@ def node_status(
     kubelet_version: str,
     images: Sequence[Image],
     conditions: list[Object],
+    extended: Mapping[str, str] | None = None,
 ) -> Object:
-    """The Node's status."""
+    """The Node's status; all that is ``extended`` may be given to pods."""
+    more = extended or {}
     listed = sorted(images, key=lambda image: image.size, reverse=True)
     if config.settings.max_images >= 0:
         listed = listed[: config.settings.max_images]
@@ -150,8 +159,8 @@ def node_status(
             {"type": "InternalIP", "address": config.node_ip},
             {"type": "Hostname", "address": config.node_name},
         ],
-        "allocatable": allocatable(machine, config.settings),
-        "capacity": capacity(machine, config.settings.max_pods),
+        "allocatable": {**allocatable(machine, config.settings), **more},
+        "capacity": {**capacity(machine, config.settings.max_pods), **more},
         "conditions": conditions,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "images": [
@@ -194,6 +203,15 @@ def is_news(old: Object, new: Object) -> bool:
 
     merged = {**old, **new}
     return bare(old) != bare(merged)
+
+
+def status_patch(old: Object, new: Object) -> Object:
+    """What is written to have ``new`` where there is ``old``: the capacity that others have told is
+    theirs, and what they have taken back can be allocated no more."""
+    given = extended(new)
+    gone = {n: None for n in old.get("allocatable") or () if "/" in n and n not in given}
+    own = {name: amount for name, amount in new["capacity"].items() if name not in given}
+    return {**new, "capacity": own, "allocatable": {**new["allocatable"], **gone}}
 
 
 def lease_object(config: KubeletConfig, node_uid: str, now: str) -> Object:
@@ -301,6 +319,8 @@ class NodeAgent:
 
     def observe(self, node: Object) -> None:
         """The Node as a watch shows it."""
+        if extended(node.get("status") or {}) != extended(self.observed.get("status") or {}):
+            self._changed.set()
         self.observed = node
         self._take_pod_cidr(node)
 
@@ -342,7 +362,7 @@ class NodeAgent:
         self._node = await self._client.patch(
             NODES,
             self._config.node_name,
-            {"status": status},
+            {"status": status_patch(old, status)},
             content_type=STRATEGIC_MERGE_PATCH,
             subresource="status",
         )
@@ -369,6 +389,7 @@ class NodeAgent:
             conditions=conditions(
                 self._pressure(), self._not_ready, old.get("conditions") or (), meta.now()
             ),
+            extended=extended(self.observed.get("status") or {}),
         )
 
     async def keep_lease(self) -> None:

@@ -12,9 +12,11 @@ from wherry.kube.kubelet.node import (
     allocatable,
     capacity,
     conditions,
+    extended,
     is_news,
     node_object,
     node_status,
+    status_patch,
 )
 from wherry.kube.kubelet.parts import KubeletConfig
 
@@ -52,6 +54,30 @@ def test_what_is_reserved_is_not_for_pods():
     assert found["cpu"] == "3500m"
     assert found["memory"] == f"{8388608 - 4096 - (1 << 20)}Ki"
     assert found["ephemeral-storage"] == str(100 << 30)
+
+
+def told(**more: str):
+    return node_status(
+        CONFIG,
+        MACHINE,
+        runtime_version="r",
+        kubelet_version="v",
+        images=[],
+        conditions=[],
+        extended=more,
+    )
+
+
+def test_what_others_say_the_node_has_can_be_had():
+    dongles = told(**{"example.com/dongle": "4"})
+    assert extended(dongles) == {"example.com/dongle": "4"}
+    assert dongles["allocatable"]["example.com/dongle"] == "4"
+    assert is_news(told(), dongles) and is_news(dongles, told())
+    assert not is_news(dongles, dongles)
+    written = status_patch(told(), dongles)
+    assert "example.com/dongle" not in written["capacity"], "it is not ours to say"
+    assert written["allocatable"]["example.com/dongle"] == "4"
+    assert status_patch(dongles, told())["allocatable"]["example.com/dongle"] is None
 
 
 def test_the_node_is_known_by_the_usual_labels():
