@@ -144,7 +144,13 @@ def plan(cron_job: Object, jobs: Sequence[Object], now: datetime) -> Plan:
             "clock skew"
         )
         step.events.append((WARNING, "TooManyMissedTimes", text))
-    if last is None or any(job_name(cron_job, last) == meta.name(job) for job in jobs):
+    if last is None:
+        return step
+    made = job_name(cron_job, last)
+    if any(made == meta.name(job) for job in jobs):
+        # Made, but not written down: it stays until it is, or it would be made again.
+        status["lastScheduleTime"] = meta.format_time(last)
+        step.forget = [job for job in step.forget if meta.name(job) != made]
         return step
     policy = spec.get("concurrencyPolicy") or "Allow"
     if policy == "Forbid" and running:
