@@ -102,11 +102,15 @@ class PodGCController(Controller):
             "message": "PodGC: node no longer exists",
             "lastTransitionTime": meta.format_time(moment),
         }
-        status = {**(pod.get("status") or {}), "phase": "Failed"}
-        status["conditions"] = conditions.put(status.get("conditions") or (), disruption)
-        return await self.seen(
-            PODS, await self.client.update_status(PODS, {**pod, "status": status})
+        known = (pod.get("status") or {}).get("conditions") or ()
+        patch = {
+            "metadata": {"uid": meta.uid(pod), "resourceVersion": meta.resource_version(pod)},
+            "status": {"phase": "Failed", "conditions": conditions.put(known, disruption)},
+        }
+        written = await self.client.patch(
+            PODS, meta.name(pod), patch, meta.namespace(pod), subresource="status"
         )
+        return await self.seen(PODS, written)
 
     async def _remove(self, pod: Object) -> None:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fake_api import FakeAPI
+from rights import AsAccount
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
@@ -28,6 +29,8 @@ class Cluster:
         self.kubelet = kubelet
         self.hold: Callable[[Object], bool] = lambda pod: False
         """Pods for which this is true do not become ready."""
+        self.refused: list[str] = []
+        """What controllers asked for without having the right to."""
         self._tasks: list[asyncio.Task[Any]] = []
         self._pods = Informer(self.client, PODS)
 
@@ -47,16 +50,23 @@ class Cluster:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.api.assert_untouched()
+        assert not self.refused
 
     def start(self) -> None:
-        self._running = asyncio.ensure_future(run_controllers(self.client, self.options))
+        self._running = asyncio.ensure_future(
+            run_controllers(
+                self.client,
+                self.options,
+                identity=lambda account: AsAccount(self.api, account, self.refused),
+            )
+        )
 
     async def stop(self) -> None:
         self._running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._running
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 3.0) -> Any:
+    async def until(self, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
         """Wait until the condition holds; its value."""
         end = asyncio.get_running_loop().time() + seconds
         while not (value := condition()):

@@ -126,12 +126,9 @@ class StatefulSetController(PodOwnerController):
         return None
 
     async def _own(self, claim: Object, references: list[Object]) -> None:
-        metadata = {"uid": meta.uid(claim), "ownerReferences": references or None}
-        patch = {"metadata": {**metadata, "resourceVersion": meta.resource_version(claim)}}
+        body = {**claim, "metadata": {**claim["metadata"], "ownerReferences": references}}
         try:
-            written = await self.client.patch(
-                PERSISTENT_VOLUME_CLAIMS, meta.name(claim), patch, meta.namespace(claim)
-            )
+            written = await self.client.update(PERSISTENT_VOLUME_CLAIMS, body)
         except StatusError as error:
             if error.code == 404:
                 return
