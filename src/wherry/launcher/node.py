@@ -21,6 +21,7 @@ from wherry.kube.client.informer import SharedInformers
 from wherry.kube.dns.server import NameServer
 from wherry.kube.kubelet import config
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
+from wherry.kube.network_policy.enforcer import Enforcer
 from wherry.kube.proxy.proxy import Proxy
 from wherry.launcher import docker_tcp
 from wherry.launcher.instance import Instance
@@ -41,15 +42,22 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
     try:
         await engine.serve(instance.docker_socket, docker_tcp.address(instance))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.reload)
+        proxy_client = Client(proxy_transport)
+        informers = SharedInformers(proxy_client)
+        policies = Enforcer(
+            informers,
+            Nftables(),
+            table=f"{instance.nft_table}-policy",
+            node_name=instance.node_name,
+        )
         kubelet = Kubelet(
             _kubelet_config(instance),
             Client(node_transport),
             EngineRuntime(engine),
             on_ready=lambda: notify("READY=1"),
+            walls=policies,
         )
         ending = _at_power_failure(kubelet, stop)
-        proxy_client = Client(proxy_transport)
-        informers = SharedInformers(proxy_client)
         proxy = Proxy(
             informers,
             Nftables(),
@@ -70,7 +78,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         )
         informers.start()
         try:
-            await run_until(stop, kubelet.run(), proxy.run(), names.run())
+            await run_until(stop, kubelet.run(), proxy.run(), names.run(), policies.run())
         finally:
             ending.cancel()
             await informers.stop()
@@ -104,6 +112,7 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
         await Proxy.teardown(
             Nftables(), table=f"{instance.nft_table}-proxy", service_cidr=instance.service_range
         )
+        await Enforcer.teardown(Nftables(), table=f"{instance.nft_table}-policy")
         # Volumes are mounts, some with a user's own files behind them: unmounted before deleted.
         await asyncio.to_thread(
             Kubelet.teardown, _kubelet_root(instance), instance.pod_logs, instance.container_logs

@@ -32,7 +32,7 @@ from wherry.kube.kubelet.metrics import MeasuredTransport, Metrics, measured
 from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.pages import Pages
-from wherry.kube.kubelet.parts import KubeletConfig, Parts
+from wherry.kube.kubelet.parts import KubeletConfig, NoWalls, Parts, Walls
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.server import Server
@@ -61,6 +61,7 @@ class Kubelet:
         client: its way to the API, with the rights of ``system:node:<name>``.
         runtime: its way to containers.
         on_ready: called once, when the node has been told Ready for the first time.
+        walls: who must know the addresses of pods before these start.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Kubelet:
         runtime: ContainerRuntime,
         *,
         on_ready: Callable[[], None] = lambda: None,
+        walls: Walls | None = None,
     ) -> None:
         self._config = config
         metrics = Metrics(config.node_name)
@@ -137,6 +139,7 @@ class Kubelet:
             runtime_classes=RuntimeClasses(client),
             active_pods=self._house.active_pods,
             metrics=metrics,
+            walls=walls or NoWalls(),
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",

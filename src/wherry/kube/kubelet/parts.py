@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wherry.engine.cri.types import ContainerRuntime, DNSConfig
 from wherry.kube.api.resources import PODS
@@ -70,6 +70,26 @@ class KubeletConfig:
         return self.root_dir / "seccomp"
 
 
+class Walls(Protocol):
+    """Who judges the connections of pods (``kube.network_policy``), if anybody does."""
+
+    async def cover(self, pod: Object, ips: Sequence[str]) -> None:
+        """Return when a pod with addresses ``ips`` may start; may be repeated."""
+
+    def uncover(self, pod: Object) -> None:
+        """Nothing is left of a pod; may be repeated."""
+
+
+class NoWalls:
+    """Nobody does."""
+
+    async def cover(self, pod: Object, ips: Sequence[str]) -> None:
+        return
+
+    def uncover(self, pod: Object) -> None:
+        return
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The duties, each with its one module."""
@@ -95,6 +115,7 @@ class Parts:
     runtime_classes: RuntimeClasses
     active_pods: Callable[[], list[Object]]  # those that have not ended, as they hold
     metrics: Metrics
+    walls: Walls
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

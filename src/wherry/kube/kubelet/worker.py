@@ -298,6 +298,8 @@ class PodWorker:
         if runtime.ready_sandbox is None:
             return
         if actions.start:
+            if not pods.is_host_network(pod):
+                await self._unless_leaving(self._parts.walls.cover(pod, runtime.ips))
             attempt = runtime.ready_sandbox.metadata.attempt
             config = sandbox or await self._house.sandbox_config(pod, attempt)
             for name in actions.start:
@@ -434,6 +436,7 @@ class PodWorker:
         self._release()
         if self.pod is not None:
             self._parts.images.release(self.pod)
+            self._parts.walls.uncover(self.pod)
         self._on_gone(self.uid)
 
     async def _tell_until(self, ending: asyncio.Task[None]) -> None:

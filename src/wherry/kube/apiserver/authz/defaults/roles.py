@@ -167,6 +167,9 @@ wherry:ingress-controller
     read networking.k8s.io: ingresses
     update networking.k8s.io: ingresses/status
     events
+wherry:network-policies
+    list,watch core: namespaces pods
+    list,watch networking.k8s.io: networkpolicies
 system:node-bootstrapper
     read,create certificates.k8s.io: certificatesigningrequests
 system:node-problem-detector
@@ -464,6 +467,7 @@ system:node:
 system:service-account-issuer-discovery: Group system:serviceaccounts
 system:cluster-trust-bundle-discovery: Group system:serviceaccounts
 wherry:ingress-controller: ServiceAccount kube-system/ingress-controller
+wherry:network-policies: User system:kube-proxy
 wherry:local-path-provisioner = system:persistent-volume-provisioner: ServiceAccount kube-system/local-path-provisioner
 """
 """ClusterRoleBindings, each of the ClusterRole of its own name (``a = b``: of b). ``system:node``

@@ -1,0 +1,249 @@
+"""Keeps this node's rules as the cluster's NetworkPolicies say.
+
+Pods and namespaces are followed from the first policy on: a cluster without policies pays nothing
+for them, and has no rule. What is in the kernel stays in force when this process ends, and is
+replaced in one transaction when the next one knows the cluster.
+
+The kubelet tells each pod's addresses as soon as it has them (``cover``), and starts no container
+before they are covered; from the API they would come only after the first packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wherry.kube.api import meta
+from wherry.kube.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
+from wherry.kube.client.backoff import Backoff
+from wherry.kube.client.informer import Informer, SharedInformers
+from wherry.kube.network_policy.model import Model, Pod
+from wherry.kube.network_policy.policies import read
+from wherry.net import links
+from wherry.net.nft import NftError
+from wherry.net.policy_table import PolicyTable, Runner, remove_table
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the kubelet has told of a pod of this node."""
+
+    pod: Object
+    ips: tuple[str, ...]
+
+
+class Enforcer:
+    """The NetworkPolicies of a cluster, on one node.
+
+    Args:
+        informers: those of the process; whoever gives them starts and stops them.
+        nft: applies nftables scripts.
+        table: the nftables table that is ours alone.
+        node_name: whose pods are judged here.
+        families: the versions of IP that pods have addresses of.
+    """
+
+    def __init__(
+        self,
+        informers: SharedInformers,
+        nft: Runner,
+        *,
+        table: str,
+        node_name: str,
+        families: tuple[int, ...] = (4,),
+    ) -> None:
+        self._informers = informers
+        self._node_name = node_name
+        self._model = Model(families)
+        self._table = PolicyTable(nft, table)
+        self._policies = informers.informer(NETWORK_POLICIES)
+        self._pods: Informer | None = None
+        self._told: dict[str, _Told] = {}
+        self._owners: dict[str, str] = {}  # of addresses that were told
+        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._standing = True  # a former process may have left a table
+
+    async def run(self) -> None:
+        """Keep the rules current until cancelled; they stay in force afterwards."""
+        self._policies.add_handlers(
+            on_add=self._policy_changed,
+            on_update=lambda _old, new: self._policy_changed(new),
+            on_delete=lambda policy: self._set_policy(policy, gone=True),
+        )
+        await self._policies.wait_synced()
+        self._changed.set()
+        backoff = Backoff(0.1, 30)
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                await self._apply()
+            except NftError as error:
+                self._waiting += waiting
+                delay = backoff.next()
+                log.error("network policies were refused, again in %.1f s: %s", delay, error)
+                await asyncio.sleep(delay)
+                self._changed.set()
+                continue
+            backoff.reset()
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    @staticmethod
+    async def teardown(nft: Runner, *, table: str) -> None:
+        """Take away what an enforcer leaves in the kernel; no error where there is nothing."""
+        await remove_table(nft, table)
+
+    async def _apply(self) -> None:
+        if not self._model.has_policies:
+            self._model.take_touched()
+            if self._standing:
+                await self._table.remove()
+                self._standing = False
+            return
+        if self._pods is None:
+            await self._follow()
+        self._standing = True
+        await self._table.apply(self._model.rules, self._model.take_touched())
+
+    async def _follow(self) -> None:
+        """From now on, know all pods and namespaces."""
+        if not links.bridge_netfilter():
+            log.error(
+                "the kernel passes nothing that is bridged through the rules (no br_netfilter): "
+                "NetworkPolicies cannot judge what pods of this node send each other"
+            )
+        namespaces = self._informers.informer(NAMESPACES)
+        namespaces.add_handlers(
+            on_add=self._namespace_changed,
+            on_update=lambda _old, new: self._namespace_changed(new),
+            on_delete=lambda namespace: self._model.set_namespace(meta.name(namespace), None),
+        )
+        self._pods = pods = self._informers.informer(PODS)
+        pods.add_handlers(
+            on_add=self._pod_changed,
+            on_update=lambda _old, new: self._pod_changed(new),
+            on_delete=self._pod_changed,
+        )
+        for key in self._told:
+            self._refresh(key)
+        await namespaces.wait_synced()
+        await pods.wait_synced()
+
+    # ---- what the cluster says
+
+    def _policy_changed(self, policy: Object) -> None:
+        self._set_policy(policy, gone=False)
+
+    def _set_policy(self, policy: Object, *, gone: bool) -> None:
+        self._model.set_policy(meta.key(policy), None if gone else read(policy))
+        self._changed.set()
+
+    def _namespace_changed(self, namespace: Object) -> None:
+        self._model.set_namespace(meta.name(namespace), meta.labels(namespace))
+        self._look()
+
+    def _pod_changed(self, pod: Object) -> None:
+        self._refresh(meta.key(pod))
+
+    def _look(self) -> None:
+        if self._model.pending:
+            self._changed.set()
+
+    def _refresh(self, key: str) -> None:
+        """Have the model know a pod as it is now, once pods are followed."""
+        if self._pods is None:
+            return
+        namespace, _, name = key.partition("/")
+        told, known = self._told.get(key), self._pods.get(namespace, name)
+        pod = known
+        if told is not None and (known is None or meta.uid(known) != meta.uid(told.pod)):
+            pod = told.pod
+        if pod is None:
+            self._model.set_pod(key, None)
+        else:
+            ips = told.ips if told is not None else _addresses(pod)
+            local = pod["spec"].get("nodeName") == self._node_name or told is not None
+            # An address that a pod of this node was given is that pod's, whoever had it before.
+            own = tuple(ip for ip in ips if self._owners.get(ip, key) == key)
+            self._model.set_pod(key, _facts(pod, own, local=local))
+        self._look()
+
+    # ---- what the kubelet says
+
+    async def cover(self, pod: Object, ips: Sequence[str]) -> None:
+        """A pod of this node has addresses ``ips``; returns when the rules know them.
+
+        Until then no container of it may be started. May be repeated, which costs nothing.
+        """
+        key = meta.key(pod)
+        told = self._told.get(key)
+        if told is not None and told.ips == tuple(ips) and meta.uid(told.pod) == meta.uid(pod):
+            return
+        if told is not None:
+            self.uncover(told.pod)
+        former = {self._owners[ip] for ip in ips if ip in self._owners}
+        self._told[key] = _Told(pod, tuple(ips))
+        self._owners.update(dict.fromkeys(ips, key))
+        for other in (*former, *self._holders(ips), key):
+            self._refresh(other)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._changed.set()
+        await future
+
+    def _holders(self, ips: Sequence[str]) -> Iterator[str]:
+        """Pods of this node that, as the API has it, still hold one of ``ips``."""
+        for pod in self._pods.list() if self._pods is not None else ():
+            if pod["spec"].get("nodeName") == self._node_name and set(_addresses(pod)) & set(ips):
+                yield meta.key(pod)
+
+    def uncover(self, pod: Object) -> None:
+        """Nothing is left of a pod; its addresses may become another's."""
+        key = meta.key(pod)
+        told = self._told.get(key)
+        if told is None or meta.uid(told.pod) != meta.uid(pod):
+            return
+        del self._told[key]
+        for ip in told.ips:
+            if self._owners.get(ip) == key:
+                del self._owners[ip]
+        self._refresh(key)
+
+
+def _facts(pod: Object, ips: tuple[str, ...], *, local: bool) -> Pod | None:
+    """What matters of a pod; None for one of the host's network, or that has ended."""
+    spec = pod["spec"]
+    phase = (pod.get("status") or {}).get("phase")
+    if not ips or spec.get("hostNetwork") or phase in ("Succeeded", "Failed"):
+        return None
+    ports = tuple(
+        (port["name"], (port.get("protocol") or "TCP").lower(), port["containerPort"])
+        for port in _ports(spec)
+        if port.get("name")
+    )
+    return Pod(meta.namespace(pod), meta.labels(pod), ips, local, ports)
+
+
+def _ports(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for container in spec.get("containers") or ():
+        yield from container.get("ports") or ()
+    for container in spec.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            yield from container.get("ports") or ()
+
+
+def _addresses(pod: Object) -> tuple[str, ...]:
+    status = pod.get("status") or {}
+    listed = tuple(entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip"))
+    return listed or ((status["podIP"],) if status.get("podIP") else ())
