@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
 TEST_PACKAGES := mmdebstrap iproute2 procps curl skopeo docker-compose
 
+# Two processes share the tests, a file each at a time: most of them wait most of the time.
+SHARED := -n 2 --dist loadfile
+
 .PHONY: up clients test test-unit test-integration lint format bench down clean
 
 up: $(VENV)/.installed
@@ -22,11 +25,11 @@ clients: $(VENV)/.installed-dev
 	@tools/clients $(VENV)/clients $(VENV)
 
 test-unit: $(VENV)/.installed-dev
-	$(BIN)/pytest tests/unit -q
+	$(BIN)/pytest tests/unit -q $(SHARED)
 
 test-integration: $(VENV)/.installed-dev clients
 	@tools/os-packages $(OS_PACKAGES) $(TEST_PACKAGES)
-	$(BIN)/pytest tests/integration -q
+	$(BIN)/pytest tests/integration -q $(SHARED)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -25,8 +25,10 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-# Beyond the slots that instances take first.
-SLOT = int(os.environ.get("WHERRY_TEST_SLOT", "12"))
+# Beyond the slots that instances take first; two for each of the processes that share the tests.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SLOT = int(os.environ.get("WHERRY_TEST_SLOT", "0")) or 12 - 2 * _WORKER
+CRI_SLOT = int(os.environ.get("WHERRY_TEST_CRI_SLOT", "0")) or 13 - 2 * _WORKER
 BRIDGE = f"wherry{SLOT}"
 
 

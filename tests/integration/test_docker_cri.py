@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import socket
 import tempfile
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from docker_harness import busybox_archive
+from docker_harness import CRI_SLOT, busybox_archive
 
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.cri.types import (
@@ -30,7 +29,6 @@ from wherry.engine.cri.types import (
 )
 from wherry.engine.engine import Engine, purge_all, slot_config, stop_all
 
-SLOT = int(os.environ.get("WHERRY_TEST_CRI_SLOT", "13"))
 POD_RANGE = "10.231.5.0/24"
 
 
@@ -39,7 +37,7 @@ class Node:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.config = slot_config(root / "data", root / "run", SLOT, "node")
+        self.config = slot_config(root / "data", root / "run", CRI_SLOT, "node")
         self.number = 0
 
     async def open(self) -> Node:
@@ -134,7 +132,7 @@ async def test_a_pod_may_share_its_processes(node):
 async def test_a_pod_on_the_host_s_network_has_no_address_of_its_own(node):
     sandbox, container = await node.run(node.pod(network=NamespaceMode.NODE), "sleep", "100")
     assert (await node.cri.pod_sandbox_status(sandbox)).ips == ()
-    assert f"wherry{SLOT}" in await node.shell(container, "ls /sys/class/net")
+    assert f"wherry{CRI_SLOT}" in await node.shell(container, "ls /sys/class/net")
 
 
 async def test_output_lies_where_the_kubelet_wants_it_and_stays(node):
