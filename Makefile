@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
 TEST_PACKAGES := mmdebstrap iproute2 procps curl skopeo docker-compose
 
-# Two processes share the tests, a file each at a time: most of them wait most of the time.
+# Two processes share the integration tests, a file each at a time: they wait more than they work.
 SHARED := -n 2 --dist loadfile
 
 .PHONY: up clients test test-unit test-integration lint format bench down clean
@@ -25,7 +25,7 @@ clients: $(VENV)/.installed-dev
 	@tools/clients $(VENV)/clients $(VENV)
 
 test-unit: $(VENV)/.installed-dev
-	$(BIN)/pytest tests/unit -q $(SHARED)
+	$(BIN)/pytest tests/unit -q
 
 test-integration: $(VENV)/.installed-dev clients
 	@tools/os-packages $(OS_PACKAGES) $(TEST_PACKAGES)
