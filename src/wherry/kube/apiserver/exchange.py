@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
@@ -159,10 +160,9 @@ class Exchange:
             telling them costs."""
             if connection is None or connection.is_closing() or connection.get_write_buffer_size():
                 return False
-            if sum([len(seen.stored.data) for seen in batch]) > _SMALL:
+            if len(batch) > 1 and sum([len(seen.stored.data) for seen in batch]) > _SMALL:
                 return False
-            data = encode(batch)
-            connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+            connection.write(_chunk(encode(batch)))
             WATCH_EVENTS.add(place, len(batch))
             return True
 
@@ -195,6 +195,12 @@ class Exchange:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("the client does not read") from None
+
+
+@lru_cache(1)
+def _chunk(data: bytes) -> bytes:
+    """A piece of a chunked answer; for many watchers it is the same."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def takes_gzip(request: BaseRequest) -> bool:

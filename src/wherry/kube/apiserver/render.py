@@ -142,7 +142,9 @@ def frames(kind: Kind, form: Form, include: str) -> Callable[[Sequence[Seen]], b
 
 
 def _plain_frames(batch: Sequence[Seen]) -> bytes:
-    return b"".join([_plain_frame(*seen) for seen in batch])
+    if len(batch) == 1:
+        return _plain_frame(*batch[0])
+    return b"".join([watch_frame(seen.type, seen.stored.data) for seen in batch])
 
 
 @lru_cache(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from wherry.kube.api.kinds import Kind
 from wherry.kube.apiserver.answers import Seen, Take, Watching
@@ -113,7 +113,7 @@ class _View:
             if not before and not now:
                 return None
         type = "MODIFIED" if before and now else "ADDED" if now else "DELETED"
-        return Seen(type, self._records.complete(event.shown(type)))
+        return _seen(self._records, event, type)
 
     def wants(self, stored: Stored | None) -> bool:
         """Whether the object is selected as it is."""
@@ -126,6 +126,12 @@ class _View:
         if self._selection.everything:
             return True
         return self._selection.matches(self._kind, self._records.complete(stored).object)
+
+
+@lru_cache(1)
+def _seen(records: Records, event: Event, type: str) -> Seen:
+    """Most often what the watcher before saw as well."""
+    return Seen(type, records.complete(event.shown(type)))
 
 
 def _bookmark(kind: Kind, revision: int, annotations: dict[str, str]) -> Seen:
