@@ -114,6 +114,20 @@ def test_scaling_down_takes_the_highest_first_and_waits_for_it():
     assert step(stateful_set(), pods).delete == []
 
 
+def test_scaling_down_halts_at_a_pod_that_is_not_well_but_for_the_lowest_of_those():
+    gone = stateful_set(replicas=0)
+    unwell = [pod(n, ready=False) for n in range(3)]
+    assert step(gone, unwell).delete == []
+    assert names(step(gone, [pod(0), pod(1), pod(2, ready=False)]).delete) == ["web-2"]
+    assert names(step(gone, [pod(0, ready=False), pod(1), pod(2)]).delete) == ["web-2"]
+    assert names(step(gone, [pod(0, ready=False)]).delete) == ["web-0"]
+    at_once = stateful_set(replicas=0, podManagementPolicy="Parallel")
+    assert len(step(at_once, unwell).delete) == 3
+    young = stateful_set(replicas=0, minReadySeconds=150)
+    waiting = step(young, [pod(n) for n in range(2)])
+    assert waiting.delete == [] and waiting.check_after == 50
+
+
 def test_ordinals_may_start_later():
     found = step(stateful_set(ordinals={"start": 5}), [pod(5)])
     assert names(found.create) == ["web-6"]

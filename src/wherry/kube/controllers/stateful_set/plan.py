@@ -68,7 +68,7 @@ class _View:
         return self.available_in(pod) == 0
 
     def next_available(self) -> float | None:
-        waits = (self.available_in(pod) for pod in self.kept.values())
+        waits = (self.available_in(pod) for pod in (*self.kept.values(), *self.condemned))
         return min((wait for wait in waits if wait), default=None)
 
 
@@ -121,8 +121,11 @@ def _scale_in_order(set: Object, current: Object, update: Object, view: _View, s
         if not view.is_available(pod):
             return False
     if view.condemned:
-        if not view.is_leaving(view.condemned[0]):
-            step.delete.append(view.condemned[0])
+        last = view.condemned[0]
+        # Scaling down halts at a pod that is not well, but for the lowest of those: that may go.
+        unwell = [pod for pod in view.condemned if not view.is_available(pod)]
+        if not view.is_leaving(last) and (last not in unwell or last is unwell[-1]):
+            step.delete.append(last)
         return False
     return True
 
