@@ -12,7 +12,7 @@ from typing import Any
 
 from wherry.engine.cri.types import ContainerRuntime, ContainerState, CRIError, LinuxResources
 from wherry.kube.api import amounts, meta, quantity
-from wherry.kube.kubelet import admission, resources
+from wherry.kube.kubelet import admission, processes, resources
 from wherry.kube.kubelet.config import ShutdownPriority
 from wherry.kube.kubelet.eviction.manager import EvictionManager
 from wherry.kube.kubelet.eviction.signals import observe
@@ -55,6 +55,7 @@ class Housekeeping:
         self._allocatable = allocatable
         self._tiers = asyncio.Event()
         self._shutting_down = False
+        self.process_limit = processes.of_a_pod(config.settings.pod_pids_limit, machine.processes)
         self._images = ImageCollector(
             config.settings,
             runtime,
@@ -70,6 +71,7 @@ class Housekeeping:
             observe=lambda: observe(config.root_dir),
             relieve=self._relieve,
             count=lambda signal: metrics.evictions.add((signal,)),
+            process_limit=self.process_limit,
         )
 
     @property
@@ -145,13 +147,16 @@ class Housekeeping:
         settings = self._config.settings
         if not settings.enforce_allocatable:
             return LinuxResources()
-        cpu, memory = self._machine.cpus * 1000, self._machine.memory
+        cpu, memory, pids = self._machine.cpus * 1000, self._machine.memory, 0
         for reserved in (settings.system_reserved, settings.kube_reserved):
             known = amounts.read(reserved)
             cpu -= known.get("cpu", quantity.ZERO).to_milli()
             memory -= known.get("memory", quantity.ZERO).to_int()
+            pids += known.get("pid", quantity.ZERO).to_int()
         return LinuxResources(
-            cpu_shares=resources.cpu_shares(max(0, cpu)), memory_limit=max(1 << 20, memory)
+            cpu_shares=resources.cpu_shares(max(0, cpu)),
+            memory_limit=max(1 << 20, memory),
+            pids_limit=processes.of_all_pods(self._machine.processes, pids),
         )
 
     # whom it puts off
@@ -163,6 +168,12 @@ class Housekeeping:
             log.info("evicting pod %s/%s: %s", meta.namespace(pod), meta.name(pod), message)
             worker.tell("Warning", reason, message)
             worker.fail(reason, message, grace=grace)
+
+    def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
+        """Record an event of a pod."""
+        worker = self._workers.get(meta.uid(pod))
+        if worker is not None:
+            worker.tell(type_, reason, message)
 
     def pressure_changed(self) -> None:
         """The node's status has news."""

@@ -135,6 +135,7 @@ class Kubelet:
             services_synced=self._services.wait_synced,
             allocatable=room,
             memory_capacity=facts.memory,
+            process_limit=self._house.process_limit,
             host_dns=machine.host_dns(),
             runtime_classes=RuntimeClasses(client),
             active_pods=self._house.active_pods,

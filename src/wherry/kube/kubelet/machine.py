@@ -40,6 +40,7 @@ class Machine:
     boot_id: str
     hostname: str
     system_uuid: str = ""
+    processes: int = 0  # and threads, at most, at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def read_machine(disk: Path) -> Machine:
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
         hostname=socket.gethostname().lower(),
         system_uuid=_first_line("/sys/class/dmi/id/product_uuid").lower(),
+        processes=process_room()[0],
     )
 
 

@@ -111,6 +111,7 @@ class Parts:
     services_synced: Callable[[], Any]  # an awaitable: the services are known
     allocatable: dict[str, str]
     memory_capacity: int
+    process_limit: int  # of one pod
     host_dns: DNSConfig
     runtime_classes: RuntimeClasses
     active_pods: Callable[[], list[Object]]  # those that have not ended, as they hold

@@ -126,5 +126,5 @@ class Resizer:
                 period=int(settings.cpu_cfs_period * 1_000_000),
                 quota=settings.cpu_cfs_quota,
             ),
-            pids_limit=max(0, settings.pod_pids_limit),
+            pids_limit=self._parts.process_limit,
         )

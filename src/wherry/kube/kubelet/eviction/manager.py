@@ -22,6 +22,7 @@ from wherry.kube.kubelet.eviction.ranking import NOTHING, Use
 from wherry.kube.kubelet.eviction.storage import Storage
 from wherry.kube.kubelet.eviction.thresholds import (
     CONDITIONS,
+    PIDS,
     RESOURCES,
     Observation,
     Pressure,
@@ -47,6 +48,9 @@ class Host(Protocol):
     def evict(self, pod: Object, reason: str, message: str, grace: int) -> None:
         """End a pod as Failed, ``grace`` seconds before SIGKILL."""
 
+    def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
+        """Record an event of a pod."""
+
     def pressure_changed(self) -> None:
         """The node's conditions are others than before."""
 
@@ -61,6 +65,7 @@ class EvictionManager:
         observe: reads what is left, by signal.
         relieve: frees what it can of the node's disk.
         count: hears the signal for which a pod goes.
+        process_limit: how many processes a pod may have.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class EvictionManager:
         *,
         observe: Callable[[], Mapping[str, Observation]],
         relieve: Callable[[], Awaitable[None]],
+        process_limit: int = 0,
         count: Callable[[str], None] = lambda _signal: None,
     ) -> None:
         self._count = count
@@ -83,6 +89,8 @@ class EvictionManager:
         self._host = host
         self._observe = observe
         self._relieve = relieve
+        self._process_limit = process_limit
+        self._crowded: set[str] = set()
         self._pressure = Pressure.none()
         self._evicted: set[str] = set()
 
@@ -123,6 +131,7 @@ class EvictionManager:
         if await self._over_limits(pods):
             return True
         seen = self.look()
+        await self._tell_crowded(pods, seen)
         if not self._pressure.active:
             return False
         threshold = min(self._pressure.active, key=_urgency)
@@ -163,6 +172,29 @@ class EvictionManager:
                 found[meta.uid(pod)] = (await self._storage.count(pod, runtime))[0]
             return found
         return by_pod(await self._runtime.container_stats())
+
+    async def _tell_crowded(self, pods: list[Object], seen: Mapping[str, Observation]) -> None:
+        """Tell of pods that have as many processes as they may, once each time it comes to that.
+
+        They themselves see forks that fail, and nothing says why. Where the whole node has fewer
+        processes than one pod may have, nobody need be counted.
+        """
+        left = seen.get(PIDS)
+        limit = self._process_limit
+        if left is None or not limit or left.capacity - left.available < limit:
+            self._crowded.clear()
+            return
+        uses = by_pod(await self._runtime.container_stats())
+        crowded = set()
+        for pod in pods:
+            uid = meta.uid(pod)
+            # (What is at its limit loses and gains some all the time.)
+            if uses.get(uid, NOTHING).pids >= limit * 0.95:
+                crowded.add(uid)
+                if uid not in self._crowded:
+                    text = f"The pod has {limit} processes and threads, as many as it may: "
+                    self._host.tell(pod, "Warning", "PodPidsLimit", text + "it can start no more")
+        self._crowded = crowded
 
     async def _over_limits(self, pods: list[Object]) -> bool:
         """Pods that have written more than they may go at once, however much is left."""
