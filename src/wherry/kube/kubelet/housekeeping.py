@@ -189,7 +189,10 @@ class Housekeeping:
             worker = self._workers.get(container.labels.get("io.kubernetes.pod.uid", ""))
             gone = worker is None or worker.holds is None
             if container.state is ContainerState.EXITED and gone:
-                await self._runtime.remove_container(container.id)
+                try:
+                    await self._runtime.remove_container(container.id)
+                except (CRIError, OSError) as error:
+                    log.warning("container %s stays: %s", container.id[:12], error)
                 await self._view.refresh_container(container.id)
         await self._images.free(at_once=True)
 

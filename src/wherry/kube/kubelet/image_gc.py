@@ -140,6 +140,9 @@ class ImageCollector:
             for name in names:
                 await self._runtime.remove_image(name)
         except CRIError as error:
+            log.info("image %s stays: %s", names[0], error.message)
+            return False
+        except OSError as error:  # the disk is full to the last byte
             log.info("image %s stays: %s", names[0], error)
             return False
         return True

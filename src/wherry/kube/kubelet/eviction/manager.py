@@ -139,7 +139,11 @@ class EvictionManager:
         text = f"Attempting to reclaim {resource}"
         self._host.tell_node("Warning", "EvictionThresholdMet", text)
         if CONDITIONS[threshold.signal] == "DiskPressure":
-            await self._relieve()
+            try:
+                await self._relieve()
+            except (CRIError, OSError) as error:
+                # On a disk without a byte left even removing may need one: a pod must go.
+                log.warning("the node's disk is not relieved: %s", error)
             seen = self.look()
             if not crossed(self._pressure.active, seen, resolved=True):
                 return True
