@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wherry import __version__
-from wherry.cli import registry
+from wherry.cli import ingress, registry
 from wherry.host import bytecode
 from wherry.launcher.instance import DEFAULT_DATA_DIR, Instance, InstanceError
 
@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     bytecode.keep()
     options = _parser().parse_args(arguments)
-    options.data_dir = options.data_dir.absolute()
+    if hasattr(options, "data_dir"):
+        options.data_dir = options.data_dir.absolute()
     try:
         code: int = options.run(options)
     except InstanceError as error:
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     bootstrap.set_defaults(run=_bootstrap)
 
     registry.add(commands, place)
+    ingress.add(commands)
     return parser
 
 

@@ -54,6 +54,7 @@ async def run(instance: Instance, transport: Transport) -> None:
     # Not at the top: whoever starts or stops an instance needs none of it.
     from wherry.kube.client.client import Client
     from wherry.kube.client.informer import SharedInformers
+    from wherry.kube.ingress.addresses import Fixed
     from wherry.kube.ingress.controller import IngressController
     from wherry.kube.ingress.render import Settings
 
@@ -66,7 +67,7 @@ async def run(instance: Instance, transport: Transport) -> None:
         informers,
         Nginx(find(), directory),
         Settings(str(directory), (str(http),), (str(https),), https, resolver=instance.cluster_dns),
-        addresses=(instance.node_ip,),
+        addresses=Fixed((instance.node_ip,)),
     )
     informers.start()
     try:

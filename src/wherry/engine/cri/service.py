@@ -51,7 +51,7 @@ from wherry.engine.cri.types import (
 )
 from wherry.engine.engine import Engine
 from wherry.engine.errors import Conflict, EngineError, NotFound, NotModified
-from wherry.engine.image import busybox
+from wherry.engine.image import own
 from wherry.engine.image.distribution.credentials import Credentials
 from wherry.engine.image.pause import ensure_pause
 from wherry.net import namespaces
@@ -93,6 +93,7 @@ class EngineRuntime(ContainerRuntime):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._own_images = asyncio.Lock()
+        self._making = asyncio.Lock()
         self._pause_lock = asyncio.Lock()
         self._rotation: tuple[int, Callable[[Path], Awaitable[None]]] | None = None
 
@@ -376,16 +377,23 @@ class EngineRuntime(ContainerRuntime):
     async def image_status(self, image: str) -> Image | None:
         """The image; None where it is not in the store, or its name is none."""
         try:
-            if image == busybox.REFERENCE:
-                async with self._own_images:
-                    await busybox.ensure_busybox(self._engine.images)
+            await self._make_own(image)
             return status.image(self._engine.images.resolve(image))
         except EngineError:
             return None
 
+    async def _make_own(self, image: str) -> bool:
+        if image not in own.IMAGES:
+            return False
+        async with self._making:
+            await own.ensure(self._engine.images, image)
+        return True
+
     @_call("ErrImagePull")
     async def pull_image(self, image: str, auth: AuthConfig | None = None) -> str:
-        """Fetch it; returns its id."""
+        """Fetch it; returns its id. Our own images are made here, or it is said why not."""
+        if await self._make_own(image):
+            return self._engine.images.resolve(image).id
         who = auth or AuthConfig()
         credentials = Credentials(who.username, who.password, who.identity_token)
         return (await self._engine.images.fetch(image, credentials)).id

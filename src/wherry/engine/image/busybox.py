@@ -59,11 +59,12 @@ async def ensure_busybox(store: ImageStore) -> str:
             "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
             "history": [{"created_by": "COPY busybox /bin/busybox"}],
         }
-        await store.add_layered(config, tars=[_layer(find())], reference=REFERENCE)
+        await store.add_layered(config, tars=[layer(find())], reference=REFERENCE)
     return REFERENCE
 
 
-async def _layer(program: Path) -> AsyncIterator[bytes]:
+async def layer(program: Path) -> AsyncIterator[bytes]:
+    """``root`` as the layer of an image."""
     yield await asyncio.to_thread(root, program)
 
 

@@ -32,7 +32,8 @@ class HTTPSTransport:
     """Requests to ``server`` (``https://127.0.0.1:6443``; ``http`` works too).
 
     ``ca``, ``cert`` and ``key`` are PEM files; without ``ca`` the system's authorities hold.
-    ``token`` is a bearer token; ``headers`` are sent with every request. The
+    ``token`` is a bearer token, ``token_file`` a file with one that is exchanged now and then;
+    ``headers`` are sent with every request. The
     session is made at the first request, in the running loop.
     """
 
@@ -44,6 +45,7 @@ class HTTPSTransport:
         cert: Path | str | None = None,
         key: Path | str | None = None,
         token: str = "",
+        token_file: Path | None = None,
         insecure: bool = False,
         server_name: str = "",
         context: ssl.SSLContext | None = None,
@@ -59,6 +61,7 @@ class HTTPSTransport:
         }.items()
         if token:
             self._headers.append(("Authorization", f"Bearer {token}"))
+        self._token_file = token_file
         self._server_name = server_name or None
         if context is None and self.server.startswith("https:"):
             context = ssl.create_default_context(cafile=ca)
@@ -80,7 +83,9 @@ class HTTPSTransport:
         content_type: str = "application/json",
     ) -> Object:
         """See ``Transport.request``. An answer that is not JSON is refused as StatusError."""
-        headers = {"Content-Type": content_type} if body is not None else None
+        headers = self._who()
+        if body is not None:
+            headers["Content-Type"] = content_type
         data = orjson.dumps(body) if body is not None else None
         try:
             async with self._open().request(
@@ -106,6 +111,7 @@ class HTTPSTransport:
             async with self._open().get(
                 self.server + path,
                 params=[*query, ("watch", "true")],
+                headers=self._who(),
                 timeout=aiohttp.ClientTimeout(total=total, connect=_CONNECT_SECONDS),
                 server_hostname=self._server_name,
             ) as response:
@@ -127,6 +133,15 @@ class HTTPSTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _who(self) -> dict[str, str]:
+        """The header that says who we are, where that changes with time."""
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        except OSError as error:
+            raise ConnectionError(f"{self._token_file}: {error.strerror}") from error
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -189,6 +204,36 @@ def _keep_alive(response: aiohttp.ClientResponse) -> None:
 
 class KubeconfigError(Exception):
     """The kubeconfig cannot be used; the text says why."""
+
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds what its ServiceAccount needs."""
+
+
+def in_cluster(*, user_agent: str = "wherry", account: Path = ACCOUNT) -> HTTPSTransport:
+    """The transport of a pod, as its ServiceAccount.
+
+    (https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/)
+
+    Raises:
+        KubeconfigError: this is no pod, or one without a token.
+    """
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "")
+    if not host or not port:
+        raise KubeconfigError(
+            "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and "
+            "KUBERNETES_SERVICE_PORT must be defined"
+        )
+    for name in ("token", "ca.crt"):
+        if not (account / name).exists():
+            raise KubeconfigError(f"{account / name}: the pod's ServiceAccount has none")
+    return HTTPSTransport(
+        f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        ca=account / "ca.crt",
+        token_file=account / "token",
+        user_agent=user_agent,
+    )
 
 
 def from_kubeconfig(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +44,8 @@ class World:
     service: Callable[[str, str], Object | None]
     slices: Callable[[str, str], Iterable[Object]]
     secret: Callable[[str, str], Object | None]
+    default_certificate: str = ""
+    """``namespace/name`` of the Secret for hosts that have none."""
 
 
 def is_ours(ingress: Object, classes: Iterable[Object], annotation: str = "nginx") -> bool:
@@ -67,6 +68,7 @@ def build(world: World) -> Configuration:
     """The configuration that serves all Ingresses; of two that want one path the older has it."""
     result = Configuration()
     result.servers[""] = Server("")
+    result.certificate = _default_certificate(world, result)
     ordered = sorted(world.ingresses, key=_age)
     wishes: dict[str, tuple[Options, bool]] = {}
     for ingress in ordered:
@@ -85,6 +87,19 @@ def build(world: World) -> Configuration:
     for server in result.servers.values():
         _use_regexes(server)
     return result
+
+
+def _default_certificate(world: World, result: Configuration) -> str:
+    """Its file; empty, and said to the log by who asked for it, where there is none."""
+    namespace, _, name = world.default_certificate.partition("/")
+    secret = world.secret(namespace, name) if name else None
+    if secret is None:
+        return ""
+    try:
+        content = bundle(_data(secret, "tls.crt"), _data(secret, "tls.key"))
+    except BadCertificate:
+        return ""
+    return result.keep(content, "pem")
 
 
 def _age(ingress: Object) -> tuple[str, str]:
@@ -248,7 +263,7 @@ class _Builder:
                 where = f"{self._namespace}/{tls['secretName']}"
                 self._complain(f'secret "{where}" has no usable certificate: {error}')
             else:
-                file = self._file(content, "pem")
+                file = self._result.keep(content, "pem")
         for host in hosts:
             server = self._result.servers.get(host)
             if server is None:
@@ -272,12 +287,7 @@ class _Builder:
         if not lines or not all(map(_PASSWORD_LINE.fullmatch, lines)):
             self._complain(f"secret {self._options.auth_secret} has no usable passwords")
             return ""
-        return self._file(b"\n".join(lines) + b"\n", "passwords")
-
-    def _file(self, content: bytes, kind: str) -> str:
-        name = f"{hashlib.sha256(content).hexdigest()[:32]}.{kind}"
-        self._result.files[name] = content
-        return name
+        return self._result.keep(b"\n".join(lines) + b"\n", "passwords")
 
 
 def _normal(path: str, match: Match) -> str:

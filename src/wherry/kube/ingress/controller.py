@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.recorder import NORMAL, WARNING, EventRecorder
 from wherry.kube.ingress import certificates
+from wherry.kube.ingress.addresses import Addresses
 from wherry.kube.ingress.build import CONTROLLER, World, build, is_ours, without
 from wherry.kube.ingress.model import Configuration
 from wherry.kube.ingress.nginx import Nginx, NginxError
@@ -49,6 +50,8 @@ class IngressController:
         settings: of the configuration.
         class_name: of the IngressClass that is ours, and of the old annotation.
         addresses: where clients reach us; written into the Ingresses' status.
+        own_class: make the IngressClass, the default one, where there is none of ours.
+        default_certificate: the Secret (``namespace/name``) for hosts that have none.
     """
 
     def __init__(
@@ -59,13 +62,18 @@ class IngressController:
         settings: Settings,
         *,
         class_name: str = "nginx",
-        addresses: Iterable[str] = (),
+        addresses: Addresses,
+        own_class: bool = True,
+        default_certificate: str = "",
     ) -> None:
         self._client = client
         self._nginx = nginx
         self._settings = settings
         self._class_name = class_name
-        self._status = {"loadBalancer": {"ingress": [{"ip": address} for address in addresses]}}
+        self._addresses = addresses
+        self._own_class = own_class
+        self._default_certificate = default_certificate
+        self._watched: int | None = None
         self._recorder = EventRecorder(client, "nginx-ingress-controller")
         self._changed = asyncio.Event()
         self._text = ""
@@ -104,7 +112,10 @@ class IngressController:
         self._recorder.start()
         try:
             await asyncio.gather(*(informer.wait_synced() for informer in self._informers))
-            await self._ensure_class()
+            await self._addresses.follow(self._touch)
+            if self._own_class:
+                await self._ensure_class()
+            self._changed.set()
             backoff = Backoff(0.5, 30)
             while True:
                 await self._changed.wait()
@@ -120,6 +131,8 @@ class IngressController:
                     backoff.reset()
                     await asyncio.sleep(_BETWEEN_RELOADS)
         finally:
+            self._forget_nginx()
+            await self._addresses.stop()
             await self._recorder.stop()
 
     async def _ensure_class(self) -> None:
@@ -146,6 +159,7 @@ class IngressController:
             self.services.get,
             lambda namespace, name: self.slices.by_index("service", f"{namespace}/{name}"),
             self.secrets.get,
+            self._default_certificate,
         )
 
     async def _reconcile(self) -> None:
@@ -156,6 +170,7 @@ class IngressController:
             self._text = text
             kept = {**configuration.files, _DEFAULT_CERTIFICATE: b""}
             await asyncio.to_thread(self._nginx.drop_files, kept)
+        self._watch_nginx()
         self._tell(world, configuration)
         for ingress in world.ingresses:
             await self._report(ingress)
@@ -210,15 +225,39 @@ class IngressController:
                 self._recorder.event(INGRESSES, ingress, NORMAL, "Sync", "Scheduled for sync")
 
     async def _report(self, ingress: Object) -> None:
-        if (ingress.get("status") or {}) == self._status:
-            return
-        if not self._status["loadBalancer"]["ingress"]:
+        status = {"loadBalancer": {"ingress": self._addresses.current()}}
+        if (ingress.get("status") or {}) == status or not status["loadBalancer"]["ingress"]:
             return
         try:
-            await self._client.update_status(INGRESSES, {**ingress, "status": self._status})
+            await self._client.update_status(INGRESSES, {**ingress, "status": status})
         except StatusError as error:
             if error.code not in (404, 409):
                 raise
+
+    # -- the process
+
+    def _watch_nginx(self) -> None:
+        """Have an nginx that ends started again at once."""
+        pid = self._nginx.pid
+        if pid is None or self._watched is not None:
+            return
+        try:
+            self._watched = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._changed.set()
+            return
+        asyncio.get_running_loop().add_reader(self._watched, self._nginx_ended)
+
+    def _nginx_ended(self) -> None:
+        log.warning("nginx has ended: starting it again")
+        self._forget_nginx()
+        self._changed.set()
+
+    def _forget_nginx(self) -> None:
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            os.close(self._watched)
+            self._watched = None
 
 
 def _service_of(slice_: Object) -> str:

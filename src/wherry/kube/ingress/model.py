@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -76,6 +77,8 @@ class Configuration:
     servers: dict[str, Server] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     """Certificates and password files, by name; nobody else may read them."""
+    certificate: str = ""
+    """The file of hosts that have none of their own; empty: one that nobody trusts."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """What is wrong, by the key of the Ingress."""
 
@@ -83,3 +86,9 @@ class Configuration:
         found = self.problems.setdefault(ingress, [])
         if problem not in found:
             found.append(problem)
+
+    def keep(self, content: bytes, kind: str) -> str:
+        """The name of a file with this content."""
+        name = f"{hashlib.sha256(content).hexdigest()[:32]}.{kind}"
+        self.files[name] = content
+        return name

@@ -160,7 +160,7 @@ class _Writer:
             yield f"    listen {address}{first} ssl http2;"
         names = " ".join(map(_server_name, (server.host, *sorted(server.aliases))))
         yield f"    server_name {names};"
-        certificate = server.certificate or "default.pem"
+        certificate = server.certificate or self._configuration.certificate or "default.pem"
         yield f"    ssl_certificate {settings.directory}/secrets/{certificate};"
         yield f"    ssl_certificate_key {settings.directory}/secrets/{certificate};"
         yield '    set $proxy_upstream_name "-";'

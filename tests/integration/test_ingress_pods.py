@@ -1,0 +1,128 @@
+"""The ingress controller in pods: behind a LoadBalancer, a NodePort, and in the nodes' network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import CLIENTS, Instance, eventually
+
+BACKEND = """
+apiVersion: v1
+kind: Pod
+metadata: {name: kubia, labels: {app: kubia}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: hello, image: "hello:1", ports: [{containerPort: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: kubia}
+spec: {selector: {app: kubia}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: kubia}
+spec:
+  rules:
+  - host: kubia.example.com
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: kubia, port: {number: 80}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def edge(new_instance: Callable[[], Instance]) -> Iterator[Instance]:
+    instance = new_instance()
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{CLIENTS}:{path}"  # the node makes the image from the nginx it finds
+    try:
+        instance.wherry("up", "--sample")
+    finally:
+        os.environ["PATH"] = path
+    instance.kubectl("apply", "-f", "-", stdin=BACKEND)
+    yield instance
+    instance.wherry("down", "--purge", "--grace", "1")
+
+
+def manifest(*words: str) -> str:
+    argv = [sys.executable, "-m", "wherry", "ingress", "manifest", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def fetch(address: str, host: str = "kubia.example.com") -> str:
+    argv = ["curl", "-s", "--max-time", "5", "-H", f"Host: {host}", f"http://{address}/"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+def ready(edge: Instance, what: str) -> None:
+    edge.kubectl("-n", "ingress-nginx", "rollout", "status", what, "--timeout=90s")
+
+
+def reported(edge: Instance) -> list[str]:
+    status = edge.get("ingress", "kubia").get("status") or {}
+    found = (status.get("loadBalancer") or {}).get("ingress") or ()
+    return [entry["ip"] for entry in found]
+
+
+def test_a_deployment_behind_a_load_balancer_or_a_node_port(edge: Instance) -> None:
+    edge.kubectl("apply", "-f", "-", stdin=manifest())
+    ready(edge, "deploy/ingress-nginx-controller")
+    of = ("svc", "ingress-nginx-controller", "-n", "ingress-nginx")
+    listed = eventually(lambda: edge.get(*of)["status"]["loadBalancer"].get("ingress"))
+    address = listed[0]["ip"]
+    page = eventually(lambda: "Hello" in (p := fetch(address)) and p)
+    assert "Hello from kubia" in page
+    eventually(lambda: reported(edge) == [address])
+    # Behind a node port, on every address of the node.
+    edge.kubectl("apply", "-f", "-", stdin=manifest("--kind", "nodeport"))
+    port = edge.get(*of)["spec"]["ports"][0]["nodePort"]
+    node = edge.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
+    eventually(lambda: "Hello from kubia" in fetch(f"{node}:{port}"))
+    logged = ("-n", "ingress-nginx", "logs", "deploy/ingress-nginx-controller")
+    eventually(lambda: '"GET / HTTP/1.1" 200' in edge.kubectl(*logged).out)
+    # One that ends is followed by another.
+    edge.kubectl("-n", "ingress-nginx", "rollout", "restart", "deploy/ingress-nginx-controller")
+    ready(edge, "deploy/ingress-nginx-controller")
+    assert "Hello from kubia" in fetch(f"{node}:{port}")
+    # nginx killed alone comes back: the daemon that watches sees it.
+    killing = "kill -9 $(cat /run/ingress/nginx.pid)"
+    pod = ("-n", "ingress-nginx", "exec", "deploy/ingress-nginx-controller", "--", "sh", "-c")
+    edge.kubectl(*pod, killing)
+    eventually(lambda: "Hello from kubia" in fetch(f"{node}:{port}"))
+    edge.kubectl("delete", "namespace", "ingress-nginx")
+
+
+def test_a_daemon_set_in_the_nodes_network(edge: Instance) -> None:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(str(probe.getsockname()[1]))
+    words = ("--kind", "daemonset", "--http-port", ports[0], "--https-port", ports[1])
+    selecting = ("--node-selector", "edge=true")
+    edge.kubectl("apply", "-f", "-", stdin=manifest(*words, *selecting))
+    of = ("daemonset", "ingress-nginx-controller", "-n", "ingress-nginx")
+    eventually(lambda: edge.get(*of)["status"].get("observedGeneration"))
+    assert edge.get(*of)["status"]["desiredNumberScheduled"] == 0
+    edge.kubectl("label", "nodes", "--all", "edge=true")
+    eventually(lambda: edge.get(*of)["status"].get("numberReady") == 1, seconds=60)
+    node = edge.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
+    for address in (node, "127.0.0.1"):
+        eventually(lambda address=address: "Hello from kubia" in fetch(f"{address}:{ports[0]}"))
+    eventually(lambda: reported(edge) == [node])
+    edge.kubectl("delete", "namespace", "ingress-nginx")
+
+
+def test_without_nginx_it_is_said_what_is_missing(cluster: Instance, namespace: str) -> None:
+    """The image cannot be made: an event of the pod says why."""
+    image = "wherry.io/ingress-nginx:1"
+    cluster.kubectl("-n", namespace, "run", "edge", f"--image={image}")
+    said = "nginx is not installed; an ingress controller's image needs it"
+    events = ("-n", namespace, "get", "events", "-o", "jsonpath={.items[*].message}")
+    eventually(lambda: said in cluster.kubectl(*events).out)
