@@ -115,6 +115,7 @@ def _run(
 def new_instance() -> Iterator[Callable[[], Instance]]:
     """Makes instances that are purged at the end of the session."""
     base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
+    base.chmod(0o755)  # users of pods with user namespaces must get through
     made: list[Instance] = []
 
     def make() -> Instance:

@@ -68,6 +68,9 @@ class EngineConfig:
     pod_cidr: str
     cgroup_root: str
     nft_table: str
+    owned_root: Path | None = (
+        None  # the topmost directory above data_dir that is ours; None: itself
+    )
     userns_remap: str = ""  # "default" or user[:group]: whose subordinate ids containers have
     daemon_file: Path | None = None  # an operator's choices, see ``daemon_file``
 

@@ -128,6 +128,11 @@ class Instance:
         return self.data_dir / "log"
 
     @property
+    def first_user(self) -> int:
+        """The first id of the host for users of pods with user namespaces: 1024 ranges of 65536."""
+        return 65536 + self.slot * (65536 << 10)
+
+    @property
     def pod_logs(self) -> Path:
         """Logs of pods; those of the default instance are where users' collectors look."""
         return SYSTEM_LOGS / "pods" if self.name == "default" else self.logs / "pods"

@@ -124,6 +124,7 @@ def engine_config(instance: Instance) -> EngineConfig:
     """What the engine of ``instance`` is made from."""
     return EngineConfig(
         data_dir=instance.data_dir / "engine",
+        owned_root=instance.data_dir,
         run_dir=instance.run_dir,
         name=instance.node_name,
         bridge=instance.bridge,
@@ -158,5 +159,6 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         cluster_dns=told.cluster_dns or (instance.cluster_dns,),
         cluster_domain=told.cluster_domain or CLUSTER_DOMAIN,
         settings=told,
+        first_user=instance.first_user,
         static_pods=Path(told.static_pod_path or instance.data_dir / "manifests"),
     )

@@ -40,7 +40,7 @@ _MADE_UP_BY_LXCFS = {
 }
 _FORBIDDING = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
 # mount_setattr(2), which makes mounts read-only all the way down.
-_RECURSIVE_READ_ONLY_SINCE = (5, 12)
+RECURSIVE_READ_ONLY_SINCE = (5, 12)
 
 
 class MountSources:
@@ -73,7 +73,7 @@ class MountSources:
                     mounts.append(MountSpec(_destination(point), "tmpfs", "tmpfs", tuple(chosen)))
                 case _:
                     # In a thread: the source may be on a file system that does not answer.
-                    mounts.append(await asyncio.to_thread(_bind, point))
+                    mounts.append(await asyncio.to_thread(_bind, container, point, own))
         return mounts
 
     async def _volume(self, container: Container, point: MountPoint, own: Path) -> MountSpec:
@@ -221,14 +221,19 @@ def _is_proc(path: str) -> bool:
         return False
 
 
-def _bind(point: MountPoint) -> MountSpec:
+def _bind(container: Container, point: MountPoint, own: Path) -> MountSpec:
     if point.create_source:
         _make_directory(point.source)
     elif not Path(point.source).exists():
         raise BadParameter(
             f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
         )
-    return bind_spec(point, point.source)
+    if remapping.of_pod(container) is None:
+        return bind_spec(point, point.source)
+    # What a pod mounts was made for it, with the ids that its users have inside.
+    mapped = _mapped_path(own)
+    remapping.mount_volume(Path(point.source), mapped, container)
+    return bind_spec(point, str(mapped))
 
 
 def _own_path(container: Container, index: int) -> Path:
@@ -256,6 +261,8 @@ def release_own(container: Container) -> None:
             own = _own_path(container, index)
             for path in (_mapped_path(own), _part(own), own):
                 unmount(path)
+        elif remapping.of_pod(container) is not None:
+            unmount(_mapped_path(_own_path(container, index)))
 
 
 def _destination(point: MountPoint) -> str:
@@ -298,7 +305,7 @@ def _forbidden(source: str, point: MountPoint) -> list[str]:
 def _read_only(point: MountPoint, source: str) -> str:
     if point.read_only == "top" or not point.recursive or not Path(source).is_dir():
         return "ro"
-    if kernel_version() >= _RECURSIVE_READ_ONLY_SINCE:
+    if kernel_version() >= RECURSIVE_READ_ONLY_SINCE:
         return "rro"
     if point.read_only == "all":
         raise BadParameter("rro is not supported: the kernel is older than 5.12")

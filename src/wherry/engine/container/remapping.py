@@ -1,4 +1,5 @@
-"""Containers whose root is nobody on the host: the engine's option ``userns_remap``.
+"""Containers whose root is nobody on the host: the engine's option ``userns_remap``, or pods with
+a range of ids of their own (``hostUsers: false``).
 
 Each such container has a user namespace of its own, held at ``<home>/userns``. Its layers are
 mounted with their ids mapped (mount_setattr(2), Linux 5.19 for overlay), so the same layers serve
@@ -11,6 +12,7 @@ import errno
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from wherry.runtime.rootfs import mount_overlay, unmount
 from wherry.runtime.types import User
 
 DEFAULT_USER = "dockremap"
+MAPPED_SINCE = (5, 19)  # the kernel that can map the ids of overlay's layers
+USER_RANGE = "io.wherry.user-range"  # annotation of a pod's containers: "<first id>:<how many>"
 SUBUID, SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
 
 
@@ -112,8 +116,20 @@ def ranges(text: str, name: str, number: int) -> list[Range]:
     return found
 
 
+def of_pod(container: Container) -> Remapping | None:
+    """The ids that a container has by its pod."""
+    text = (container.host_config.get("Annotations") or {}).get(USER_RANGE)
+    if not text:
+        return None
+    first, _, size = text.partition(":")
+    ids = (Range(0, int(first), int(size)),)
+    return Remapping(ids, ids)
+
+
 def open_way(root: Path, directory: Path) -> None:
     """Let the containers' root, who is nobody, pass through ``root`` to ``directory`` below it.
+
+    What lay behind a closed door and is not on the way stays closed to others.
 
     Raises:
         EngineError: a directory above ``root``, which is not ours, is closed to others.
@@ -124,9 +140,15 @@ def open_way(root: Path, directory: Path) -> None:
                 f"a directory above {root} ({parent}) restricts access for the remapped root; "
                 "allow 'o+x' on it"
             )
-    for ours in (directory, *directory.parents):
-        if ours.is_relative_to(root):
-            ours.chmod(ours.stat().st_mode | 0o111)
+    way = [directory, *(p for p in directory.parents if p.is_relative_to(root))]
+    for ours in way:
+        mode = ours.stat().st_mode
+        if mode & 0o001:
+            continue
+        for entry in ours.iterdir():
+            if entry not in way and not entry.is_symlink() and entry.stat().st_mode & 0o007:
+                entry.chmod(stat.S_IMODE(entry.stat().st_mode) & ~0o007)
+        ours.chmod(mode | 0o111)
 
 
 # ---- one container

@@ -61,6 +61,9 @@ class Resources:
         self.remapping: Remapping | None = None
 
     def _remapping(self, container: Container) -> Remapping | None:
+        own = remap.of_pod(container)
+        if own is not None:
+            return own
         return None if container.host_config["UsernsMode"] == "host" else self.remapping
 
     async def take(self, container: Container, save: Callable[[], None]) -> int:

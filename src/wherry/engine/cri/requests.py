@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.engine.container.create import CreateRequest, decode
+from wherry.engine.container.remapping import USER_RANGE
 from wherry.engine.container.users import STRICT_GROUPS
 from wherry.engine.cri import naming
 from wherry.engine.cri.types import (
@@ -49,6 +50,7 @@ def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
         # It only waits, and a filter would cost each pod its compilation.
         "SecurityOpt": ["seccomp=unconfined", "no-new-privileges"],
         "LogConfig": {"Type": "none", "Config": {}},
+        "Annotations": _annotations(config) or None,
     }
     return decode(
         {
@@ -59,6 +61,15 @@ def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
             "HostConfig": host,
         }
     )
+
+
+def _annotations(config: PodSandboxConfig, *, strict: bool = False) -> dict[str, str]:
+    """What the Engine API has no words for."""
+    found = {STRICT_GROUPS: "true"} if strict else {}
+    if config.user_range is not None:
+        first, size = config.user_range
+        found[USER_RANGE] = f"{first}:{size}"
+    return found
 
 
 def _port_bindings(mappings: Sequence[PortMapping]) -> dict[str, list[dict[str, str]]]:
@@ -165,7 +176,7 @@ def _host_config(
         "CapDrop": list(security.drop_capabilities) or None,
         "GroupAdd": [str(group) for group in security.supplemental_groups] or None,
         "SecurityOpt": options or None,
-        "Annotations": {STRICT_GROUPS: "true"} if security.strict_groups else None,
+        "Annotations": _annotations(sandbox, strict=security.strict_groups) or None,
         **_resources(config.resources),
     }
 

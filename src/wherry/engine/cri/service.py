@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from wherry import __version__
-from wherry.engine.container import stats, users
+from wherry.engine.container import remapping, stats, users
 from wherry.engine.container.container import Container
 from wherry.engine.container.create import CreateRequest
 from wherry.engine.container.execs import Execs
 from wherry.engine.container.failure import exec_error
+from wherry.engine.container.mount_sources import RECURSIVE_READ_ONLY_SINCE, kernel_version
 from wherry.engine.container.rules import RUNTIMES
 from wherry.engine.container.spec import process
 from wherry.engine.cri import naming, requests, status
@@ -48,6 +49,7 @@ from wherry.engine.cri.types import (
     PodSandboxConfig,
     PodSandboxStatus,
     ProcessStream,
+    RuntimeHandler,
 )
 from wherry.engine.engine import Engine
 from wherry.engine.errors import Conflict, EngineError, NotFound, NotModified
@@ -129,6 +131,13 @@ class EngineRuntime(ContainerRuntime):
             "runtime_api_version": "v1",
         }
 
+    async def handlers(self) -> Sequence[RuntimeHandler]:
+        """Those of the engine. The kernel's age says what they can."""
+        kernel = kernel_version()
+        recursive, mapped = kernel >= RECURSIVE_READ_ONLY_SINCE, kernel >= remapping.MAPPED_SINCE
+        mapped = mapped and Path("/proc/self/ns/user").exists()
+        return [RuntimeHandler(name, recursive, mapped) for name in sorted(RUNTIMES)]
+
     @_call()
     async def update_runtime_config(self, pod_cidr: str) -> None:
         """The range of this node's pods; it is kept over restarts."""
@@ -144,12 +153,18 @@ class EngineRuntime(ContainerRuntime):
             raise CRIError(
                 f'failed to get sandbox runtime: no runtime for "{handler}" is configured'
             )
-        if not config.host_users:
-            raise CRIError("user namespaces of pods (hostUsers: false) are not supported here")
+        await self._open_way(config)
         async with self._own_images:
             image = await ensure_pause(self._engine.images)
         request = requests.sandbox_request(config, image)
         return await self._engine.in_flight(self._run_sandbox(config, request))
+
+    async def _open_way(self, config: PodSandboxConfig) -> None:
+        """Where the pod's root is nobody here, let it get to its files."""
+        if config.user_range is not None:
+            place = self._engine.config
+            root = place.owned_root or place.data_dir
+            await asyncio.to_thread(remapping.open_way, root, place.containers_dir)
 
     async def _run_sandbox(self, config: PodSandboxConfig, request: CreateRequest) -> str:
         if config.resources is not None:
@@ -238,6 +253,7 @@ class EngineRuntime(ContainerRuntime):
     ) -> str:
         """Create a container in a sandbox, its log where the kubelet wants it."""
         sandbox = self._sandbox(sandbox_id)
+        await self._open_way(sandbox_config)
         profile = config.security.seccomp_profile
         seccomp = None if profile is None else await asyncio.to_thread(_read_profile, profile)
         request = requests.container_request(config, sandbox_config, sandbox.id, seccomp)

@@ -110,7 +110,7 @@ class PodSandboxConfig:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     privileged: bool = False
     runtime_handler: str = ""  # of the pod's RuntimeClass; empty: the usual one
-    host_users: bool = True  # False: a user namespace of its own
+    user_range: tuple[int, int] | None = None  # its users on the host: the first, how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +336,15 @@ class ProcessStream(Protocol):
         """Let go; an exec'd process that still runs is killed, an attached container goes on."""
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeHandler:
+    """A handler that a RuntimeClass may name, and what it can; empty is the usual one."""
+
+    name: str
+    recursive_read_only: bool
+    user_namespaces: bool
+
+
 class ContainerRuntime(Protocol):
     """RuntimeService and ImageService of CRI, as asyncio calls.
 
@@ -344,6 +353,9 @@ class ContainerRuntime(Protocol):
 
     async def version(self) -> Mapping[str, str]:
         """``runtime_name``, ``runtime_version``, ``runtime_api_version``."""
+
+    async def handlers(self) -> Sequence[RuntimeHandler]:
+        """The handlers on this node."""
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         """The range from which this node's sandboxes get their addresses."""

@@ -64,6 +64,7 @@ def sandbox_config(
     dns: DNSConfig,
     cluster_domain: str = "cluster.local",
     runtime_handler: str = "",
+    user_range: tuple[int, int] | None = None,
 ) -> PodSandboxConfig:
     """What the pod's sandbox is made from.
 
@@ -106,7 +107,7 @@ def sandbox_config(
         sysctls={s["name"]: s["value"] for s in sysctls},
         privileged=any(_security(c).get("privileged") for c in pods.all_containers(pod)),
         runtime_handler=runtime_handler,
-        host_users=spec.get("hostUsers") is not False,
+        user_range=user_range,
     )
 
 

@@ -39,6 +39,7 @@ from wherry.kube.kubelet.server import Server
 from wherry.kube.kubelet.static_pods import StaticPods
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
+from wherry.kube.kubelet.user_namespaces import UserNamespaces
 from wherry.kube.kubelet.view import RuntimeView
 from wherry.kube.kubelet.volumes.claims import Claims
 from wherry.kube.kubelet.volumes.manager import Volumes
@@ -49,6 +50,8 @@ from wherry.kube.kubelet.worker import PodWorker
 __all__ = ["Kubelet", "KubeletConfig"]
 
 log = logging.getLogger(__name__)
+
+USER_RANGES = 1024
 
 Object = dict[str, Any]
 
@@ -141,6 +144,12 @@ class Kubelet:
             active_pods=self._house.active_pods,
             metrics=metrics,
             walls=walls or NoWalls(),
+            users=UserNamespaces(
+                config.first_user,
+                USER_RANGES,
+                directory=volumes.pod_directory,
+                known=volumes.known_pods,
+            ),
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wherry.engine.cri.types import ContainerRuntime, CRIError, Image
+from wherry.engine.cri.types import ContainerRuntime, CRIError, Image, RuntimeHandler
 from wherry.kube.api import amounts, meta, quantity
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import LEASES, NODES
@@ -146,6 +146,7 @@ def node_status(
     runtime_version: str,
     kubelet_version: str,
     images: Sequence[Image],
+    handlers: Sequence[RuntimeHandler] = (),
     conditions: list[Object],
     extended: Mapping[str, str] | None = None,
 ) -> Object:
@@ -181,12 +182,16 @@ def node_status(
             "swap": {"capacity": machine.swap},
             "systemUUID": machine.system_uuid or machine.machine_id,
         },
-        "features": {"supplementalGroupsPolicy": False},
+        "features": {"supplementalGroupsPolicy": True},
         "runtimeHandlers": [
             {
-                "name": "",
-                "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False},
+                "name": handler.name,
+                "features": {
+                    "recursiveReadOnlyMounts": handler.recursive_read_only,
+                    "userNamespaces": handler.user_namespaces,
+                },
             }
+            for handler in handlers
         ],
     }
 
@@ -261,6 +266,7 @@ class NodeAgent:
         self._on_pod_cidr = on_pod_cidr
         self._pressure = pressure
         self._runtime_version = ""
+        self._handlers: Sequence[RuntimeHandler] = ()
         self._not_ready = "container runtime network not ready: NetworkReady=false"
         self._changed = asyncio.Event()
         self.told_ready = asyncio.Event()  # the API has been told that the node is Ready
@@ -288,6 +294,7 @@ class NodeAgent:
         """Create the Node, or adjust the one that is there; tries until the API answers."""
         version = await self._runtime.version()
         self._runtime_version = f"{version['runtime_name']}://{version['runtime_version']}"
+        self._handlers = await self._runtime.handlers()
         backoff = Backoff(0.05, 5)
         while True:
             try:
@@ -386,6 +393,7 @@ class NodeAgent:
             runtime_version=self._runtime_version,
             kubelet_version=self._kubelet_version,
             images=await self._runtime.list_images(),
+            handlers=self._handlers,
             conditions=conditions(
                 self._pressure(), self._not_ready, old.get("conditions") or (), meta.now()
             ),

@@ -21,6 +21,7 @@ from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
+from wherry.kube.kubelet.user_namespaces import UserNamespaces
 from wherry.kube.kubelet.view import RuntimeView
 from wherry.kube.kubelet.volumes.claims import Claims
 from wherry.kube.kubelet.volumes.manager import Volumes
@@ -45,6 +46,8 @@ class KubeletConfig:
         container_logs: where to link logs by pod and container name (``/var/log/containers``).
         labels: further labels of the node.
         settings: what the kubelet's configuration file says.
+        first_user: the first of the ids of the host that users of pods with namespaces of their
+            own are; a thousand ranges follow it.
         static_pods: a directory whose manifests are pods of this node, whatever the API says.
     """
 
@@ -63,6 +66,7 @@ class KubeletConfig:
     labels: dict[str, str] = field(default_factory=dict)
     settings: Settings = DEFAULTS
     static_pods: Path | None = None
+    first_user: int = 65536
 
     @property
     def seccomp_root(self) -> Path:
@@ -117,6 +121,7 @@ class Parts:
     active_pods: Callable[[], list[Object]]  # those that have not ended, as they hold
     metrics: Metrics
     walls: Walls
+    users: UserNamespaces
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

@@ -16,6 +16,7 @@ from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.resizer import Resizer
 from wherry.kube.kubelet.retries import Retries
 from wherry.kube.kubelet.starter import Guard, Starter
+from wherry.kube.kubelet.user_namespaces import NoRange
 from wherry.kube.kubelet.view import PodRuntime
 from wherry.kube.kubelet.volumes.place import Place
 
@@ -70,7 +71,7 @@ class Surroundings:
             return runtime, None
         try:
             config = await self.sandbox_config(pod, attempt)
-        except (ConfigError, StatusError) as error:
+        except (ConfigError, StatusError, NoRange) as error:
             self._no_sandbox(pod, str(error))
             return runtime, None
         config.log_directory.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -97,7 +98,7 @@ class Surroundings:
         """What the sandbox is made from.
 
         Raises:
-            ConfigError, StatusError: there can be no such sandbox.
+            ConfigError, StatusError, NoRange: there can be no such sandbox.
         """
         config = self._parts.config
         dns, complaints = resolver.dns_config(
@@ -105,6 +106,9 @@ class Surroundings:
         )
         for complaint in complaints:
             self._parts.tell(pod, "Warning", "DNSConfigForming", complaint)
+        users = None
+        if pod["spec"].get("hostUsers") is False:
+            users = self._parts.users.allocate(self._uid)
         made = containers.sandbox_config(
             pod,
             attempt,
@@ -113,6 +117,7 @@ class Surroundings:
             dns=dns,
             cluster_domain=config.cluster_domain,
             runtime_handler=await self._parts.runtime_classes.handler(pod),
+            user_range=users,
         )
         return replace(made, resources=self._resizer.pod_resources(pod))
 

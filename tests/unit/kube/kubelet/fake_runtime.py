@@ -22,6 +22,7 @@ from wherry.engine.cri.types import (
     PodSandboxConfig,
     PodSandboxState,
     PodSandboxStatus,
+    RuntimeHandler,
 )
 
 
@@ -47,6 +48,9 @@ class FakeRuntime:
         self.groups: dict = {}  # limits by cgroup
         self._numbers = itertools.count(1)
         self._listeners: list[asyncio.Queue[ContainerEvent]] = []
+
+    async def handlers(self):
+        return [RuntimeHandler("", True, True)]
 
     async def rotate_logs(self, size, rotate) -> None:
         self.log_size, self.rotate = size, rotate
