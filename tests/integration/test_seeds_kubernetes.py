@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,136 @@ def test_two_containers_share_a_volume(seeded: Instance, namespace: str) -> None
     finally:
         forward.kill()
         forward.wait()
+
+
+def test_what_is_on_a_path_of_the_node_is_seen_there(
+    seeded: Instance, namespace: str, tmp_path: Path
+) -> None:
+    html = lambda path: [{"name": "html", "mountPath": path}]  # noqa: E731
+    containers = [
+        {"name": "html-generator", "image": "luksa/fortune", "volumeMounts": html("/var/htdocs")},
+        {
+            "name": "web-server",
+            "image": "nginx:alpine",
+            "volumeMounts": html("/usr/share/nginx/html"),
+        },
+    ]
+    volumes = [{"name": "html", "hostPath": {"path": str(tmp_path)}}]
+    apply(
+        *(seeded, namespace, "v1", "Pod", "fortune"),
+        spec={"containers": containers, "volumes": volumes},
+    )
+    seeded.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/fortune")
+    page = tmp_path / "index.html"
+    eventually(lambda: page.exists() and page.read_text() == "fortune cookie\n")
+    fetch = ["exec", "fortune", "-c", "web-server", "--", "wget", "-qO-", "http://127.0.0.1/"]
+    assert seeded.kubectl("-n", namespace, *fetch).out == "fortune cookie\n"
+
+
+def test_a_claim_is_bound_to_the_volume_that_an_administrator_made(
+    seeded: Instance, namespace: str
+) -> None:
+    volume = f"pv0003-{namespace}"
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Recycle",
+        "nfs": {"path": "/public", "server": "127.0.0.1"},
+    }
+    apply(seeded, namespace, "v1", "PersistentVolume", volume, spec=spec)
+    try:
+        claim = {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": "",
+        }
+        apply(seeded, namespace, "v1", "PersistentVolumeClaim", "myclaim", spec=claim)
+
+        def row(*words: str) -> list[str]:
+            return seeded.kubectl("-n", namespace, "get", *words, "--no-headers").out.split()
+
+        bound = ["myclaim", "Bound", volume, "1Gi", "RWO"]
+        eventually(lambda: row("pvc", "myclaim")[:5] == bound)
+        claimed = [volume, "1Gi", "RWO", "Recycle", "Bound", f"{namespace}/myclaim"]
+        assert row("pv", volume)[:6] == claimed
+
+        mounts = [{"name": "pvc-vol", "mountPath": "/data/db"}]
+        pod = kubia(volumeMounts=mounts)["spec"]
+        source = {"persistentVolumeClaim": {"claimName": "myclaim"}}
+        pod["volumes"] = [{"name": "pvc-vol", **source}]
+        apply(seeded, namespace, "v1", "Pod", "kubia-pvc", spec=pod)
+        # There is no such server: the pod waits, and says for what.
+        ask = ["-n", namespace, "events", "--for", "pod/kubia-pvc"]
+
+        def told() -> str:
+            return seeded.kubectl(*ask).out
+
+        eventually(lambda: f'MountVolume.SetUp failed for volume "{volume}"' in told())
+        status = seeded.get("pod", "kubia-pvc", "-n", namespace)["status"]
+        assert status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
+    finally:
+        seeded.kubectl("-n", namespace, "delete", "pod", "kubia-pvc", "--now", ok=False)
+        seeded.kubectl("-n", namespace, "delete", "pvc", "myclaim", "--wait=false", ok=False)
+        seeded.kubectl("delete", "pv", volume, "--wait=false", ok=False)
+
+
+def test_a_pod_keeps_its_files_in_a_claim(seeded: Instance, namespace: str, tmp_path: Path) -> None:
+    volume = f"pv0003-{namespace}"
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": str(tmp_path)},
+    }
+    apply(seeded, namespace, "v1", "PersistentVolume", volume, spec=spec)
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "",
+        "volumeName": volume,
+    }
+    apply(seeded, namespace, "v1", "PersistentVolumeClaim", "myclaim", spec=claim)
+    pod = kubia(volumeMounts=[{"name": "pvc-vol", "mountPath": "/data/db"}])["spec"]
+    pod["volumes"] = [{"name": "pvc-vol", "persistentVolumeClaim": {"claimName": "myclaim"}}]
+    pod["terminationGracePeriodSeconds"] = 1
+    for words in (("sh", "-c", "echo kept > /data/db/file"), ("cat", "/data/db/file")):
+        apply(seeded, namespace, "v1", "Pod", "kubia-pvc", spec=pod)
+        seeded.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/kubia-pvc")
+        last = seeded.kubectl("-n", namespace, "exec", "kubia-pvc", "--", *words).out
+        seeded.kubectl("-n", namespace, "delete", "pod", "kubia-pvc")
+    assert last == "kept\n"
+    seeded.kubectl("-n", namespace, "delete", "pvc", "myclaim")
+    seeded.kubectl("delete", "pv", volume)
+
+
+def test_sets_choose_by_expressions_and_daemons_by_the_nodes_labels(
+    seeded: Instance, namespace: str
+) -> None:
+    expression = {"key": "app", "operator": "In", "values": ["kubia"]}
+    spec = {
+        "replicas": 2,
+        "selector": {"matchExpressions": [expression]},
+        "template": kubia(),
+    }
+    apply(seeded, namespace, "apps/v1", "ReplicaSet", "kubia", spec=spec)
+
+    def ready(kind: str, field: str) -> int:
+        one = seeded.get(kind, "-n", namespace)["items"][0]
+        return int(one["status"].get(field) or 0)
+
+    eventually(lambda: ready("replicaset", "readyReplicas") == 2)
+    label = f"disk-{namespace}"
+    monitor = kubia()
+    monitor["metadata"]["labels"] = {"app": "ssd-monitor"}
+    monitor["spec"]["nodeSelector"] = {label: "ssd"}
+    spec = {"selector": {"matchLabels": {"app": "ssd-monitor"}}, "template": monitor}
+    apply(seeded, namespace, "apps/v1", "DaemonSet", "ssd-monitor", spec=spec)
+    node = seeded.get("nodes")["items"][0]["metadata"]["name"]
+    seeded.kubectl("label", "node", node, f"{label}=ssd")
+    eventually(lambda: ready("daemonset", "numberReady") == 1)
+    seeded.kubectl("label", "node", node, f"{label}=hdd", "--overwrite")
+    gone = "-n", namespace, "get", "pods", "-l", "app=ssd-monitor", "-o", "name"
+    eventually(lambda: not seeded.kubectl(*gone).out, seconds=60)
+    seeded.kubectl("label", "node", node, f"{label}-")
 
 
 def test_a_config_map_is_variables_and_files(seeded: Instance, namespace: str) -> None:
