@@ -118,6 +118,17 @@ class Instance:
         return f"wherry{self.slot}"
 
     @property
+    def proxy_health_port(self) -> int:
+        """Where the proxy says whether it is well; upstream's in the first instance. (Kubelets of
+        others take the numbers behind it.)"""
+        return 10256 + (50 + self.slot if self.slot else 0)
+
+    @property
+    def proxy_metrics_port(self) -> int:
+        """Where the proxy tells its mode and its figures, on loopback."""
+        return 10249 + (80 + self.slot if self.slot else 0)
+
+    @property
     def pki(self) -> Path:
         """Certificates and keys."""
         return self.data_dir / "pki"

@@ -22,7 +22,7 @@ from wherry.kube.dns.server import NameServer
 from wherry.kube.kubelet import config
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.network_policy.enforcer import Enforcer
-from wherry.kube.proxy.proxy import Proxy
+from wherry.kube.proxy.configuration import ProxyConfig, make, teardown
 from wherry.launcher import docker_tcp
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import API_KUBELET_CLIENT
@@ -58,16 +58,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             walls=policies,
         )
         ending = _at_power_failure(kubelet, stop)
-        proxy = Proxy(
-            informers,
-            Nftables(),
-            node_ip=instance.node_ip,
-            pod_cidr=instance.cluster_range,
-            service_cidr=instance.service_range,
-            table=f"{instance.nft_table}-proxy",
-            bridge=instance.pod_bridge,
-            node_name=instance.node_name,
-        )
+        proxy = make(informers, Nftables(), _proxy_config(instance))
         names = NameServer(
             proxy_client,
             informers,
@@ -109,9 +100,7 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
     config = engine_config(instance)
     await stop_all(config, grace)
     if purge:
-        await Proxy.teardown(
-            Nftables(), table=f"{instance.nft_table}-proxy", service_cidr=instance.service_range
-        )
+        await teardown(Nftables(), _proxy_config(instance))
         await Enforcer.teardown(Nftables(), table=f"{instance.nft_table}-policy")
         # Volumes are mounts, some with a user's own files behind them: unmounted before deleted.
         await asyncio.to_thread(
@@ -139,6 +128,19 @@ def engine_config(instance: Instance) -> EngineConfig:
 
 def _kubelet_root(instance: Instance) -> Path:
     return instance.data_dir / "kubelet"
+
+
+def _proxy_config(instance: Instance) -> ProxyConfig:
+    return ProxyConfig(
+        node_name=instance.node_name,
+        node_ips=(instance.node_ip,),
+        pods=(instance.cluster_range,),
+        services=(instance.service_range,),
+        table=f"{instance.nft_table}-proxy",
+        bridge=instance.pod_bridge,
+        healthz=("0.0.0.0", instance.proxy_health_port),
+        metrics=("127.0.0.1", instance.proxy_metrics_port),
+    )
 
 
 def _kubelet_config(instance: Instance) -> KubeletConfig:

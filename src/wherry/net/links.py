@@ -114,6 +114,21 @@ def _forward_ipv6() -> None:
     (conf / "all/forwarding").write_text("1")
 
 
+def local_addresses(version: int) -> frozenset[str]:
+    """This machine's addresses of IP ``version``."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    found = set()
+    with Connection() as connection:
+        everything = netlink.address(index=0, prefix_length=0, family=family)
+        for body in connection.ask(netlink.RTM_GETADDR, everything, netlink.NLM_F_DUMP):
+            _, _, values = netlink.read_address(body)
+            # (Of a link from point to point, the other attribute is that of the other end.)
+            address = values.get(netlink.IFA_LOCAL) or values.get(netlink.IFA_ADDRESS)
+            if address is not None:
+                found.add(socket.inet_ntop(family, address))
+    return frozenset(found)
+
+
 def has_ipv6() -> bool:
     """Whether this machine speaks IPv6, if only with itself."""
     return Path("/proc/net/if_inet6").exists() and bool(Path("/proc/net/if_inet6").read_text())

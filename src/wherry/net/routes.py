@@ -8,9 +8,11 @@ one such route to a range at most, so two engines that choose at the same moment
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
+import sys
 
 from wherry.net import netlink
 from wherry.net.netlink import Connection, attribute
@@ -86,6 +88,32 @@ def existing() -> list[str]:
 def blocked() -> list[str]:
     """The ranges of ``block``, whosoever made them: those of every engine on this machine."""
     return [cidr for cidr, kind in _read() if kind == netlink.RTN_UNREACHABLE]
+
+
+def link_to(address: str) -> str:
+    """The link by which packets for ``address`` leave, ``lo`` for this machine's own; empty where
+    there is no way.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    wanted = ipaddress.ip_address(address)
+    body = netlink.route(
+        attribute(netlink.RTA_DST, wanted.packed),
+        prefix_length=wanted.max_prefixlen,
+        family=_family(wanted.version),
+    )
+    with Connection() as connection:
+        try:
+            (answer, *_) = connection.ask(netlink.RTM_GETROUTE, body)
+        except OSError:
+            return ""
+    *_, values = netlink.read_route(answer)
+    if netlink.RTA_OIF not in values:
+        return ""
+    with contextlib.suppress(OSError):
+        return socket.if_indextoname(int.from_bytes(values[netlink.RTA_OIF], sys.byteorder))
+    return ""
 
 
 _SPARED = tuple(map(ipaddress.ip_network, ("fe80::/10", "ff00::/8")))

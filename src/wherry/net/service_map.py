@@ -1,53 +1,80 @@
 """Service addresses in nftables: data, not rules.
 
-A cluster's services are elements of a few maps in one table of our own; the rules around them never
-change. What a packet for a service address meets:
+A cluster's services are elements of a few maps in tables of our own, one a family; the rules around
+them (``service_frame``) never change. What a packet for a service address meets:
 
-1. ``services`` (a verdict map) sends it by (address, protocol, port) to the chain for services with
-   that many endpoints; ``node-services`` does so by (protocol, port) for the machine's addresses.
+1. ``services`` says by (address, protocol, port) of which class it is, ``node-services`` does so by
+   (protocol, port) for the machine's addresses; ``classes`` leads to the chain for services with
+   that many endpoints. (Were the chains in ``services`` itself, the kernel would look through all
+   of it at each change, for loops.)
+   Where clients of inside are treated otherwise (they need not heed an external traffic policy
+   ``Local``), maps of their own come first.
 2. That chain draws an index, each in turn, and takes the endpoint from ``endpoints`` by
    (address, protocol, port, index).
 3. A service with client affinity goes through ``affinity`` first, which remembers for a time the
    number of the endpoint a client was given. The number, not the address: an endpoint that leaves
    takes its number out of ``numbers``, and its clients are given another.
-4. What is still addressed to the service range behind that has no endpoint, and is refused.
+4. What has no endpoint is in ``refused``, or in ``dropped`` where another node may answer. What is
+   still addressed to the service range behind that is refused, too.
 
 So a change costs a few elements in one transaction, however many services there are. A chain exists
 per number of endpoints, times a few: the counter that gives the turns belongs to the chain, and two
 services that shared it could fall into step, each always getting the same endpoint.
 
-Connections of this machine need a route to the range before they meet the rules at all: it leads to
-the loopback interface, with a source address that pods can answer. Nothing ever travels it, for the
-packet is either translated and routed anew, or refused. Before it comes, and behind it, stands an
-unreachable route (``net.routes``), so that no packet for a service leaves by the uplink.
+What a former process left is taken over where the rules are the same: its elements are read, and
+only what is wrong is changed, so that clients keep the endpoints they were given.
 """
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import ipaddress
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wherry.net import netlink
-from wherry.net.netlink import Connection, attribute
+from wherry.net import service_frame as rules
+from wherry.net import service_route
+from wherry.net.nft_elements import (
+    Element,
+    Table,
+    address,
+    joined,
+    number,
+    port,
+    protocol,
+    read_number,
+)
+from wherry.net.nft_rules import Chain
+from wherry.net.service_frame import INSIDE, KINDS, LAST_NUMBER, MARKS, MASKED, NUMBERED
+from wherry.net.service_ports import PROTOCOLS, Endpoint, Key, ServicePort
 
-PROTOCOLS = ("tcp", "udp", "sctp")
 COUNTERS = 16  # chains (each with a counter of its own) per number of endpoints, at most
-# Indices and affinity numbers pass from rule to rule on the packet's mark, in a range that others
-# are unlikely to use; ``unmark`` takes it off again before the packet leaves.
-MARKS, MARKS_MASK = 0x57000000, 0xFF000000
-FIRST_NUMBER = MARKS + 0x800000
-
-_SERVICE_KEY = "ip daddr . meta l4proto . th dport"
-_NODE_KEY = "meta l4proto . th dport"
-_ROUTE_METRIC = 1024
-_RTA_PREFSRC = 7
-_LOOPBACK = 1  # the interface that the kernel numbers first in every network namespace
-_TRANSPORT = "meta l4proto { tcp, udp, sctp }"
+_FAMILIES = ("ip", "ip6")
+_CONTAINERS = (
+    "services",
+    "inside-services",
+    "node-services",
+    "inside-node-services",
+    "endpoints",
+    "node-endpoints",
+    "choices",
+    "node-choices",
+    "numbers",
+    "refused",
+    "dropped",
+    "node-refused",
+    "node-dropped",
+    "hairpin",
+    "guarded",
+    "sources",
+)
+_LINKS = "loopback-links"
+# Where it is, and what it leads to: an endpoint that clients may have been given.
+_Owner = tuple[str, str, bytes, bytes, int]
+_Place = tuple[str, str, bytes, bytes]
 
 
 class Runner(Protocol):
@@ -57,318 +84,424 @@ class Runner(Protocol):
         """Apply ``script`` as one transaction."""
 
 
+class Elements(Protocol):
+    """What changes elements: ``net.nft_elements.Table``."""
+
+    def change(
+        self,
+        deleted: Iterable[Element],
+        added: Iterable[Element],
+        chains: Iterable[Chain] = (),
+    ) -> None:
+        """As one transaction, blocking."""
+
+    def read(self, family: str, container: str) -> list[Element]:
+        """What is in a set, blocking."""
+
+    def chains(self, family: str) -> set[str]:
+        """The chains there are, blocking."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """Where clients knock. Without an address: at any address of this machine (a node port)."""
+    """Where clients knock, and who answers. Without an address: a node port."""
 
-    protocol: str  # tcp, udp, sctp
+    family: str
+    protocol: str
     port: int
-    address: str = ""
+    address: str
+    endpoints: tuple[Endpoint, ...]
+    kind: str = "open"  # how they are drawn: see ``service_frame.KINDS``
+    affinity: int = 0
+    elsewhere: bool = False  # without endpoints: nothing is said
 
     @property
-    def key(self) -> str:
-        """The frontend as the beginning of an element's key."""
-        own = f"{self.protocol} . {self.port}"
-        return f"{self.address} . {own}" if self.address else own
+    def key(self) -> bytes:
+        """Where it is in the maps."""
+        own = protocol(PROTOCOLS[self.protocol]) + port(self.port)
+        return address(self.address) + own if self.address else own
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """What answers there; without endpoints, nothing does, and clients are told so at once."""
+def frontends(served: ServicePort) -> Iterator[Frontend]:
+    """Everywhere that a port is reached."""
+    family, transport, number_ = served.family, served.protocol, served.port
+    affinity = served.affinity
+    if served.cluster_ip:
+        yield Frontend(
+            family, transport, number_, served.cluster_ip, served.inside,
+            affinity=affinity, elsewhere=served.inside_elsewhere,
+        )  # fmt: skip
+    kind = "masked" if served.masquerade else "open"
+    places = [(number_, at) for at in served.outer_addresses if at != served.cluster_ip]
+    if served.node_port:
+        places.append((served.node_port, ""))
+    for number_, at in places:
+        yield Frontend(
+            family, transport, number_, at, served.outside, kind, affinity, served.outside_elsewhere
+        )
+        if not served.masquerade and served.everywhere:
+            yield Frontend(
+                family, transport, number_, at, served.everywhere, "inside", affinity
+            )  # fmt: skip
 
-    endpoints: tuple[tuple[str, int], ...] = ()
-    affinity: int = 0  # seconds for which a client keeps its endpoint; 0: each connection anew
-    masquerade: bool = False  # endpoints see this machine, not the client (whose way back it is)
+
+class _Numbers:
+    """The numbers of endpoints in services with affinity."""
+
+    def __init__(self) -> None:
+        self._given: dict[_Owner, int] = {}
+        self._used: set[int] = set()
+        self._next = 0
+
+    def adopt(self, owner: _Owner, value: int) -> None:
+        """One that a former process gave."""
+        self._given[owner] = value
+        self._used.add(value)
+
+    def of(self, owner: _Owner) -> int:
+        """That of ``owner``, new where it has none."""
+        value = self._given.get(owner)
+        if value is None:
+            while True:
+                value = MARKS | NUMBERED | owner[-1] | self._next
+                self._next = (self._next + 1) & LAST_NUMBER
+                if value not in self._used:
+                    break
+            self.adopt(owner, value)
+        return value
+
+    def release(self, owner: _Owner) -> None:
+        """It has left."""
+        value = self._given.pop(owner, None)
+        if value is not None:
+            self._used.discard(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
-    container: str
-    key: str
-    value: str = ""
-    chain: str = ""  # to which the value leads
+class _Classes:
+    """The chains of one table by the numbers that lead there."""
 
-    def __str__(self) -> str:
-        return f"{self.key} : {self.value}" if self.value else self.key
+    def __init__(self, known: Iterable[tuple[str, int]] = ()) -> None:
+        self.numbers = dict(known)
+        self.fresh: list[str] = []  # those that the kernel does not know
+        self._next = max(self.numbers.values(), default=MARKS) + 1
+
+    def of(self, chain: str) -> int:
+        """The number of ``chain``, which is new where it has none."""
+        value = self.numbers.get(chain)
+        if value is None:
+            value = self.numbers[chain] = self._next
+            self._next += 1
+            self.fresh.append(chain)
+        return value
 
 
 class ServiceMap:
-    """The table as it is in the kernel, and the way to another state of it."""
+    """The tables as they are in the kernel, and the way to another state of them.
 
-    def __init__(self, runner: Runner, table: str, *, service_cidr: str, pod_cidr: str) -> None:
+    Args:
+        runner: applies scripts.
+        table: the name of the tables.
+        services: ranges of cluster IPs, of either family.
+        pods: ranges of all pods of the cluster, of either family.
+        elements: changes elements, where not the kernel's.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        table: str,
+        *,
+        services: Sequence[str],
+        pods: Sequence[str],
+        elements: Elements | None = None,
+    ) -> None:
         self._runner = runner
         self._table = table
-        self._service_cidr = service_cidr
-        self._pod_cidr = pod_cidr
-        self._current: dict[Frontend, Backend] | None = None
-        self._elements: Counter[_Element] = Counter()
-        self._chains: set[str] = set()
-        self._numbers: dict[tuple[Frontend, tuple[str, int]], int] = {}
-        self._next_number = FIRST_NUMBER
+        self._services = services
+        self._pods = pods
+        self._elements = Table(table) if elements is None else elements
+        self._doubtful = False
+        self._forget()
 
-    async def apply(self, wanted: Mapping[Frontend, Backend]) -> None:
-        """Make the kernel's table say ``wanted``, in one transaction.
+    def _forget(self) -> None:
+        self._current: dict[Key, ServicePort] | None = None
+        self._classes: dict[str, _Classes] = {}
+        self._hairpins: Counter[tuple[str, str]] = Counter()
+        self._numbers = _Numbers()
 
-        The first call replaces whatever a former process left in the table.
+    async def start(self, wanted: Mapping[Key, ServicePort]) -> None:
+        """Make the kernel's tables say ``wanted``, whatever a former process left in them.
 
         Raises:
-            NftError: the kernel refused; the next call begins from an empty table again.
+            NftError, OSError: the kernel refused; the next call begins from empty tables.
         """
-        script = self.replace(wanted) if self._current is None else self.change(wanted)
-        if not script:
-            return
+        self._forget()
         try:
-            await self._runner.run(script)
+            present = await self._adopt(self._families(wanted.values()))
+            after = self._replaced(wanted)
+            deleted = [e for place, e in present.items() if after.get(place) != e]
+            added = [e for place, e in after.items() if present.get(place) != e]
+            await self._change(deleted, added)
         except BaseException:
-            self._current = None
+            self._doubtful = True
+            self._forget()
+            raise
+        self._doubtful = False
+
+    async def change(self, changes: Mapping[Key, ServicePort | None]) -> None:
+        """Change what is served; None ends it. One transaction.
+
+        Raises:
+            NftError, OSError: the kernel refused, nothing was changed; ``start`` must follow.
+        """
+        if self._current is None:
+            raise RuntimeError("start comes first")
+        try:
+            new = [served for served in changes.values() if served is not None]
+            for family in set(self._families(new)) - self._classes.keys():
+                await self._make(family)
+            await self._change(*self.difference(changes))
+        except BaseException:
+            self._doubtful = True
+            self._forget()
             raise
 
-    async def remove(self) -> None:
-        """Take the whole table away."""
-        self._current = None
-        await remove_table(self._runner, self._table)
+    def _families(self, ports: Iterable[ServicePort]) -> tuple[str, ...]:
+        wanted = {served.family for served in ports}
+        wanted |= {"ip6" if ":" in cidr else "ip" for cidr in self._services}
+        return tuple(family for family in _FAMILIES if family in wanted)
 
-    # pure: from what is to what shall be, as a script
+    def _of_family(self, family: str, cidrs: Sequence[str]) -> list[str]:
+        return [cidr for cidr in cidrs if (":" in cidr) == (family == "ip6")]
 
-    def replace(self, wanted: Mapping[Frontend, Backend]) -> str:
-        """The script that makes the table anew, with ``wanted`` in it."""
-        self._current, self._chains, self._numbers = {}, set(), {}
-        self._elements.clear()
-        head = f"table ip {self._table}\ndelete table ip {self._table}\n"
-        return head + self._frame() + self.change(wanted)
+    async def _make(self, family: str) -> None:
+        services = self._of_family(family, self._services)
+        pods = self._of_family(family, self._pods)
+        await self._runner.run(rules.whole(self._table, family, services, pods))
+        self._classes[family] = _Classes()
 
-    def change(self, wanted: Mapping[Frontend, Backend]) -> str:
-        """The script that leads from the last state to ``wanted``; empty if that is the same."""
-        current = self._current if self._current is not None else {}
-        before: Counter[_Element] = Counter()
-        after: Counter[_Element] = Counter()
-        gone: list[tuple[Frontend, tuple[str, int]]] = []
-        for frontend, backend in current.items():
-            new = wanted.get(frontend)
-            if new == backend:
+    async def _adopt(self, families: Sequence[str]) -> dict[_Place, Element]:
+        """What lies in the tables, which are made where they are not what they should be."""
+        found: dict[_Place, Element] = {}
+        for family in _FAMILIES:
+            chains = await asyncio.to_thread(self._elements.chains, family)
+            if family not in families:
+                if chains:
+                    await _remove(self._runner, family, self._table)
                 continue
-            before.update(self._elements_of(frontend, backend))
-            kept = new.endpoints if new is not None else ()
-            gone += [(frontend, end) for end in backend.endpoints if end not in kept]
-        for frontend, backend in wanted.items():
-            if current.get(frontend) != backend:
-                after.update(self._elements_of(frontend, backend))
-        deleted, added = [], []
-        for element in before.keys() | after.keys():
-            was = self._elements[element]
-            count = was - before[element] + after[element]
-            if was and not count:
-                deleted.append(element)
-            elif count and not was:
-                added.append(element)
-            if count:
-                self._elements[element] = count
-            else:
-                del self._elements[element]
-        for owner in gone:
-            self._numbers.pop(owner, None)
-        self._current = dict(wanted)
-        return "".join(
-            (
-                *self._statements("delete", deleted),
-                *self._new_chains(added),
-                *self._statements("add", added),
+            marker = rules.version(
+                family,
+                self._of_family(family, self._services),
+                self._of_family(family, self._pods),
             )
-        )
+            if self._doubtful or marker not in chains:
+                await self._make(family)
+                continue
+            listed = await asyncio.to_thread(self._elements.read, family, "classes")
+            self._classes[family] = _Classes(
+                (str(element.value), read_number(element.key)) for element in listed
+            )
+            for container in _CONTAINERS:
+                for element in await asyncio.to_thread(self._elements.read, family, container):
+                    found[_place(element)] = element
+        self._adopt_numbers(found)
+        return found
 
-    def _elements_of(self, frontend: Frontend, backend: Backend) -> Iterator[_Element]:
-        node = "" if frontend.address else "node-"
-        key = frontend.key
-        count = len(backend.endpoints)
-        if backend.masquerade:
-            port = f"{frontend.address} . {frontend.port}" if frontend.address else frontend.port
-            yield _Element(f"{node}masqueraded-{frontend.protocol}", str(port))
-        if not count:
-            if frontend.address:
-                yield _Element("refused", key)
-            return
-        slot = zlib.crc32(key.encode()) % COUNTERS
-        sticky = f"-sticky-{backend.affinity}" if backend.affinity else ""
-        chain = f"{node}choose-{count}{sticky}-{slot}"
-        yield _Element(f"{node}services", key, f"goto {chain}", chain)
-        for index, (address, port) in enumerate(backend.endpoints):
-            endpoint = f"{address} . {port}"
-            if backend.affinity:
-                number = self._number(frontend, (address, port))
-                yield _Element("numbers", str(number), endpoint)
-                yield _Element(f"{node}choices", f"{key} . {MARKS + index}", str(number))
+    def _adopt_numbers(self, found: Mapping[_Place, Element]) -> None:
+        for element in found.values():
+            if element.container not in ("choices", "node-choices"):
+                continue
+            given = element.value
+            assert isinstance(given, bytes)
+            target = found.get((element.family, "numbers", given, b""))
+            if target is not None and isinstance(target.value, bytes):
+                value = read_number(given)
+                bits = value & (MASKED | INSIDE)
+                owner = (element.family, element.container, element.key[:-4], target.value, bits)
+                self._numbers.adopt(owner, value)
+
+    async def _change(self, deleted: list[Element], added: list[Element]) -> None:
+        plain: list[Chain] = []
+        fresh = [(f, name, c.numbers[name]) for f, c in self._classes.items() for name in c.fresh]
+        for family, classes in self._classes.items():
+            by_text = []
+            for name in classes.fresh:
+                chain = rules.choosing(family, name)
+                if chain is None:
+                    by_text.append(name)
+                else:
+                    plain.append(chain)
+            if by_text:
+                await self._runner.run(rules.affinity_script(self._table, family, by_text))
+            classes.fresh.clear()
+        added += (Element(f, "classes", number(value), name) for f, name, value in fresh)
+        if deleted or added:
+            await asyncio.to_thread(self._elements.change, deleted, added, plain)
+
+    async def accept_loopback(self, links: Sequence[str]) -> None:
+        """Let connections from 127.0.0.1 leave by ``links``, and none come in for it by them.
+
+        Others use them, too: the table says which they are.
+
+        Raises:
+            NftError, OSError: the kernel refused.
+        """
+        await asyncio.to_thread(self._elements.change, (), [_link(name) for name in links])
+        for name in links:
+            await asyncio.to_thread(service_route.accept_loopback, name)
+
+    async def refuse_loopback(self, own: str = "") -> None:
+        """Undo ``accept_loopback`` and what it stood for, except at the link ``own``."""
+        for element in await asyncio.to_thread(self._elements.read, "ip", _LINKS):
+            name = element.key.rstrip(b"\0").decode()
+            if name != own:
+                await asyncio.to_thread(service_route.refuse_loopback, name)
+
+    async def remove(self) -> None:
+        """Take the tables away."""
+        await self.refuse_loopback()
+        self._forget()
+        await remove_tables(self._runner, self._table)
+
+    # pure: from what is to what shall be
+
+    def _replaced(self, wanted: Mapping[Key, ServicePort]) -> dict[_Place, Element]:
+        self._current = dict(wanted)
+        found: dict[_Place, Element] = {}
+        for served in wanted.values():
+            for element in self._elements_of(served, set()):
+                found[_place(element)] = element
+            for at, _ in served.endpoints:
+                self._hairpins[served.family, at] += 1
+        for family, at in self._hairpins:
+            element = _hairpin(family, at)
+            found[_place(element)] = element
+        return found
+
+    def difference(
+        self, changes: Mapping[Key, ServicePort | None]
+    ) -> tuple[list[Element], list[Element]]:
+        """The elements that go and those that come; from then on ``changes`` are the case."""
+        current = self._current if self._current is not None else {}
+        before: dict[_Place, Element] = {}
+        after: dict[_Place, Element] = {}
+        had: set[_Owner] = set()
+        has: set[_Owner] = set()
+        turns: Counter[tuple[str, str]] = Counter()
+        for key, new in changes.items():
+            old = current.get(key)
+            if old == new:
+                continue
+            if old is not None:
+                before.update((_place(e), e) for e in self._elements_of(old, had))
+                turns.subtract((old.family, at) for at, _ in old.endpoints)
+            if new is not None:
+                turns.update((new.family, at) for at, _ in new.endpoints)
+        # After all that is there has been named: numbers follow an endpoint from one to the other.
+        for key, new in changes.items():
+            old = current.get(key)
+            if old == new:
+                continue
+            if new is not None:
+                after.update((_place(e), e) for e in self._elements_of(new, has))
+                current[key] = new
             else:
-                yield _Element(f"{node}endpoints", f"{key} . {MARKS + index}", endpoint)
-            yield _Element("hairpin", f"{address} . {address}")
+                current.pop(key, None)
+        deleted = [e for place, e in before.items() if after.get(place) != e]
+        added = [e for place, e in after.items() if before.get(place) != e]
+        for owner in had - has:
+            self._numbers.release(owner)
+        for pair, turn in turns.items():
+            was = self._hairpins[pair]
+            now = self._hairpins[pair] = was + turn
+            if not now:
+                del self._hairpins[pair]
+            if was and not now:
+                deleted.append(_hairpin(*pair))
+            elif now and not was:
+                added.append(_hairpin(*pair))
+        return deleted, added
 
-    def _number(self, frontend: Frontend, endpoint: tuple[str, int]) -> int:
-        number = self._numbers.get((frontend, endpoint))
-        if number is None:
-            number = self._numbers[frontend, endpoint] = self._next_number
-            self._next_number += 1
-        return number
+    def _elements_of(self, served: ServicePort, owners: set[_Owner]) -> Iterator[Element]:
+        for frontend in frontends(served):
+            yield from self._elements_at(frontend, owners)
+        if served.sources:
+            yield from _guards(served)
 
-    def _statements(self, verb: str, elements: Iterable[_Element]) -> Iterator[str]:
-        by_container: dict[str, list[str]] = {}
-        for element in elements:
-            # A deletion names the key alone.
-            text = str(element) if verb == "add" else element.key
-            by_container.setdefault(element.container, []).append(text)
-        for container, texts in sorted(by_container.items()):
-            body = ",\n ".join(sorted(texts))
-            yield f"{verb} element ip {self._table} {container} {{ {body} }}\n"
-
-    def _new_chains(self, added: Iterable[_Element]) -> Iterator[str]:
-        for chain in sorted({element.chain for element in added} - self._chains - {""}):
-            self._chains.add(chain)
-            rules = "\n".join(f"  {rule}" for rule in _choosing_rules(chain))
-            yield f"table ip {self._table} {{\n chain {chain} {{\n{rules}\n }}\n}}\n"
-
-    def _frame(self) -> str:
-        services, pods = self._service_cidr, self._pod_cidr
-        # A set a protocol: nft knows what ``proto-dst`` is only within one.
-        masqueraded = "\n".join(
-            f" set masqueraded-{protocol} {{ type ipv4_addr . inet_service; }}\n"
-            f" set node-masqueraded-{protocol} {{ type inet_service; }}"
-            for protocol in PROTOCOLS
+    def _elements_at(self, frontend: Frontend, owners: set[_Owner]) -> Iterator[Element]:
+        family, key = frontend.family, frontend.key
+        node = "" if frontend.address else "node-"
+        if not frontend.endpoints:
+            yield Element(family, f"{node}{'dropped' if frontend.elsewhere else 'refused'}", key)
+            return
+        slot = zlib.crc32(key) % COUNTERS
+        chain = rules.chain_name(
+            frontend.kind,
+            len(frontend.endpoints),
+            slot,
+            frontend.affinity,
+            node=not frontend.address,
         )
-        port = "ct original proto-dst"
-        masquerading = "\n".join(
-            f"  meta l4proto {protocol} ct original ip daddr . {port} @masqueraded-{protocol}"
-            " masquerade\n"
-            f"  meta l4proto {protocol} {port} @node-masqueraded-{protocol} masquerade"
-            for protocol in PROTOCOLS
-        )
-        return f"""table ip {self._table} {{
- map services {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
- map node-services {{ type inet_proto . inet_service : verdict; }}
- map endpoints {{
-  type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service
- }}
- map node-endpoints {{ type inet_proto . inet_service . mark : ipv4_addr . inet_service; }}
- map choices {{ type ipv4_addr . inet_proto . inet_service . mark : mark; }}
- map node-choices {{ type inet_proto . inet_service . mark : mark; }}
- map numbers {{ type mark : ipv4_addr . inet_service; }}
- map affinity {{
-  type ipv4_addr . ipv4_addr . inet_proto . inet_service : mark
-  flags dynamic,timeout; size 262144;
- }}
- map node-affinity {{
-  type ipv4_addr . inet_proto . inet_service : mark
-  flags dynamic,timeout; size 262144;
- }}
- set hairpin {{ type ipv4_addr . ipv4_addr; }}
-{masqueraded}
- set refused {{ type ipv4_addr . inet_proto . inet_service; }}
-
- chain translate {{
-  {_SERVICE_KEY} vmap @services
-  fib daddr type local {_NODE_KEY} vmap @node-services
- }}
- chain refuse {{
-  meta l4proto tcp reject with tcp reset
-  reject
- }}
- chain without-endpoints {{
-  ip daddr {services} goto refuse
-  {_SERVICE_KEY} @refused goto refuse
- }}
- chain prerouting {{
-  type nat hook prerouting priority -100
-  jump translate
- }}
- chain output {{
-  type nat hook output priority -100
-  jump translate
- }}
- chain prerouting-refuse {{
-  type filter hook prerouting priority -90
-  ct state new,untracked jump without-endpoints
- }}
- chain output-refuse {{
-  type filter hook output priority -90
-  ct state new,untracked jump without-endpoints
- }}
- chain postrouting {{
-  type nat hook postrouting priority 100
-  ct status dnat jump return-through-here
- }}
- chain unmark {{
-  type filter hook postrouting priority 110
-  meta mark & {MARKS_MASK} == {MARKS} meta mark set 0
- }}
- chain return-through-here {{
-  ip saddr . ip daddr @hairpin masquerade
-{masquerading}
-  ct original ip daddr {services} ip saddr 127.0.0.0/8 masquerade
-  ct original ip daddr {services} ip saddr != {pods} fib saddr type != local masquerade
- }}
-}}
-"""
+        inside = "inside-" if frontend.kind == "inside" else ""
+        class_ = number(self._classes[family].of(chain))
+        yield Element(family, f"{inside}{node}services", key, class_)
+        bits = KINDS[frontend.kind]
+        for index, (at, number_) in enumerate(frontend.endpoints):
+            place = key + number(MARKS + bits + index)
+            target = address(at) + port(number_)
+            if not frontend.affinity:
+                yield Element(family, f"{node}endpoints", place, target)
+                continue
+            owner = (family, f"{node}choices", key, target, bits)
+            owners.add(owner)
+            given = number(self._numbers.of(owner))
+            yield Element(family, "numbers", given, target)
+            yield Element(family, f"{node}choices", place, given)
 
 
-def _choosing_rules(chain: str) -> list[str]:
-    """The rules of a chain, which its name describes: ``[node-]choose-<n>[-sticky-<s>]-<slot>``."""
-    node = chain.startswith("node-")
-    words = chain.removeprefix("node-").split("-")
-    prefix, key = ("node-", _NODE_KEY) if node else ("", _SERVICE_KEY)
-    turn = f"meta mark set numgen inc mod {words[1]} offset {MARKS}"
-    if words[2] != "sticky":
-        chosen = f"{key} . meta mark map @{prefix}endpoints"
-        return [turn, f"{_TRANSPORT} dnat ip to {chosen}"]
-    client = f"ip saddr . {key}"
-    given = f"{_TRANSPORT} dnat ip to meta mark map @numbers"
-    return [
-        f"meta mark set {client} map @{prefix}affinity",
-        given,
-        turn,
-        f"meta mark set {key} . meta mark map @{prefix}choices",
-        # What a client was given before has gone, or it would not have come this far.
-        f"delete @{prefix}affinity {{ {client} : meta mark }}",
-        f"update @{prefix}affinity {{ {client} timeout {words[3]}s : meta mark }}",
-        given,
-    ]
+def _place(element: Element) -> _Place:
+    return element.family, element.container, element.key, element.end
 
 
-async def remove_table(runner: Runner, table: str) -> None:
-    """Take ``table`` away; no error where there is none."""
-    await runner.run(f"table ip {table}\ndelete table ip {table}\n")
+def _hairpin(family: str, at: str) -> Element:
+    return Element(family, "hairpin", address(at) * 2)
 
 
-def add_service_route(service_cidr: str, source: str) -> None:
-    """Let this machine's own connections to the range come as far as the rules (blocking).
-
-    ``source`` is one of the machine's addresses, the one that endpoints will see and answer.
-
-    Raises:
-        OSError: the kernel refuses (EINVAL: ``source`` is no address of this machine).
-    """
-    with Connection() as connection:
-        body = _service_route(service_cidr, source)
-        connection.change(netlink.RTM_NEWROUTE, body, netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE)
+def _link(name: str) -> Element:
+    return Element("ip", _LINKS, name.encode().ljust(16, b"\0"))
 
 
-def remove_service_route(service_cidr: str) -> None:
-    """Take that route away (blocking); no error where there is none.
+def _guards(served: ServicePort) -> Iterator[Element]:
+    """Who may use a balancer's addresses."""
+    version = 6 if served.family == "ip6" else 4
+    ranges = [ipaddress.ip_network(cidr, strict=False) for cidr in served.sources]
+    own = protocol(PROTOCOLS[served.protocol]) + port(served.port)
+    if version == 4:
+        merged = [
+            (net[0].packed, net[-1].packed)
+            for net in ipaddress.collapse_addresses(
+                net for net in ranges if isinstance(net, ipaddress.IPv4Network)
+            )
+        ]
+    else:
+        merged = [
+            (net[0].packed, net[-1].packed)
+            for net in ipaddress.collapse_addresses(
+                net for net in ranges if isinstance(net, ipaddress.IPv6Network)
+            )
+        ]
+    for at in served.balancer_ips:
+        key = address(at) + own
+        yield Element(served.family, "guarded", key)
+        for first, last in merged:
+            yield Element(served.family, "sources", joined((key, first)), end=joined((key, last)))
 
-    Raises:
-        OSError: the kernel refuses.
-    """
-    with Connection() as connection:
-        try:
-            connection.change(netlink.RTM_DELROUTE, _service_route(service_cidr))
-        except OSError as error:
-            if error.errno != errno.ESRCH:
-                raise
+
+async def _remove(runner: Runner, family: str, table: str) -> None:
+    await runner.run(f"table {family} {table}\ndelete table {family} {table}\n")
 
 
-def _service_route(service_cidr: str, source: str = "") -> bytes:
-    network = ipaddress.IPv4Network(service_cidr)
-    parts = [
-        attribute(netlink.RTA_DST, network.network_address.packed),
-        attribute(netlink.RTA_PRIORITY, _ROUTE_METRIC),
-        attribute(netlink.RTA_OIF, _LOOPBACK),
-    ]
-    if source:
-        parts.append(attribute(_RTA_PREFSRC, ipaddress.IPv4Address(source).packed))
-    return netlink.route(*parts, prefix_length=network.prefixlen)
+async def remove_tables(runner: Runner, table: str) -> None:
+    """Take the tables called ``table`` away; no error where there are none."""
+    for family in _FAMILIES:
+        await _remove(runner, family, table)

@@ -1,34 +1,28 @@
-"""The loop around the rules: watch, compute, apply in one transaction."""
+"""The loop around the rules: watch, decide, apply in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from wherry.kube.api import meta
-from wherry.kube.api.resources import ENDPOINT_SLICES, SERVICES
+from wherry.kube.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from wherry.kube.client.backoff import Backoff
-from wherry.kube.client.informer import SharedInformers
-from wherry.kube.proxy.frontends import frontends
+from wherry.kube.client.informer import Informer, SharedInformers
+from wherry.kube.client.recorder import EventRecorder
+from wherry.kube.proxy.claims import Claims
+from wherry.kube.proxy.health import Health
+from wherry.kube.proxy.modes import Changes, Mode
+from wherry.kube.proxy.ports import Place, health_check, ports
 from wherry.net.nft import NftError
-from wherry.net.routes import block, unblock
-from wherry.net.service_map import (
-    Backend,
-    Frontend,
-    Runner,
-    ServiceMap,
-    add_service_route,
-    remove_service_route,
-    remove_table,
-)
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 SERVICE_NAME = "kubernetes.io/service-name"
+_ZONE = "topology.kubernetes.io/zone"
 
 
 class Proxy:
@@ -36,43 +30,62 @@ class Proxy:
 
     Args:
         informers: those of the process; whoever gives them starts and stops them.
-        nft: applies nftables scripts.
-        node_ip: the address of this machine that pods can answer.
-        pod_cidr: addresses of all pods of the cluster.
-        service_cidr: addresses of services.
-        table: the nftables table that is ours alone.
-        bridge: the interface behind which this node's pods are.
-        node_name: for traffic policy ``Local``; the host's name by default.
+        mode: makes the rules.
+        node_name: of this node, for what is meant for it alone.
+        prepare: what must be done before there are rules.
+        health: tells how we are.
     """
 
     def __init__(
         self,
         informers: SharedInformers,
-        nft: Runner,
+        mode: Mode,
         *,
-        node_ip: str,
-        pod_cidr: str,
-        service_cidr: str,
-        table: str,
-        bridge: str = "",
-        node_name: str = "",
+        node_name: str,
+        prepare: Sequence[Callable[[], Awaitable[None]]] = (),
+        health: Health | None = None,
     ) -> None:
-        self._node_ip = node_ip
-        self._service_cidr = service_cidr
-        self._bridge = bridge
-        self._node_name = node_name or socket.gethostname().lower()
-        self._map = ServiceMap(nft, table, service_cidr=service_cidr, pod_cidr=pod_cidr)
+        self._mode = mode
+        self._place = Place(node_name)
+        self._prepare = prepare
+        self._health = health or Health()
         self._services = informers.informer(SERVICES)
         self._slices = informers.informer(ENDPOINT_SLICES)
         self._slices.add_indexer("service", lambda slice_: (_service_of(slice_),))
-        self._wanted: dict[str, dict[Frontend, Backend]] = {}
+        self._node = Informer(informers.client, NODES, field_selector=f"metadata.name={node_name}")
+        self._recorder = EventRecorder(informers.client, "kube-proxy", node_name)
+        self._claims = Claims()
+        self._lost: dict[str, list[str]] = {}
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
+        self._turn = 0  # the next one of the loop
+        self._busy = False
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     async def run(self) -> None:
         """Keep the rules current until cancelled; they stay in force afterwards."""
-        await asyncio.to_thread(block, self._service_cidr)
-        await asyncio.to_thread(add_service_route, self._service_cidr, self._node_ip)
+        self._recorder.start()
+        await self._health.start(self._recorder)
+        try:
+            for step in self._prepare:
+                await step()
+            self._node.start()
+            self._watch()
+            await asyncio.gather(
+                self._services.wait_synced(), self._slices.wait_synced(), self._node.wait_synced()
+            )
+            await self._follow()
+        finally:
+            await self._health.stop()
+            await self._node.stop()
+            await self._recorder.stop()
+
+    def _watch(self) -> None:
+        self._node.add_handlers(
+            on_add=self._touch_node,
+            on_update=lambda _old, new: self._touch_node(new),
+            on_delete=self._touch_node,
+        )
         self._services.add_handlers(
             on_add=self._touch_service,
             on_update=lambda _old, new: self._touch_service(new),
@@ -83,58 +96,104 @@ class Proxy:
             on_update=self._touch_slices,
             on_delete=self._touch_slice,
         )
-        await self._services.wait_synced()
-        await self._slices.wait_synced()
-        self._changed.set()  # a former process's rules are replaced even if there is nothing
-        await self._follow()
-
-    @staticmethod
-    async def teardown(nft: Runner, *, table: str, service_cidr: str = "") -> None:
-        """Take away what a proxy leaves in the kernel; no error where there is nothing."""
-        await remove_table(nft, table)
-        if service_cidr:
-            await asyncio.to_thread(remove_service_route, service_cidr)
-            await asyncio.to_thread(unblock, service_cidr)
 
     async def _follow(self) -> None:
         backoff = Backoff(0.1, 30)
+        started = False
         while True:
-            await self._changed.wait()
-            self._changed.clear()
-            self._update_wanted()
+            turn, self._turn, self._busy = self._turn, self._turn + 1, True
+            changes = self._update()
             try:
-                await self._map.apply(self._merged())
-            except NftError as error:
+                if started:
+                    if changes:
+                        await self._mode.change(changes)
+                else:
+                    await self._mode.start(self._claims.all())
+            except (NftError, OSError) as error:
+                started = False
                 delay = backoff.next()
                 log.error("service rules were refused, trying again in %.1f s: %s", delay, error)
                 await asyncio.sleep(delay)
-                self._changed.set()
-            else:
-                backoff.reset()
-                await asyncio.to_thread(_accept_loopback_clients, self._bridge)
+                continue
+            started = True
+            backoff.reset()
+            self._busy = False
+            self._health.applied()
+            self._tell_done(turn)
+            await self._changed.wait()
+            self._changed.clear()
 
-    def _update_wanted(self) -> None:
+    def _update(self) -> Changes:
         dirty, self._dirty = self._dirty, set()
+        changes: dict[Any, Any] = {}
         for key in dirty:
             namespace, name = key.split("/", 1)
             service = self._services.get(namespace, name)
-            if service is None:
-                self._wanted.pop(key, None)
-                continue
             slices = self._slices.by_index("service", key)
-            self._wanted[key] = frontends(service, slices, node_name=self._node_name)
+            if service is None:
+                changes |= self._claims.set(key, "", ())
+                self._health.forget(key)
+                continue
+            created = service["metadata"].get("creationTimestamp") or ""
+            changes |= self._claims.set(key, created, ports(service, slices, self._place))
+            number, here = health_check(service, slices, self._place.node_name)
+            self._health.serve(key, service, number, here)
+        self._tell_lost(dirty)
+        return changes
 
-    def _merged(self) -> dict[Frontend, Backend]:
-        """All services' frontends; of two services at one address the older here keeps it."""
-        merged: dict[Frontend, Backend] = {}
-        for wanted in self._wanted.values():
-            for frontend, backend in wanted.items():
-                merged.setdefault(frontend, backend)
-        return merged
+    def _tell_lost(self, services: set[str]) -> None:
+        """Say of what Services ask for in vain; once, until that changes."""
+        for key in services:
+            lost = [str(one) for one in self._claims.lost(key)]
+            for text in lost:
+                if text not in self._lost.get(key, ()):
+                    service = self._services.get(*key.split("/", 1))
+                    if service is not None:
+                        self._recorder.event(SERVICES, service, "Warning", "AddressTaken", text)
+                    log.warning("service %s: %s", key, text)
+            if lost:
+                self._lost[key] = lost
+            else:
+                self._lost.pop(key, None)
+
+    # -- what others of this process may ask
+
+    async def withdrawn(self, namespace: str, address: str) -> None:
+        """Return when no new connection is led to ``address`` of a pod that goes; at once where no
+        slice names it as ready."""
+        while any(self._answers(slice_, address) for slice_ in self._slices.list(namespace)):
+            await self._turn_done(self._turn)
+        if self._dirty:
+            await self._turn_done(self._turn)
+        elif self._busy:
+            await self._turn_done(self._turn - 1)
+
+    def _answers(self, slice_: Object, address: str) -> bool:
+        return any(
+            address in endpoint.get("addresses", ())
+            and not (endpoint.get("conditions") or {}).get("terminating")
+            for endpoint in slice_.get("endpoints") or ()
+        )
+
+    async def _turn_done(self, turn: int) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, future))
+        await future
+
+    def _tell_done(self, turn: int) -> None:
+        waiting, self._waiting = self._waiting, []
+        for wanted, future in waiting:
+            if wanted > turn:
+                self._waiting.append((wanted, future))
+            elif not future.done():
+                future.set_result(None)
+
+    # -- what has changed
 
     def _touch(self, key: str) -> None:
         self._dirty.add(key)
         self._changed.set()
+        self._health.queued()
 
     def _touch_service(self, service: Object) -> None:
         self._touch(meta.key(service))
@@ -146,13 +205,15 @@ class Proxy:
         self._touch_slice(old)
         self._touch_slice(new)
 
+    def _touch_node(self, node: Object) -> None:
+        """Endpoints may be meant for another zone than the node was in."""
+        self._health.node(node)
+        zone = meta.labels(node).get(_ZONE, "")
+        if zone != self._place.zone:
+            self._place = Place(self._place.node_name, zone)
+            for service in self._services.list():
+                self._touch_service(service)
+
 
 def _service_of(slice_: Object) -> str:
     return f"{meta.namespace(slice_)}/{meta.labels(slice_).get(SERVICE_NAME, '')}"
-
-
-def _accept_loopback_clients(bridge: str) -> None:
-    """Let connections from 127.0.0.1 to node ports leave by the pods' bridge (blocking)."""
-    setting = Path("/proc/sys/net/ipv4/conf") / bridge / "route_localnet"
-    if bridge and setting.exists() and setting.read_text().strip() != "1":
-        setting.write_text("1")

@@ -1,0 +1,249 @@
+"""The rules around the services' maps, as text for nft. They are the same whatever services there
+are, but for a few chains: see ``service_map``, which says what a packet meets."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Sequence
+
+from wherry.net.nft_rules import (
+    NETWORK,
+    TRANSPORT,
+    Chain,
+    lead_to,
+    load_mark,
+    load_payload,
+    load_protocol,
+    look_up,
+    set_mark,
+    take_turn,
+)
+
+# Which endpoint was drawn passes from rule to rule on the packet's mark, in a range that others are
+# unlikely to use; ``unmark`` takes it off again before the packet leaves. The bits below: whether
+# it is a number of affinity or an index, whether endpoints must see this machine in place of the
+# client, and whether the client was one of inside where others are treated otherwise.
+MARKS, MARKS_MASK = 0x57000000, 0xFF000000
+NUMBERED, MASKED, INSIDE = 0x800000, 0x400000, 0x200000
+LAST_NUMBER = INSIDE - 1
+
+# How endpoints are drawn for a frontend, and what that puts on the mark.
+KINDS = {"open": 0, "masked": MASKED, "inside": INSIDE}
+
+_NODE_KEY = "meta l4proto . th dport"
+_LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1"}
+
+
+def service_key(family: str) -> str:
+    """The expression that finds a packet's frontend."""
+    return f"{family} daddr . meta l4proto . th dport"
+
+
+def version(family: str, services: Sequence[str], pods: Sequence[str]) -> str:
+    """The chain that says which rules a table has; rules of another version are not built upon."""
+    text = frame("", family, services, pods, "") + repr(choosing(family, "choose-2-open-0"))
+    text += repr(choosing_with_affinity(family, "node-choose-2-open-0-sticky-9"))
+    return f"version-{zlib.crc32(text.encode()):08x}"
+
+
+def whole(table: str, family: str, services: Sequence[str], pods: Sequence[str]) -> str:
+    """The script that puts an empty table in the place of what is there."""
+    name = f"table {family} {table}"
+    marker = version(family, services, pods)
+    return f"{name}\ndelete {name}\n" + frame(table, family, services, pods, marker)
+
+
+def frame(
+    table: str, family: str, services: Sequence[str], pods: Sequence[str], marker: str
+) -> str:
+    """The table without a service in it."""
+    address = "ipv6_addr" if family == "ip6" else "ipv4_addr"
+    key = f"{address} . inet_proto . inet_service"
+    node_key = "inet_proto . inet_service"
+    target = f"{address} . inet_service"
+    loopback = _LOOPBACK[family]
+    # Nothing that was sent to ::1 can leave by another link and find back: it is relayed.
+    local = "fib daddr type local" + (" ip6 daddr != ::1" if family == "ip6" else "")
+    service_ranges = "\n".join(f"  {family} daddr {cidr} goto refuse" for cidr in services)
+    from_pods = "\n".join(f"  {family} saddr {cidr} jump translate-inside" for cidr in pods)
+    # Who comes from neither a pod nor this machine knows no way back from a pod but through here.
+    strangers = "".join(f" {family} saddr != {cidr}" for cidr in pods)
+    to_services = "\n".join(
+        f"  ct original {family} daddr {cidr}{strangers} fib saddr type != local masquerade"
+        for cidr in services
+    )
+    version_chain = f" chain {marker} {{ }}\n" if marker else ""
+    return f"""table {family} {table} {{
+ set transports {{ type inet_proto; elements = {{ tcp, udp, sctp }}; }}
+ map services {{ type {key} : mark; }}
+ map inside-services {{ type {key} : mark; }}
+ map node-services {{ type {node_key} : mark; }}
+ map inside-node-services {{ type {node_key} : mark; }}
+ map endpoints {{ type {key} . mark : {target}; }}
+ map node-endpoints {{ type {node_key} . mark : {target}; }}
+ map choices {{ type {key} . mark : mark; }}
+ map node-choices {{ type {node_key} . mark : mark; }}
+ map numbers {{ type mark : {target}; }}
+ map affinity {{
+  type {address} . {key} : mark
+  flags dynamic,timeout; size 262144;
+ }}
+ map node-affinity {{
+  type {address} . {node_key} : mark
+  flags dynamic,timeout; size 262144;
+ }}
+ map classes {{ type mark : verdict; }}
+ set refused {{ type {key}; }}
+ set dropped {{ type {key}; }}
+ set node-refused {{ type {node_key}; }}
+ set node-dropped {{ type {node_key}; }}
+ set hairpin {{ type {address} . {address}; }}
+ set guarded {{ type {key}; }}
+ set sources {{ type {key} . {address}; flags interval; }}
+ set loopback-links {{ type ifname; }}
+{version_chain}
+ chain translate {{
+{from_pods}
+  fib saddr type local jump translate-inside
+  meta mark set {service_key(family)} map @services meta mark vmap @classes
+  {local} meta mark set {_NODE_KEY} map @node-services meta mark vmap @classes
+ }}
+ chain translate-inside {{
+  meta mark set {service_key(family)} map @inside-services meta mark vmap @classes
+  {local} meta mark set {_NODE_KEY} map @inside-node-services meta mark vmap @classes
+ }}
+ chain refuse {{
+  meta l4proto tcp reject with tcp reset
+  reject
+ }}
+ chain without-endpoints {{
+  ct status dnat return
+  {service_key(family)} @refused goto refuse
+  {service_key(family)} @dropped drop
+  fib daddr type local {_NODE_KEY} @node-refused goto refuse
+  fib daddr type local {_NODE_KEY} @node-dropped drop
+{service_ranges}
+ }}
+ chain guard {{
+  {service_key(family)} . {family} saddr @sources return
+  {service_key(family)} @guarded drop
+ }}
+ chain prerouting-loopback {{
+  type filter hook prerouting priority -300
+  iifname @loopback-links {family} daddr {loopback} drop
+ }}
+ chain prerouting-guard {{
+  type filter hook prerouting priority -110
+  ct state new,untracked jump guard
+ }}
+ chain output-guard {{
+  type filter hook output priority -110
+  ct state new,untracked jump guard
+ }}
+ chain prerouting {{
+  type nat hook prerouting priority -100
+  jump translate
+ }}
+ chain output {{
+  type nat hook output priority -100
+  jump translate
+ }}
+ chain prerouting-refuse {{
+  type filter hook prerouting priority -90
+  ct state new,untracked jump without-endpoints
+ }}
+ chain output-refuse {{
+  type filter hook output priority -90
+  ct state new,untracked jump without-endpoints
+ }}
+ chain postrouting {{
+  type nat hook postrouting priority 100
+  meta mark & {MARKS_MASK} == {MARKS} jump return-through-here
+ }}
+ chain unmark {{
+  type filter hook postrouting priority 110
+  meta mark & {MARKS_MASK} == {MARKS} meta mark set 0
+ }}
+ chain return-through-here {{
+  meta mark & {MASKED} == {MASKED} masquerade
+  meta mark & {INSIDE} == {INSIDE} fib saddr type local masquerade
+  {family} saddr . {family} daddr @hairpin masquerade
+  {family} saddr {loopback} oifname != "lo" masquerade
+{to_services}
+ }}
+}}
+"""
+
+
+def chain_name(kind: str, count: int, slot: int, affinity: int, *, node: bool) -> str:
+    """The chain that draws one of ``count`` endpoints; all it does follows from its name."""
+    sticky = f"-sticky-{affinity}" if affinity else ""
+    return f"{'node-' if node else ''}choose-{count}-{kind}-{slot}{sticky}"
+
+
+@functools.lru_cache(4096)
+def choosing(family: str, chain: str) -> Chain | None:
+    """The chain of that name; None where it is text for nft (``choosing_with_affinity``)."""
+    node, count, bits, affinity = _read(chain)
+    if affinity:
+        return None
+    container = "node-endpoints" if node else "endpoints"
+    if node:
+        loads = [load_protocol(1), load_payload(TRANSPORT, 2, 2, 9), load_mark(10)]
+    elif family == "ip":
+        loads = [
+            load_payload(NETWORK, 16, 4, 1),
+            load_protocol(9),
+            load_payload(TRANSPORT, 2, 2, 10),
+            load_mark(11),
+        ]
+    else:
+        loads = [
+            load_payload(NETWORK, 24, 16, 1),
+            load_protocol(2),
+            load_payload(TRANSPORT, 2, 2, 13),
+            load_mark(14),
+        ]
+    turn = [take_turn(1, count, MARKS + bits), set_mark(1)]
+    to = lead_to(family, 1, 9 if family == "ip" else 2)
+    transport = [load_protocol(1), look_up("transports", 1)]
+    return Chain(family, chain, (turn, [*transport, *loads, look_up(container, 1, 1), to]))
+
+
+def _read(chain: str) -> tuple[bool, int, int, int]:
+    """Whether it is for node ports, of how many endpoints, the bits of its kind, and affinity."""
+    words = chain.removeprefix("node-").split("-")
+    affinity = int(words[-1]) if "sticky" in words else 0
+    return chain.startswith("node-"), int(words[1]), KINDS[words[2]], affinity
+
+
+def choosing_with_affinity(family: str, chain: str) -> list[str]:
+    """The rules of the chain of that name."""
+    node, count, bits, affinity = _read(chain)
+    prefix, key = ("node-", _NODE_KEY) if node else ("", service_key(family))
+    client = f"{family} saddr . {key}"
+    given = f"meta l4proto @transports dnat {family} to meta mark map @numbers"
+    remember = f"update @{prefix}affinity {{ {client} timeout {affinity}s : meta mark }}"
+    return [
+        f"meta mark set {client} map @{prefix}affinity",
+        # Keeping an endpoint is counted from the client's last connection.
+        f"meta mark & {MARKS_MASK} == {MARKS} {remember}",
+        given,
+        f"meta mark set numgen inc mod {count} offset {MARKS + bits}",
+        f"meta mark set {key} . meta mark map @{prefix}choices",
+        # What a client was given before has gone, or it would not have come this far.
+        f"delete @{prefix}affinity {{ {client} : meta mark }}",
+        remember,
+        given,
+    ]
+
+
+def affinity_script(table: str, family: str, chains: Sequence[str]) -> str:
+    """The script that makes ``chains`` of the kind for services with affinity."""
+    place = f"{family} {table}"
+    made = [f"add chain {place} {chain}\n" for chain in chains]
+    for chain in chains:
+        rules = choosing_with_affinity(family, chain)
+        made += [f"add rule {place} {chain} {rule}\n" for rule in rules]
+    return "".join(made)
