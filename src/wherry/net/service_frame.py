@@ -223,12 +223,12 @@ def choosing_with_affinity(family: str, chain: str) -> list[str]:
     node, count, bits, affinity = _read(chain)
     prefix, key = ("node-", _NODE_KEY) if node else ("", service_key(family))
     client = f"{family} saddr . {key}"
-    given = f"meta l4proto @transports dnat {family} to meta mark map @numbers"
+    given = f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to meta mark map @numbers"
     remember = f"update @{prefix}affinity {{ {client} timeout {affinity}s : meta mark }}"
     return [
         f"meta mark set {client} map @{prefix}affinity",
         # Keeping an endpoint is counted from the client's last connection.
-        f"meta mark & {MARKS_MASK} == {MARKS} {remember}",
+        f"meta mark & {MARKS_MASK | NUMBERED} == {MARKS | NUMBERED} {remember}",
         given,
         f"meta mark set numgen inc mod {count} offset {MARKS + bits}",
         f"meta mark set {key} . meta mark map @{prefix}choices",

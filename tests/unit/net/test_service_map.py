@@ -1,149 +1,283 @@
-"""Scripts that lead from one set of services to another."""
+"""Elements that lead from one set of services to another."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.net.service_map import Backend, Frontend, ServiceMap
+from wherry.net import service_frame
+from wherry.net.nft import NftError
+from wherry.net.nft_elements import read_number
+from wherry.net.service_map import ServiceMap
+from wherry.net.service_ports import ServicePort
 
-WEB = Frontend("tcp", 80, "10.96.0.10")
-TWO = Backend((("10.244.0.2", 8080), ("10.244.0.3", 8080)))
+TWO = (("10.244.0.2", 8080), ("10.244.0.3", 8080))
+WEB = ServicePort("default/web", "tcp", 80, "10.96.0.10", inside=TWO)
+SERVICES, PODS = ["10.96.0.0/16"], ["10.244.0.0/16"]
 
 
-class Table:
-    """Follows scripts as the kernel would: which elements are there."""
+class Kernel:
+    """Which elements and chains there are."""
 
     def __init__(self):
         self.elements = {}
+        self.chain_names = {}
         self.scripts = []
+        self.changes = []
 
     async def run(self, script):
         self.scripts.append(script)
-        if script.startswith("table ip t\ndelete table"):
-            self.elements.clear()
-        for line in script.replace(",\n", ",").splitlines():
-            if " element ip t " not in line:
+        _, family, *_ = script.split()
+        if "delete table" in script:
+            self.elements = {p: v for p, v in self.elements.items() if p[0] != family}
+            self.chain_names[family] = set()
+        for line in script.splitlines():
+            words = line.split()
+            if words[:1] == ["chain"]:
+                self.chain_names[family].add(words[1])
+            elif words[:2] == ["add", "chain"]:
+                self.chain_names[words[2]].add(words[4])
+
+    def change(self, deleted, added, chains=()):
+        deleted, added = list(deleted), list(added)
+        self.changes.append((deleted, added))
+        for chain in chains:
+            self.chain_names[chain.family].add(chain.name)
+        for element in deleted:
+            del self.elements[element[:3] + element[4:]]
+        for element in added:
+            place = element[:3] + element[4:]
+            assert self.elements.get(place, element.value) == element.value
+            if element.container == "classes":
+                assert element.value in self.chain_names[element.family]
+            self.elements[place] = element.value
+
+    def read(self, family, container):
+        from wherry.net.nft_elements import Element
+
+        return [
+            Element(f, c, key, value, end)
+            for (f, c, key, end), value in self.elements.items()
+            if (f, c) == (family, container)
+        ]
+
+    def chains(self, family):
+        return self.chain_names.get(family, set())
+
+    def meaning(self):
+        """What is there, without numbers that differ from run to run."""
+        numbers = {k: v for (f, c, k, _), v in self.elements.items() if c == "numbers"}
+        classes = {(f, k): v for (f, c, k, _), v in self.elements.items() if c == "classes"}
+        result = set()
+        for (family, container, key, end), value in self.elements.items():
+            if container in ("classes", "loopback-links"):
                 continue
-            verb, _, _, _, container, body = line.split(" ", 5)
-            for text in body.strip("{} ").split(", "):
-                key, _, value = text.strip().partition(" : ")
-                if verb == "add":
-                    assert (container, key) not in self.elements
-                    self.elements[container, key] = value
-                else:
-                    del self.elements[container, key]
+            if container == "numbers":
+                key = b""
+            elif container.endswith("choices"):
+                value = numbers[value]
+            elif container.endswith("services"):
+                value = classes[family, value]
+            result.add((family, container, key, end, value))
+        return result
 
 
-def service_map(table):
-    return ServiceMap(table, "t", service_cidr="10.96.0.0/16", pod_cidr="10.244.0.0/16")
+def service_map(kernel):
+    return ServiceMap(kernel, "t", services=SERVICES, pods=PODS, elements=kernel)
 
 
-async def test_the_first_call_replaces_the_table_and_the_next_changes_elements_only():
-    table = Table()
-    services = service_map(table)
-    await services.apply({WEB: TWO})
-    assert table.scripts[0].startswith("table ip t\ndelete table ip t\n")
-    await services.apply({WEB: Backend((*TWO.endpoints, ("10.244.0.4", 8080)))})
-    assert "hook" not in table.scripts[1]
-    assert "10.244.0.2 . 10.244.0.2" not in table.scripts[1]
+def wanted(*ports):
+    return {port.key: port for port in ports}
 
 
-async def test_nothing_is_run_where_nothing_changed():
-    table = Table()
-    services = service_map(table)
-    await services.apply({WEB: TWO})
-    await services.apply({WEB: TWO})
-    assert len(table.scripts) == 1
+def held(kernel, container):
+    return [key for (_, c, key, _) in kernel.elements if c == container]
 
 
-async def test_a_service_without_endpoints_is_refused():
-    table = Table()
-    await service_map(table).apply({WEB: Backend()})
-    assert table.elements == {("refused", "10.96.0.10 . tcp . 80"): ""}
+async def test_the_first_start_makes_the_table_and_a_change_touches_its_own_elements_only():
+    kernel = Kernel()
+    services = service_map(kernel)
+    other = replace(WEB, name="default/other", cluster_ip="10.96.0.11")
+    await services.start(wanted(WEB, other))
+    assert len(kernel.scripts) == 1
+    three = replace(WEB, inside=(*TWO, ("10.244.0.4", 8080)))
+    await services.change(wanted(three))
+    deleted, added = kernel.changes[-1]
+    assert len(kernel.scripts) == 1
+    assert {e.container for e in deleted} == {"services"}
+    assert sorted(e.container for e in added) == ["classes", "endpoints", "hairpin", "services"]
+
+
+async def test_nothing_is_sent_where_nothing_changed():
+    kernel = Kernel()
+    services = service_map(kernel)
+    await services.start(wanted(WEB))
+    await services.change(wanted(WEB))
+    assert len(kernel.changes) == 1
+
+
+async def test_a_successor_takes_over_what_lies_there_and_corrects_what_is_wrong():
+    kernel = Kernel()
+    sticky = replace(WEB, affinity=10)
+    await service_map(kernel).start(
+        wanted(sticky, replace(WEB, name="a/b", cluster_ip="10.96.0.9"))
+    )
+    numbers = held(kernel, "numbers")
+    await service_map(kernel).start(wanted(sticky))
+    assert len([s for s in kernel.scripts if "delete table" in s]) == 1
+    deleted, added = kernel.changes[-1]
+    assert not added and {e.container for e in deleted} == {"services", "endpoints"}
+    assert held(kernel, "numbers") == numbers
+    before = len(kernel.changes)
+    await service_map(kernel).start(wanted(sticky))
+    assert len(kernel.changes) == before
+
+
+async def test_rules_of_another_version_are_not_built_upon(monkeypatch):
+    kernel = Kernel()
+    await service_map(kernel).start(wanted(WEB))
+    monkeypatch.setattr(service_frame, "version", lambda *_: "version-new")
+    await service_map(kernel).start(wanted(WEB))
+    assert len([s for s in kernel.scripts if "delete table" in s]) == 2
+    assert "version-new" in kernel.chains("ip")
+
+
+async def test_without_endpoints_clients_are_refused_or_dropped_where_another_node_may_answer():
+    kernel = Kernel()
+    await service_map(kernel).start(
+        wanted(
+            replace(WEB, inside=(), node_port=30080, outside=(), outside_elsewhere=True),
+        )
+    )
+    assert {c for _, c, _, _ in kernel.elements} == {"refused", "node-dropped"}
+
+
+async def test_clients_of_inside_are_led_elsewhere_where_a_policy_says_local():
+    kernel = Kernel()
+    port = replace(WEB, node_port=30080, outside=TWO[:1], everywhere=TWO, masquerade=False)
+    await service_map(kernel).start(wanted(port))
+    chains = {v for (_, c, _, _), v in kernel.elements.items() if c == "classes"}
+    assert {chain.rsplit("-", 1)[0] for chain in chains} == {
+        "choose-2-open",
+        "node-choose-1-open",
+        "node-choose-2-inside",
+    }
 
 
 async def test_an_endpoint_shared_by_two_services_stays_until_the_last_is_gone():
-    table = Table()
-    services = service_map(table)
-    other = Frontend("tcp", 81, "10.96.0.11")
-    await services.apply({WEB: TWO, other: TWO})
-    await services.apply({other: TWO})
-    assert ("hairpin", "10.244.0.2 . 10.244.0.2") in table.elements
-    await services.apply({})
-    assert table.elements == {}
+    kernel = Kernel()
+    services = service_map(kernel)
+    other = replace(WEB, name="default/other", cluster_ip="10.96.0.11")
+    await services.start(wanted(WEB, other))
+    await services.change({WEB.key: None})
+    assert len(held(kernel, "hairpin")) == 2
+    await services.change({other.key: None})
+    assert {c for _, c, _, _ in kernel.elements} == {"classes"}
 
 
 async def test_a_leaving_endpoint_takes_its_affinity_number_along_and_others_keep_theirs():
-    table = Table()
-    services = service_map(table)
-    sticky = Backend(TWO.endpoints, affinity=10)
-    await services.apply({WEB: sticky})
-    numbers = {v: k for (c, k), v in table.elements.items() if c == "numbers"}
-    await services.apply({WEB: Backend(TWO.endpoints[1:], affinity=10)})
-    left = {v: k for (c, k), v in table.elements.items() if c == "numbers"}
-    assert left == {"10.244.0.3 . 8080": numbers["10.244.0.3 . 8080"]}
+    kernel = Kernel()
+    services = service_map(kernel)
+    sticky = replace(WEB, affinity=10)
+    await services.start(wanted(sticky))
+    before = {v: k for (_, c, k, _), v in kernel.elements.items() if c == "numbers"}
+    await services.change(wanted(replace(sticky, inside=TWO[1:])))
+    ((value, key),) = {
+        v: k for (_, c, k, _), v in kernel.elements.items() if c == "numbers"
+    }.items()
+    assert before[value] == key
+    assert read_number(key) & service_frame.NUMBERED
+
+
+async def test_source_ranges_that_overlap_are_one():
+    kernel = Kernel()
+    port = replace(
+        WEB, balancer_ips=("192.0.2.1",), outside=TWO, sources=("10.0.0.0/8", "10.1.0.0/16")
+    )
+    await service_map(kernel).start(wanted(port))
+    assert len(held(kernel, "guarded")) == 1
+    assert len(held(kernel, "sources")) == 1
+
+
+async def test_the_other_family_has_its_table_as_soon_as_it_is_needed():
+    kernel = Kernel()
+    services = service_map(kernel)
+    await services.start(wanted(WEB))
+    assert "ip6" not in kernel.chain_names
+    six = ServicePort("default/web", "tcp", 80, "fd00::a", inside=(("fd01::2", 8080),))
+    await services.change(wanted(six))
+    assert {f for f, *_ in kernel.elements} == {"ip", "ip6"}
 
 
 async def test_after_a_refusal_the_table_is_made_anew():
-    table = Table()
-    services = service_map(table)
-    await services.apply({WEB: TWO})
-    good = table.run
+    kernel = Kernel()
+    services = service_map(kernel)
+    await services.start(wanted(WEB))
+    good = kernel.change
 
-    async def refuse(script):
-        raise OSError("no")
+    def refuse(deleted, added, chains=()):
+        raise NftError("no")
 
-    table.run = refuse
-    with pytest.raises(OSError):
-        await services.apply({})
-    table.run = good
-    await services.apply({})
-    assert table.scripts[-1].startswith("table ip t\ndelete table")
-    assert table.elements == {}
+    kernel.change = refuse
+    with pytest.raises(NftError):
+        await services.change({WEB.key: None})
+    kernel.change = good
+    await services.start({})
+    assert "delete table" in kernel.scripts[-1]
+    assert kernel.elements == {}
 
 
-frontend_sets = st.dictionaries(
-    st.builds(
-        Frontend,
-        st.sampled_from(["tcp", "udp"]),
-        st.integers(1, 3),
-        st.sampled_from(["", "10.96.0.1", "10.96.0.2"]),
+endpoints = st.lists(
+    st.tuples(st.sampled_from(["10.244.0.1", "10.244.0.2"]), st.integers(1, 2)),
+    unique=True,
+    max_size=3,
+).map(tuple)
+service_ports = st.builds(
+    lambda number, protocol, **rest: ServicePort(
+        f"default/{number}", protocol, 80, f"10.96.0.{number}", **rest
     ),
-    st.builds(
-        Backend,
-        st.lists(
-            st.tuples(st.sampled_from(["10.244.0.1", "10.244.0.2"]), st.integers(1, 2)),
-            unique=True,
-            max_size=3,
-        ).map(tuple),
-        st.sampled_from([0, 10]),
-        st.booleans(),
+    st.integers(1, 3),
+    st.sampled_from(["tcp", "udp"]),
+    inside=endpoints,
+    outside=endpoints,
+    everywhere=endpoints,
+    affinity=st.sampled_from([0, 10]),
+    masquerade=st.booleans(),
+    inside_elsewhere=st.booleans(),
+)
+histories = st.lists(
+    st.lists(service_ports, max_size=5).map(
+        lambda ports: {
+            key: replace(port, node_port=30000 + n, balancer_ips=(f"192.0.2.{n}",))
+            for n, (key, port) in enumerate(sorted({p.key: p for p in ports}.items()))
+        }
     ),
-    max_size=4,
+    min_size=1,
+    max_size=5,
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(frontend_sets, min_size=1, max_size=5))
-def test_any_history_ends_in_the_state_that_a_fresh_start_makes(history):
+@given(histories, st.data())
+def test_any_history_ends_in_the_state_that_a_fresh_start_makes(history, data):
     async def play():
-        table = Table()
-        services = service_map(table)
-        for wanted in history:
-            await services.apply(wanted)
-        fresh = Table()
-        await service_map(fresh).apply(history[-1])
-        return table, fresh
+        kernel = Kernel()
+        services = service_map(kernel)
+        await services.start(history[0])
+        last = history[0]
+        for now in history[1:]:
+            if data.draw(st.booleans()):  # killed, and started again
+                services = service_map(kernel)
+                await services.start(now)
+            else:
+                gone = {key: None for key in last if key not in now}
+                await services.change({**gone, **now})
+            last = now
+        fresh = Kernel()
+        await service_map(fresh).start(last)
+        return kernel, fresh
 
-    def shape(table):
-        # Affinity numbers differ from run to run; what they lead to does not.
-        numbers = {k: v for (c, k), v in table.elements.items() if c == "numbers"}
-        return {
-            (c, "" if c == "numbers" else k, numbers.get(v, v))
-            for (c, k), v in table.elements.items()
-        }
-
-    table, fresh = asyncio.run(play())
-    assert shape(table) == shape(fresh)
+    kernel, fresh = asyncio.run(play())
+    assert kernel.meaning() == fresh.meaning()
