@@ -1,14 +1,19 @@
 """Events: what a component tells the user of an object (``kubectl describe``, ``get events``).
 
-Recording never waits and never fails its caller; a background task writes. As upstream's correlator
-(client-go, tools/record), equal events become one with a count, many similar ones are combined, and
-an object that never stops gets a budget: 25 events at once, then one every five minutes.
+Recording never waits and never fails its caller; a background task writes. As upstream's
+broadcaster and correlator (client-go, tools/record): equal events become one with a count; from the
+tenth message of one reason about one object within ten minutes on they are combined; an object that
+never stops gets a budget of 25 events at once, then one every five minutes, and what goes beyond it
+is counted in the next one written. 1,000 events wait at most: while as many do, further ones are
+lost, and not counted either. When the API server is away they wait for it, 12 attempts ten seconds
+apart; what it refuses is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
@@ -33,6 +38,8 @@ _SIMILAR_SECONDS = 600.0
 _REMEMBERED = 4096
 _WAITING = 1000
 _LONGEST_MESSAGE = 1024
+_ATTEMPTS = 12
+_PAUSE = 10.0
 
 Value = TypeVar("Value")
 
@@ -101,7 +108,7 @@ class _Written:
     first: str
     count: int
     stored: bool = False
-    queued: bool = False
+    queued: _Pending | None = None
 
 
 @dataclass(slots=True)
@@ -115,6 +122,7 @@ class _Pending:
     reason: str
     message: str
     last: str
+    count: int
 
 
 class EventRecorder:
@@ -122,11 +130,15 @@ class EventRecorder:
 
     ``component`` is shown as the event's source (``kubelet``, ``default-scheduler``), ``host`` is
     the node it runs on, for components of a node. Start writing with ``start``; events recorded
-    before are kept.
+    before are kept. ``pause`` lies between two attempts to reach the API server, in seconds.
     """
 
-    def __init__(self, client: Client, component: str, host: str = "") -> None:
+    def __init__(
+        self, client: Client, component: str, host: str = "", *, pause: float = _PAUSE
+    ) -> None:
         self._client = client
+        self._pause = pause
+        self._full = False
         self._source = {"component": component, **({"host": host} if host else {})}
         self._budgets: _Recent[_Budget] = _Recent()
         self._similar: _Recent[_Similar] = _Recent()
@@ -169,21 +181,27 @@ class EventRecorder:
 
     def event_on(self, involved: Object, type: str, reason: str, message: str) -> None:
         """Tell of the object that ``involved``, an ObjectReference, points at."""
+        if len(self._waiting) >= _WAITING:
+            if not self._full:
+                log.warning(
+                    "too many events wait to be written; dropped from: %s: %s", reason, message
+                )
+            self._full = True
+            return
+        self._full = False
         subject = (
             involved.get("kind"),
             involved.get("namespace"),
             involved["name"],
             involved.get("uid"),
         )
-        if not self._affordable(subject):
-            return
         message = message[:_LONGEST_MESSAGE]
-        identity = (*subject, involved.get("fieldPath"), type, reason)
-        if self._too_many(identity, message):
-            key: Hashable = identity
+        similar = (*subject, type, reason)
+        if self._too_many(similar, message):
+            key: Hashable = similar
             message = f"(combined from similar events): {message}"[:_LONGEST_MESSAGE]
         else:
-            key = (*identity, message)
+            key = (*similar, involved.get("fieldPath"), message)
         now = meta.now()
         written = self._written.get(key)
         if written is None:
@@ -192,16 +210,15 @@ class EventRecorder:
             written = self._written.put(key, _Written(name, namespace, now, 1))
         else:
             written.count += 1
-        if written.queued:
-            for pending in self._waiting:
-                if pending.key == key:
-                    pending.last, pending.message = now, message
+        if not self._affordable(subject):
             return
-        if len(self._waiting) >= _WAITING:
-            log.warning("too many events wait to be written; dropped: %s: %s", reason, message)
+        pending = written.queued
+        if pending is not None:
+            pending.last, pending.message, pending.count = now, message, written.count
             return
-        written.queued = True
-        self._waiting.append(_Pending(key, written, involved, type, reason, message, now))
+        pending = _Pending(key, written, involved, type, reason, message, now, written.count)
+        written.queued = pending
+        self._waiting.append(pending)
         self._some.set()
         self._idle.clear()
 
@@ -235,22 +252,35 @@ class EventRecorder:
             await self._some.wait()
             while self._waiting:
                 pending = self._waiting.popleft()
-                pending.written.queued = False
+                pending.written.queued = None
                 try:
-                    await self._write(pending)
+                    await self._deliver(pending)
                 except (StatusError, ConnectionError, TimeoutError) as error:
-                    # Events are a courtesy; the API server is away or refuses, life goes on.
+                    # Events are a courtesy; the API server refuses or stays away, life goes on.
                     log.debug("event %s was not written: %s", pending.reason, error)
                     if not pending.written.stored:
                         self._written.drop(pending.key)
             self._some.clear()
             self._idle.set()
 
+    async def _deliver(self, pending: _Pending) -> None:
+        """Write; again while the API server is away. Raises what is not to be repeated."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._write(pending)
+                return
+            except (ConnectionError, TimeoutError):
+                if attempt == _ATTEMPTS:
+                    raise
+                # Not everybody at once when the server is back: the first pause is any part of it.
+                part = random.random() if attempt == 1 else 1.0  # noqa: S311
+                await asyncio.sleep(self._pause * part)
+
     async def _write(self, pending: _Pending) -> None:
         written = pending.written
         if written.stored:
             patch = {
-                "count": written.count,
+                "count": pending.count,
                 "lastTimestamp": pending.last,
                 "message": pending.message,
             }
@@ -262,6 +292,7 @@ class EventRecorder:
                     raise
             # It has expired since: begin again.
             written.count, written.first, written.stored = 1, pending.last, False
+            pending.count = 1
             written.name = f"{pending.involved['name']}.{time.time_ns():x}"
         await self._client.create(
             EVENTS,
@@ -275,7 +306,7 @@ class EventRecorder:
                 "source": self._source,
                 "firstTimestamp": written.first,
                 "lastTimestamp": pending.last,
-                "count": written.count,
+                "count": pending.count,
                 "type": pending.type,
                 "eventTime": None,
                 "reportingComponent": self._source["component"],

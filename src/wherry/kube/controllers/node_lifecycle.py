@@ -4,11 +4,13 @@ A kubelet renews its Lease in ``kube-node-lease`` every ten seconds. When neithe
 node's status has changed for ``Options.node_grace``, by this process's own clock, the node's
 conditions become Unknown. Conditions become taints: NoSchedule keeps new pods away, NoExecute makes
 those that do not tolerate it go (``taint_eviction``). Each node has one timer, set when it was last
-heard; a heartbeat costs no work.
+heard; a heartbeat costs no work. A timer that fires late tells that this process did not run, and
+could not hear: the silence is then measured anew, or every node would be lost after a stall.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import datetime
 
@@ -43,6 +45,11 @@ def by_node(pod: Object) -> tuple[str, ...]:
     """Indexer: the node a pod is on."""
     node = pod["spec"].get("nodeName")
     return (node,) if node else ()
+
+
+def was_deaf(late: float, grace: float) -> bool:
+    """Whether a timer ``late`` seconds behind means that heartbeats of ``grace`` were missed."""
+    return late > grace / 10
 
 
 def silenced(node: Object, now: datetime) -> list[Object]:
@@ -113,6 +120,7 @@ class NodeLifecycleController(Controller):
         super().__init__(context)
         self.recorder = context.recorder("node-controller")
         self.heard: dict[str, float] = {}
+        self.timers: dict[str, asyncio.TimerHandle] = {}
         self.nodes = self.watch(NODES)
         self.leases = self.watch(LEASES)
         self.pods = self.watch(PODS)
@@ -139,6 +147,9 @@ class NodeLifecycleController(Controller):
     def _node_gone(self, node: Object) -> None:
         name = meta.name(node)
         self.heard.pop(name, None)
+        timer = self.timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
         self._tell(node, "RemovingNode", f"Removing Node {name} from Controller")
 
     def _beat(self, lease: Object) -> None:
@@ -151,6 +162,32 @@ class NodeLifecycleController(Controller):
 
     # -- acting
 
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            for timer in self.timers.values():
+                timer.cancel()
+            self.timers.clear()
+
+    def _listen(self, name: str, left: float, grace: float) -> None:
+        """Look at the node again in ``left`` seconds; of several times the earliest holds."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + left
+        timer = self.timers.get(name)
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self.timers[name] = loop.call_at(due, self._due, name, due, grace)
+
+    def _due(self, name: str, due: float, grace: float) -> None:
+        del self.timers[name]
+        late = asyncio.get_running_loop().time() - due
+        if was_deaf(late, grace) and name in self.heard:
+            self.heard[name] = time.monotonic()
+        self.queue.add(name)
+
     async def sync(self, key: str) -> None:
         node = self.nodes.get(None, key)
         if node is None:
@@ -160,7 +197,7 @@ class NodeLifecycleController(Controller):
             grace = self.options.node_grace if ready else self.options.node_start_grace
             left = self.heard.get(key, 0.0) + grace - time.monotonic()
             if left > 0:
-                self.queue.add_after(key, left)
+                self._listen(key, left, grace)
             else:
                 node = await self._silence(node)
         wanted = taints(node, now())
