@@ -16,7 +16,7 @@ COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_containers_go_on_and_are_taken_up_again(engine, how):
-    engine.docker("run", "-d", "--name", "web", "-p", "18184:80", "busybox", "sh", "-c", COUNT)
+    engine.docker("run", "-d", "--name", "web", "-p", "18284:80", "busybox", "sh", "-c", COUNT)
     engine.docker("run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 0.5; exit 9")
     engine.docker("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "0.5")
     engine.docker("run", "-d", "--name", "cold", "busybox", "sleep", "100")
@@ -35,7 +35,7 @@ def test_containers_go_on_and_are_taken_up_again(engine, how):
     assert numbers == list(range(len(numbers)))
     assert len(numbers) > 20
     assert engine.docker("exec", "web", "echo", "hi").out == "hi\n"
-    done = engine.docker("run", "--rm", "-p", "18184:80", "busybox", "true", ok=False)
+    done = engine.docker("run", "--rm", "-p", "18284:80", "busybox", "true", ok=False)
     assert "port is already allocated" in done.err
     other = engine.docker("run", "-d", "busybox", "sleep", "100").out.strip()
     assert (

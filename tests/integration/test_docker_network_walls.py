@@ -21,7 +21,7 @@ pytest_plugins = ("docker_fixtures",)
 def test_bridges_are_apart_and_ports_are_the_way_across(engine):
     for name in ("one", "two"):
         engine.docker("network", "create", name)
-    serve(engine, "web", "--network", "one", "-p", "18200:80")
+    serve(engine, "web", "--network", "one", "-p", "18299:80")
     serve(engine, "other", "--network", "two")
     address = place(engine, "web", "one")["IPAddress"]
     assert ask(engine, "other", address) is None
@@ -29,24 +29,24 @@ def test_bridges_are_apart_and_ports_are_the_way_across(engine):
         place(engine, "other", "two")["Gateway"],
         place(engine, "web", "one")["Gateway"],
     ):
-        assert ask(engine, "other", gateway, 18200) == "web"
-        assert ask(engine, "web", gateway, 18200) == "web"
+        assert ask(engine, "other", gateway, 18299) == "web"
+        assert ask(engine, "web", gateway, 18299) == "web"
 
 
 def test_containers_without_icc_do_not_see_each_other_but_their_ports(engine):
     option = "com.docker.network.bridge.enable_icc=false"
     engine.docker("network", "create", "-o", option, "--ipv6", "one")
-    serve(engine, "web", "--network", "one", "-p", "18200:80")
+    serve(engine, "web", "--network", "one", "-p", "18299:80")
     serve(engine, "other", "--network", "one")
     settings = place(engine, "web", "one")
     assert ask(engine, "other", settings["IPAddress"]) is None
     assert ask(engine, "other", settings["GlobalIPv6Address"]) is None
-    assert ask(engine, "other", settings["Gateway"], 18200) == "web"
+    assert ask(engine, "other", settings["Gateway"], 18299) == "web"
 
 
 def test_an_internal_network_has_no_way_out(engine):
     engine.docker("network", "create", "--internal", "inner")
-    serve(engine, "web", "--network", "inner", "-p", "18200:80")
+    serve(engine, "web", "--network", "inner", "-p", "18299:80")
     serve(engine, "other", "--network", "inner")
     settings = place(engine, "web", "inner")
     assert settings["Gateway"] == "" and "default" not in routes(engine, "web")
@@ -58,7 +58,7 @@ def test_an_internal_network_has_no_way_out(engine):
     # With another network it has a way out, and the port.
     engine.docker("network", "connect", "bridge", "web")
     assert "default via" in routes(engine, "web")
-    with socket.create_connection(("127.0.0.1", 18200), timeout=5):
+    with socket.create_connection(("127.0.0.1", 18299), timeout=5):
         pass
 
 
@@ -84,7 +84,7 @@ def test_the_outside_sees_the_host_s_address_and_reaches_published_ports_alone(e
     engine.docker(
         "network", "create", "-o", "com.docker.network.bridge.enable_ip_masquerade=false", "bare"
     )
-    serve(engine, "web", "--network", "one", "-p", "18200:80")
+    serve(engine, "web", "--network", "one", "-p", "18299:80")
     settings = place(engine, "web", "one")
     outer4, outer6 = "10.247.9", "fd5e:aaaa:9"
     with outsider(tmp_path, outer4, outer6) as path:
@@ -115,7 +115,7 @@ def test_the_outside_sees_the_host_s_address_and_reaches_published_ports_alone(e
                 assert peers == [host]
                 # From outside: by the published port, not by the container's own address.
                 client.settimeout(5)
-                client.connect((host, 18200))
+                client.connect((host, 18299))
                 client.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
                 answer = b""
                 while data := client.recv(1000):
@@ -159,9 +159,9 @@ def test_a_bridge_of_one_s_own_name_and_mtu(engine):
         *("-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "one"),
     )
     assert links.exists(name)
-    serve(engine, "web", "--network", "one", "-p", "18200:80")
+    serve(engine, "web", "--network", "one", "-p", "18299:80")
     assert "mtu 1400" in engine.docker("exec", "web", "ip", "link", "show", "eth0").out
-    assert engine.docker("port", "web").out == "80/tcp -> 127.0.0.1:18200\n"
+    assert engine.docker("port", "web").out == "80/tcp -> 127.0.0.1:18299\n"
     told = refuses(
         engine, "network", "create", "-o", f"com.docker.network.bridge.name={name}", "two"
     )
@@ -193,7 +193,7 @@ def test_a_network_with_both_versions(engine):
     shown = network(engine, "both")
     assert shown["EnableIPv6"]
     assert [c["Subnet"] for c in shown["IPAM"]["Config"]] == [f"{V4}.0/24", f"{V6}:1::/64"]
-    serve(engine, "web", "--network", "both", "--ip6", f"{V6}:1::7", "-p", "18200:80")
+    serve(engine, "web", "--network", "both", "--ip6", f"{V6}:1::7", "-p", "18299:80")
     serve(engine, "other", "--network", "both")
     settings = place(engine, "web", "both")
     assert settings["GlobalIPv6Address"] == f"{V6}:1::7"
@@ -202,10 +202,10 @@ def test_a_network_with_both_versions(engine):
     assert ask(engine, "other", f"{V6}:1::7") == "web"
     # By the published port: from outside, from the host, from others, from itself.
     for address in ("::1", f"{V6}:1::99"):
-        with socket.create_connection((address, 18200), timeout=5):
+        with socket.create_connection((address, 18299), timeout=5):
             pass
     for container in ("other", "web"):
-        assert ask(engine, container, f"{V6}:1::99", 18200) == "web"
+        assert ask(engine, container, f"{V6}:1::99", 18299) == "web"
     (member,) = (c for c in network(engine, "both")["Containers"].values() if c["Name"] == "web")
     assert member["IPv6Address"] == f"{V6}:1::7/64"
 
@@ -215,11 +215,11 @@ def test_ipv6_ranges_are_chosen_and_ipv4_can_be_left_out(engine):
     shown = network(engine, "six")
     (config,) = shown["IPAM"]["Config"]
     assert not shown["EnableIPv4"] and config["Subnet"].startswith("fd")
-    serve(engine, "web", "--network", "six", "-p", "18200:80")
+    serve(engine, "web", "--network", "six", "-p", "18299:80")
     settings = place(engine, "web", "six")
     assert settings["IPAddress"] == "" and settings["GlobalIPv6Address"].startswith("fd")
     assert "inet " not in engine.docker("exec", "web", "ip", "addr", "show", "eth0").out
-    with socket.create_connection(("::1", 18200), timeout=5):
+    with socket.create_connection(("::1", 18299), timeout=5):
         pass
 
 
