@@ -1,6 +1,7 @@
 """Pods come and go while the kubelet is killed; the API server is away for a while.
 
 ``WHERRY_TEST_ENDURANCE`` is the length in seconds; the issue's is 300, with 200 pods.
+``WHERRY_TEST_API_AWAY`` is how long the API server stays away; the issue's is 600.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pods_on_node import FOREVER, container, first_status, make, ready
 from wherry.launcher.instance import find
 
 SECONDS = float(os.environ.get("WHERRY_TEST_ENDURANCE", "15"))
+AWAY = float(os.environ.get("WHERRY_TEST_API_AWAY", "15"))
 KILLS = 10 if SECONDS >= 100 else 3
 PODS = 200 if SECONDS >= 100 else 24
 
@@ -106,10 +108,13 @@ def test_without_an_api_server_pods_run_on_are_restarted_and_tell_of_it_afterwar
     cluster = new_instance()
     cluster.wherry("up", "--sample")
     make(cluster, "default", "steady", container(command="exec sleep 100000"))
-    ready(cluster, "default", "steady")
+    make(cluster, "default", "apart")
+    make(cluster, "default", "ends", container(command="sleep 5; exit 3"), restartPolicy="Never")
+    ready(cluster, "default", "steady", "apart")
     id_ = first_status(cluster, "default", "steady")["containerID"].split("//")[1]
     pid = int(json.loads(cluster.docker("inspect", id_).out)[0]["State"]["Pid"])
     kill(cluster, "server")
+    gone = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     name = "name=k8s_main_steady_"
 
@@ -118,5 +123,13 @@ def test_without_an_api_server_pods_run_on_are_restarted_and_tell_of_it_afterwar
         return bool(ids) and id_ not in ids
 
     eventually(replaced, seconds=40)
+    time.sleep(max(0.0, gone + AWAY - time.monotonic()))
     start_daemons(cluster)
     eventually(lambda: first_status(cluster, "default", "steady")["restartCount"] == 1, seconds=60)
+
+    def phase(name: str) -> str:
+        return str(cluster.get("pod", name)["status"]["phase"])
+
+    eventually(lambda: phase("ends") == "Failed", seconds=60)
+    assert first_status(cluster, "default", "ends")["state"]["terminated"]["exitCode"] == 3
+    assert first_status(cluster, "default", "apart")["restartCount"] == 0

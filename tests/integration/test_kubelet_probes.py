@@ -25,11 +25,16 @@ def test_http_tcp_and_exec_probes_hold_traffic_back_and_name_what_is_wrong(
     probed("closed", {"tcpSocket": {"port": 9}})
     probed("slow", {"exec": {"command": ["sleep", "30"]}})
     probed("grpc", {"grpc": {"port": 8000}})
+    # Accepts, and never answers.
+    never = {"httpGet": {"port": 8000}, **QUICK}
+    silent = container(command="exec nc -ll -p 8000 -e sleep 1000", readinessProbe=never)
+    make(cluster, namespace, "hung", silent)
     ready(cluster, namespace, "good", "tcp")
     expected = {
         "missing": "Readiness probe failed: HTTP probe failed with statuscode: 404",
         "closed": ":9: connect: connection refused",
         "slow": 'Readiness probe failed: command timed out: "sleep 30" timed out after 1s',
+        "hung": "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
         "grpc": "Readiness probe failed: error: health rpc probe failed",
     }
     for name, text in expected.items():
