@@ -40,8 +40,10 @@ class Telling:
         self._state(pod, reason, message, nominated)
 
     def gated(self, pod: PodInfo, message: str) -> None:
-        """The pod is not tried before its gates are open."""
-        self._state(pod, "SchedulingGated", message, None)
+        """The pod is not tried before its gates are open. The API server says so of those that
+        are made with gates; what it said stays, as upstream."""
+        if _scheduled(pod.object).get("reason") != "SchedulingGated":
+            self._state(pod, "SchedulingGated", message, None)
 
     def renounced(self, pod: PodInfo) -> None:
         """What the pod was promised goes to a more important one."""
@@ -49,9 +51,7 @@ class Telling:
 
     def _state(self, pod: PodInfo, reason: str, message: str, nominated: str | None) -> None:
         status = pod.object.get("status") or {}
-        known: Object = next(
-            (c for c in status.get("conditions") or () if c.get("type") == "PodScheduled"), {}
-        )
+        known = _scheduled(pod.object)
         said = known.get("status"), known.get("reason"), known.get("message")
         patch: Object = {}
         if said != ("False", reason, message):
@@ -106,3 +106,9 @@ class Telling:
             content_type=STRATEGIC_MERGE_PATCH,
             subresource="status",
         )
+
+
+def _scheduled(pod: Object) -> Object:
+    """What was last said of whether the pod has a node; empty where nothing was."""
+    said = (pod.get("status") or {}).get("conditions") or ()
+    return next((c for c in said if c.get("type") == "PodScheduled"), {})

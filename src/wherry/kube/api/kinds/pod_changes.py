@@ -124,15 +124,23 @@ def _check_gated(allowed: dict[str, Any], before: Object, faults: Faults) -> Non
     if any(selector.get(key) != value for key, value in previous.items()):
         why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)"
         faults.append(fields.invalid("spec.nodeSelector", selector, why))
-    allowed["nodeSelector"] = previous
+    _set_back(allowed, "nodeSelector", before)
     affinity, old_affinity = allowed.get("affinity") or {}, before.get("affinity") or {}
     _check_node_affinity(
         affinity.get("nodeAffinity") or {}, old_affinity.get("nodeAffinity") or {}, faults
     )
     affinity = {**affinity, "nodeAffinity": old_affinity.get("nodeAffinity")}
-    allowed["affinity"] = {k: v for k, v in affinity.items() if v is not None} or None
-    if before.get("affinity") == {} and allowed["affinity"] is None:
-        allowed["affinity"] = {}
+    allowed["affinity"] = {k: v for k, v in affinity.items() if v is not None}
+    if not allowed["affinity"]:
+        _set_back(allowed, "affinity", {} if old_affinity else before)
+
+
+def _set_back(allowed: dict[str, Any], name: str, before: Object) -> None:
+    """As it was: a field that was not there is not there as an empty one either."""
+    if name in before:
+        allowed[name] = before[name]
+    else:
+        allowed.pop(name, None)
 
 
 def _check_node_affinity(new: Object, old: Object, faults: Faults) -> None:

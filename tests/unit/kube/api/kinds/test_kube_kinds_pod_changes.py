@@ -163,6 +163,20 @@ def test_a_gated_pod_may_be_narrowed_but_not_widened(api: Any, with_: Any) -> No
     ]
 
 
+def test_a_gated_pod_that_may_go_anywhere_is_let_go_or_narrowed(api: Any, with_: Any) -> None:
+    old = api.create(with_(POD, **{"spec.schedulingGates": [{"name": "x.io/g"}]}))
+    expression = {"key": "a", "operator": "Exists"}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    near = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    for change in ({"schedulingGates": []}, {"nodeSelector": {"a": "b"}}, {"affinity": near}):
+        _, faults = api.update(old, lambda o, change=change: o["spec"].update(change))
+        assert faults == [], change
+    term = {"topologyKey": "a", "labelSelector": {}}
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    _, faults = api.update(old, lambda o: o["spec"].update(affinity=apart))
+    assert faults[0].startswith("spec: Forbidden: pod updates may not change fields other than")
+
+
 @pytest.mark.parametrize(
     ("node", "phase", "options", "grace"),
     [
