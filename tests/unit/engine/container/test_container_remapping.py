@@ -1,6 +1,8 @@
 """Whose subordinate ids containers have."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,28 @@ def test_the_way_is_opened_for_others_but_not_above(tmp_path):
     if closed and os.geteuid() == 0:
         with pytest.raises(EngineError, match="allow 'o\\+x' on it"):
             remapping.open_way(root, inner)
+
+
+def test_what_lay_behind_a_closed_door_stays_closed_when_a_way_is_opened():
+    with tempfile.TemporaryDirectory() as place:  # pytest's own are closed above
+        Path(place).chmod(0o755)
+        _open_and_look(Path(place, "data"))
+
+
+def _open_and_look(root):
+    inner = root / "engine" / "containers"
+    inner.mkdir(parents=True)
+    secrets = root / "state.db"
+    secrets.write_text("secret")
+    secrets.chmod(0o644)
+    logs = root / "log"
+    logs.mkdir(mode=0o755)
+    for closed in (root, root / "engine", inner):
+        closed.chmod(0o700)
+    remapping.open_way(root, inner)
+    assert all(p.stat().st_mode & 0o777 == 0o711 for p in (root, root / "engine", inner))
+    assert secrets.stat().st_mode & 0o777 == 0o640
+    assert logs.stat().st_mode & 0o007 == 0
+    secrets.chmod(0o644)
+    remapping.open_way(root, inner)  # it is open: nothing more is changed
+    assert secrets.stat().st_mode & 0o777 == 0o644
