@@ -293,10 +293,10 @@ class _Writer:
         lines += ["    keepalive 320;", "    keepalive_requests 10000;", "}"]
         self._upstreams[group] = lines
         if options.affinity:
-            cookie = options.cookie_name.lower().replace("-", "_")
+            cookie = self._cookie_value(options.cookie_name)
             variable = f"$sticky_{_name(options.cookie_name)}"
             self._above[variable] = [
-                f"map $cookie_{cookie} {variable} {{ default $cookie_{cookie}; '' $request_id; }}"
+                f"map {cookie} {variable} {{ default {cookie}; '' $request_id; }}"
             ]
         return group
 
@@ -322,11 +322,10 @@ class _Writer:
         else:
             lines.append(f'map "" {chosen} {{ default {stable}; }}')
         if options.canary_cookie:
-            cookie = options.canary_cookie.lower().replace("-", "_")
+            cookie = self._cookie_value(options.canary_cookie)
             variable = f"$canary_cookie_{id}"
             lines.append(
-                f"map $cookie_{cookie} {variable} {{ default {chosen}; always {other}; "
-                f"never {stable}; }}"
+                f"map {cookie} {variable} {{ default {chosen}; always {other}; never {stable}; }}"
             )
             chosen = variable
         if options.canary_header:
@@ -344,6 +343,18 @@ class _Writer:
         self._above[f"canary {id}"] = lines
         return chosen
 
+    def _cookie_value(self, name: str) -> str:
+        """The variable with the value of a cookie; nginx has none for names with dashes."""
+        if re.fullmatch("[A-Za-z0-9_]+", name):
+            return f"$cookie_{name.lower()}"
+        id = _name(name)
+        found = quoted(rf"~(?:^|; *){re.escape(name)}=(?<found_{id}>[^;]*)")
+        variable = f"$found_cookie_{id}"
+        self._above[variable] = [
+            f"map $http_cookie {variable} {{ default ''; {found} $found_{id}; }}"
+        ]
+        return variable
+
     def _cookie(self, options: Options) -> Iterator[str]:
         """Tell a new client the key by which its next requests come to the same endpoint."""
         parts = [f"{options.cookie_name}=$request_id", f"Path={options.cookie_path}", "HttpOnly"]
@@ -353,10 +364,10 @@ class _Writer:
             parts.append("Secure")
         if options.cookie_same_site:
             parts.append(f"SameSite={options.cookie_same_site}")
-        cookie = options.cookie_name.lower().replace("-", "_")
+        cookie = self._cookie_value(options.cookie_name)
         variable = f"$set_cookie_{_name(*parts)}"
         self._above[variable] = [
-            f"map $cookie_{cookie} {variable} {{ default ''; '' {quoted('; '.join(parts))}; }}"
+            f"map {cookie} {variable} {{ default ''; '' {quoted('; '.join(parts))}; }}"
         ]
         yield f"add_header Set-Cookie {variable};"
 
