@@ -6,7 +6,17 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import apiserver, cluster, controllers, dns, engine, images, kubelet, scheduler
+from benchmarks import (
+    apiserver,
+    cluster,
+    controllers,
+    dns,
+    engine,
+    images,
+    kubelet,
+    proxy,
+    scheduler,
+)
 from benchmarks.harness import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -38,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "controllers_deployed": controllers.deployed,
     "controllers_namespace": controllers.namespace,
     "controllers_idle": controllers.idle,
+    "proxy_rules": proxy.rules,
     "scheduler_pending": scheduler.pending,
     "scheduler_linear": scheduler.linear,
     "scheduler_one_more": scheduler.one_more,

@@ -91,3 +91,19 @@ def lead_to(family: str, address: int, port: int) -> Expression:
     """Translate the destination to what the registers say."""
     parts = (_number(1, 1), _number(2, FAMILIES[family]), _number(3, address), _number(5, port))
     return _expression("nat", *parts)
+
+
+def remember(container: str, key: int, value: int, seconds: int) -> Expression:
+    """Put what registers hold into a map for a time; where the key is known, just count anew."""
+    timeout = attribute(6, struct.pack(">Q", seconds * 1000))
+    return _dynamic(container, 1, key, value, timeout)
+
+
+def forget(container: str, key: int, value: int) -> Expression:
+    """Take the key out of a map."""
+    return _dynamic(container, 2, key, value)
+
+
+def _dynamic(container: str, verb: int, key: int, value: int, *more: bytes) -> Expression:
+    parts = (attribute(1, container), _number(3, verb), _number(4, key), _number(5, value))
+    return _expression("dynset", *parts, *more)

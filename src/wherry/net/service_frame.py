@@ -11,11 +11,14 @@ from wherry.net.nft_rules import (
     NETWORK,
     TRANSPORT,
     Chain,
+    Expression,
+    forget,
     lead_to,
     load_mark,
     load_payload,
     load_protocol,
     look_up,
+    remember,
     set_mark,
     take_turn,
 )
@@ -42,9 +45,12 @@ def service_key(family: str) -> str:
 
 def version(family: str, services: Sequence[str], pods: Sequence[str]) -> str:
     """The chain that says which rules a table has; rules of another version are not built upon."""
-    text = frame("", family, services, pods, "") + repr(choosing(family, "choose-2-open-0"))
-    text += repr(choosing_with_affinity(family, "node-choose-2-open-0-sticky-9"))
+    text = frame("", family, services, pods, "")
+    text += "".join(repr(choosing(family, chain)) for chain in _EXAMPLES)
     return f"version-{zlib.crc32(text.encode()):08x}"
+
+
+_EXAMPLES = ("choose-2-open-0", "choose-2-open-0-sticky-9", "node-choose-2-open-0-sticky-9")
 
 
 def whole(table: str, family: str, services: Sequence[str], pods: Sequence[str]) -> str:
@@ -183,11 +189,13 @@ def chain_name(kind: str, count: int, slot: int, affinity: int, *, node: bool) -
 
 
 @functools.lru_cache(4096)
-def choosing(family: str, chain: str) -> Chain | None:
-    """The chain of that name; None where it is text for nft (``choosing_with_affinity``)."""
-    node, count, bits, affinity = _read(chain)
-    if affinity:
-        return None
+def choosing(family: str, chain: str) -> Chain:
+    """The chain of that name."""
+    words = chain.removeprefix("node-").split("-")
+    node, count, bits = chain.startswith("node-"), int(words[1]), KINDS[words[2]]
+    turn = [take_turn(1, count, MARKS + bits), set_mark(1)]
+    if "sticky" in words:
+        return Chain(family, chain, _with_affinity(family, node, turn, int(words[-1])))
     container = "node-endpoints" if node else "endpoints"
     if node:
         loads = [load_protocol(1), load_payload(TRANSPORT, 2, 2, 9), load_mark(10)]
@@ -205,45 +213,58 @@ def choosing(family: str, chain: str) -> Chain | None:
             load_payload(TRANSPORT, 2, 2, 13),
             load_mark(14),
         ]
-    turn = [take_turn(1, count, MARKS + bits), set_mark(1)]
     to = lead_to(family, 1, 9 if family == "ip" else 2)
     transport = [load_protocol(1), look_up("transports", 1)]
     return Chain(family, chain, (turn, [*transport, *loads, look_up(container, 1, 1), to]))
 
 
-def _read(chain: str) -> tuple[bool, int, int, int]:
-    """Whether it is for node ports, of how many endpoints, the bits of its kind, and affinity."""
-    words = chain.removeprefix("node-").split("-")
-    affinity = int(words[-1]) if "sticky" in words else 0
-    return chain.startswith("node-"), int(words[1]), KINDS[words[2]], affinity
+def _with_affinity(
+    family: str, node: bool, turn: list[Expression], seconds: int
+) -> list[list[Expression]]:
+    """The rules for clients who keep what they were given.
 
+    (nft 1.0.6 cannot make those of IPv6: it runs out of registers. There are as many of four bytes
+    as are needed: up to ten for the client and the frontend, one for the number, five for the
+    endpoint.)
+    """
+    prefix = "node-" if node else ""
+    affinity = f"{prefix}affinity"
+    words = 1 if family == "ip" else 4  # of an address
+    source, destination = (12, 16) if family == "ip" else (8, 24)
 
-def choosing_with_affinity(family: str, chain: str) -> list[str]:
-    """The rules of the chain of that name."""
-    node, count, bits, affinity = _read(chain)
-    prefix, key = ("node-", _NODE_KEY) if node else ("", service_key(family))
-    client = f"{family} saddr . {key}"
-    given = f"meta l4proto {{ tcp, udp, sctp }} dnat {family} to meta mark map @numbers"
-    remember = f"update @{prefix}affinity {{ {client} timeout {affinity}s : meta mark }}"
+    def frontend(register: int) -> tuple[list[Expression], int]:
+        loads = []
+        if not node:
+            loads.append(load_payload(NETWORK, destination, 4 * words, register))
+            register += words
+        loads += [load_protocol(register), load_payload(TRANSPORT, 2, 2, register + 1)]
+        return loads, register + 2
+
+    first = 8
+    loads, number = frontend(first + words)
+    client = [load_payload(NETWORK, source, 4 * words, first), *loads]
+    target = number + 1
+    to = lead_to(family, target, target + words)
+    key, mark = frontend(first)
     return [
-        f"meta mark set {client} map @{prefix}affinity",
         # Keeping an endpoint is counted from the client's last connection.
-        f"meta mark & {MARKS_MASK | NUMBERED} == {MARKS | NUMBERED} {remember}",
-        given,
-        f"meta mark set numgen inc mod {count} offset {MARKS + bits}",
-        f"meta mark set {key} . meta mark map @{prefix}choices",
+        [
+            *client,
+            look_up(affinity, first, number),
+            look_up("numbers", number, target),
+            set_mark(number),
+            remember(affinity, first, number, seconds),
+            to,
+        ],
+        turn,
+        [*key, load_mark(mark), look_up(f"{prefix}choices", first, first), set_mark(first)],
         # What a client was given before has gone, or it would not have come this far.
-        f"delete @{prefix}affinity {{ {client} : meta mark }}",
-        remember,
-        given,
+        [
+            *client,
+            load_mark(number),
+            forget(affinity, first, number),
+            remember(affinity, first, number, seconds),
+            look_up("numbers", number, target),
+            to,
+        ],
     ]
-
-
-def affinity_script(table: str, family: str, chains: Sequence[str]) -> str:
-    """The script that makes ``chains`` of the kind for services with affinity."""
-    place = f"{family} {table}"
-    made = [f"add chain {place} {chain}\n" for chain in chains]
-    for chain in chains:
-        rules = choosing_with_affinity(family, chain)
-        made += [f"add rule {place} {chain} {rule}\n" for rule in rules]
-    return "".join(made)

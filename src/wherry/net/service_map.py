@@ -321,22 +321,15 @@ class ServiceMap:
                 self._numbers.adopt(owner, value)
 
     async def _change(self, deleted: list[Element], added: list[Element]) -> None:
-        plain: list[Chain] = []
-        fresh = [(f, name, c.numbers[name]) for f, c in self._classes.items() for name in c.fresh]
+        chains: list[Chain] = []
         for family, classes in self._classes.items():
-            by_text = []
             for name in classes.fresh:
-                chain = rules.choosing(family, name)
-                if chain is None:
-                    by_text.append(name)
-                else:
-                    plain.append(chain)
-            if by_text:
-                await self._runner.run(rules.affinity_script(self._table, family, by_text))
+                chains.append(rules.choosing(family, name))
+                value = number(classes.numbers[name])
+                added.append(Element(family, "classes", value, name))
             classes.fresh.clear()
-        added += (Element(f, "classes", number(value), name) for f, name, value in fresh)
         if deleted or added:
-            await asyncio.to_thread(self._elements.change, deleted, added, plain)
+            await asyncio.to_thread(self._elements.change, deleted, added, chains)
 
     async def accept_loopback(self, links: Sequence[str]) -> None:
         """Let connections from 127.0.0.1 leave by ``links``, and none come in for it by them.
