@@ -75,6 +75,20 @@ def set_mark(register: int) -> Expression:
     return _expression("meta", _number(2, _MARK), _number(3, register))
 
 
+def only_mark(register: int, mask: int, value: int) -> list[Expression]:
+    """Go on if that part of the packet's mark is ``value``."""
+
+    def data(kind: int, number: int) -> bytes:
+        return nested(kind | _NESTED, attribute(1, struct.pack("=I", number)))
+
+    numbers = (_number(kind, v) for kind, v in ((1, register), (2, register), (3, 4)))
+    return [
+        load_mark(register),
+        _expression("bitwise", *numbers, data(4, mask), data(5, 0)),
+        _expression("cmp", _number(1, register), _number(2, 0), data(3, value)),
+    ]
+
+
 def take_turn(register: int, count: int, offset: int) -> Expression:
     """One number after the other, from ``offset`` on, ``count`` of them."""
     values = (register, count, 0, offset)

@@ -18,6 +18,7 @@ from wherry.net.nft_rules import (
     load_payload,
     load_protocol,
     look_up,
+    only_mark,
     remember,
     set_mark,
     take_turn,
@@ -223,48 +224,53 @@ def _with_affinity(
 ) -> list[list[Expression]]:
     """The rules for clients who keep what they were given.
 
-    (nft 1.0.6 cannot make those of IPv6: it runs out of registers. There are as many of four bytes
-    as are needed: up to ten for the client and the frontend, one for the number, five for the
-    endpoint.)
+    They are what nft makes of such rules, so that it can list them: it ends with an assertion where
+    it cannot. But nft 1.0.6 cannot make those of IPv6, as it runs out of registers; of those of
+    four bytes there are enough.
     """
     prefix = "node-" if node else ""
     affinity = f"{prefix}affinity"
     words = 1 if family == "ip" else 4  # of an address
     source, destination = (12, 16) if family == "ip" else (8, 24)
 
-    def frontend(register: int) -> tuple[list[Expression], int]:
-        loads = []
-        if not node:
-            loads.append(load_payload(NETWORK, destination, 4 * words, register))
-            register += words
-        loads += [load_protocol(register), load_payload(TRANSPORT, 2, 2, register + 1)]
-        return loads, register + 2
+    def key(*, with_client: bool) -> tuple[list[Expression], int]:
+        """What loads it, and the first register that is free."""
+        offsets = ([source] if with_client else []) + ([] if node else [destination])
+        loads = [
+            load_payload(NETWORK, offset, 4 * words, _register(n * words))
+            for n, offset in enumerate(offsets)
+        ]
+        used = len(offsets) * words
+        loads += [
+            load_protocol(_register(used)),
+            load_payload(TRANSPORT, 2, 2, _register(used + 1)),
+        ]
+        return loads, _register(used + 2)
 
-    first = 8
-    loads, number = frontend(first + words)
-    client = [load_payload(NETWORK, source, 4 * words, first), *loads]
-    target = number + 1
-    to = lead_to(family, target, target + words)
-    key, mark = frontend(first)
-    return [
-        # Keeping an endpoint is counted from the client's last connection.
-        [
-            *client,
-            look_up(affinity, first, number),
-            look_up("numbers", number, target),
-            set_mark(number),
-            remember(affinity, first, number, seconds),
-            to,
-        ],
-        turn,
-        [*key, load_mark(mark), look_up(f"{prefix}choices", first, first), set_mark(first)],
-        # What a client was given before has gone, or it would not have come this far.
-        [
-            *client,
-            load_mark(number),
-            forget(affinity, first, number),
-            remember(affinity, first, number, seconds),
-            look_up("numbers", number, target),
-            to,
-        ],
+    client, free = key(with_client=True)
+    frontend, mark = key(with_client=False)
+    keep = [*client, load_mark(free), remember(affinity, 1, free, seconds)]
+    given = [
+        load_protocol(1),
+        look_up("transports", 1),
+        load_mark(1),
+        look_up("numbers", 1, 1),
+        lead_to(family, 1, _register(words)),
     ]
+    return [
+        [*client, look_up(affinity, 1, 1), set_mark(1)],
+        # Keeping an endpoint is counted from the client's last connection.
+        [*only_mark(1, MARKS_MASK | NUMBERED, MARKS | NUMBERED), *keep],
+        given,
+        turn,
+        [*frontend, load_mark(mark), look_up(f"{prefix}choices", 1, 1), set_mark(1)],
+        # What a client was given before has gone, or it would not have come this far.
+        [*client, load_mark(free), forget(affinity, 1, free)],
+        keep,
+        given,
+    ]
+
+
+def _register(word: int) -> int:
+    """The one that begins at that word: nft names those of 16 bytes where it can."""
+    return word // 4 + 1 if word % 4 == 0 else word + 8
