@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,16 +27,30 @@ def state() -> dict[str, set[str]]:
     }
 
 
-def left_behind(before: dict[str, set[str]], instance: str) -> dict[str, set[str]]:
+def left_behind(before: dict[str, set[str]], instance: str, slot: int) -> dict[str, set[str]]:
     """What is there now and was not before, of the instance whose directory is called so.
 
-    Other instances live on meanwhile: what carries a directory's name counts only for its own.
+    Other instances come and go meanwhile: what carries a directory's name, or a slot's number,
+    counts only for its own.
     """
     after = state()
-    left = {kind: after[kind] - before[kind] for kind in before}
+    left = {
+        kind: {entry for entry in after[kind] - before[kind] if _slot(entry) in (None, slot)}
+        for kind in before
+    }
     for kind in ("mounts", "monitors"):
         left[kind] = {entry for entry in left[kind] if f"/{instance}" in entry}
     return {kind: entries for kind, entries in left.items() if entries}
+
+
+def _slot(entry: str) -> int | None:
+    """Whose name or range it carries, by the numbers that `wherry.launcher.instance` gives."""
+    if found := re.search(r"wherry(\d+)", entry):
+        return int(found[1])
+    if found := re.search(r"\b10\.(\d+)\.", entry):
+        number = int(found[1])
+        return 244 - number if number > 200 else number - 96
+    return None
 
 
 def _output(*argv: str) -> str:

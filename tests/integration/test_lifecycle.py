@@ -10,12 +10,21 @@ from collections.abc import Callable
 import kernel
 from conftest import Instance, eventually
 
+from wherry.launcher.instance import find
+
 NewInstance = Callable[[], Instance]
 
 
-def _nothing_left(before: dict[str, set[str]], instance: Instance) -> None:
+def _slot(instance: Instance) -> int:
+    found = find(instance.data_dir)
+    assert found is not None
+    return found.slot
+
+
+def _nothing_left(before: dict[str, set[str]], instance: Instance, slot: int) -> None:
     """The kernel removes links in the background; another instance's may be half made just now."""
-    eventually(lambda: kernel.left_behind(before, instance.data_dir.name) == {}, seconds=5)
+    name = instance.data_dir.name
+    eventually(lambda: kernel.left_behind(before, name, slot) == {}, seconds=5)
 
 
 def test_up_status_env_down_and_purge_leave_nothing(new_instance: NewInstance) -> None:
@@ -31,12 +40,13 @@ def test_up_status_env_down_and_purge_leave_nothing(new_instance: NewInstance) -
 
     again = instance.wherry("up")
     assert "already running" in again.out
+    slot = _slot(instance)
 
     instance.wherry("down")
     assert "not running" in instance.wherry("status", ok=False).out
     instance.wherry("down", "--purge")
     assert not instance.data_dir.exists()
-    _nothing_left(before, instance)
+    _nothing_left(before, instance, slot)
 
 
 def test_purge_also_removes_running_pods_and_containers(new_instance: NewInstance) -> None:
@@ -44,9 +54,10 @@ def test_purge_also_removes_running_pods_and_containers(new_instance: NewInstanc
     instance = new_instance()
     instance.wherry("up", "--sample")
     instance.docker("run", "-d", "--name", "sleeper", "-p", "127.0.0.1:0:80", "hello:1")
+    slot = _slot(instance)
     instance.wherry("down", "--purge", "--grace", "1")
     assert not instance.data_dir.exists()
-    _nothing_left(before, instance)
+    _nothing_left(before, instance, slot)
 
 
 def test_two_instances_do_not_see_each_other(cluster: Instance, new_instance: NewInstance) -> None:
