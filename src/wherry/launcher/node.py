@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 from wherry.engine.cri.service import EngineRuntime
+from wherry.engine.cri.types import PodSandboxState
 from wherry.engine.engine import Engine, EngineConfig, purge_all, stop_all
 from wherry.host.notify import notify
 from wherry.host.tasks import run_until
@@ -21,7 +22,7 @@ from wherry.kube.client.informer import SharedInformers
 from wherry.kube.dns.server import NameServer
 from wherry.kube.kubelet import config
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
-from wherry.kube.network_policy.enforcer import Enforcer
+from wherry.kube.network_policy.enforcer import Enforcer, Running
 from wherry.kube.proxy.configuration import ProxyConfig, make, teardown
 from wherry.launcher import docker_tcp
 from wherry.launcher.instance import Instance
@@ -44,16 +45,18 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.reload)
         proxy_client = Client(proxy_transport)
         informers = SharedInformers(proxy_client)
+        runtime = EngineRuntime(engine)
         policies = Enforcer(
             informers,
             Nftables(),
             table=f"{instance.nft_table}-policy",
             node_name=instance.node_name,
+            running=lambda: _running(runtime),
         )
         kubelet = Kubelet(
             _kubelet_config(instance),
             Client(node_transport),
-            EngineRuntime(engine),
+            runtime,
             on_ready=lambda: notify("READY=1"),
             walls=policies,
         )
@@ -90,6 +93,15 @@ def _at_power_failure(kubelet: Kubelet, stop: asyncio.Event) -> asyncio.Task[Non
         stop.set()
 
     return asyncio.create_task(end(), name="shutdown")
+
+
+async def _running(runtime: EngineRuntime) -> list[Running]:
+    """The pods that the runtime has."""
+    return [
+        Running(found.metadata.namespace, found.metadata.name, found.metadata.uid, tuple(found.ips))
+        for found in await runtime.list_pod_sandboxes()
+        if found.state is PodSandboxState.READY and found.ips
+    ]
 
 
 async def clear(instance: Instance, *, grace: float, purge: bool) -> None:

@@ -5,23 +5,26 @@ for them, and has no rule. What is in the kernel stays in force when this proces
 replaced in one transaction when the next one knows the cluster.
 
 The kubelet tells each pod's addresses as soon as it has them (``cover``), and starts no container
-before they are covered; from the API they would come only after the first packet.
+before they are covered; from the API they would come only after the first packet. Covered is a pod
+when every policy that was written before is in force, which the watch alone would not promise: the
+pod may have come quicker. What ran already when this process began is known from the runtime.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.informer import Informer, SharedInformers
 from wherry.kube.network_policy.model import Model, Pod
-from wherry.kube.network_policy.policies import read
+from wherry.kube.network_policy.policies import read_or_close
 from wherry.net import links
 from wherry.net.nft import NftError
 from wherry.net.policy_table import PolicyTable, Runner, remove_table
@@ -31,12 +34,27 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A pod that the runtime has on the pod network."""
+
+    namespace: str
+    name: str
+    uid: str
+    ips: tuple[str, ...]
+
+
+async def _nothing_runs() -> Sequence[Running]:
+    return ()
+
+
 @dataclass(slots=True)
 class _Told:
-    """What the kubelet has told of a pod of this node."""
+    """What the kubelet, or the runtime, has told of a pod of this node."""
 
     pod: Object
     ips: tuple[str, ...]
+    covered: bool = False
 
 
 class Enforcer:
@@ -47,6 +65,7 @@ class Enforcer:
         nft: applies nftables scripts.
         table: the nftables table that is ours alone.
         node_name: whose pods are judged here.
+        running: what the runtime has at present.
         families: the versions of IP that pods have addresses of.
     """
 
@@ -57,9 +76,12 @@ class Enforcer:
         *,
         table: str,
         node_name: str,
+        running: Callable[[], Awaitable[Sequence[Running]]] = _nothing_runs,
         families: tuple[int, ...] = (4,),
     ) -> None:
+        self._client = informers.client
         self._informers = informers
+        self._running = running
         self._node_name = node_name
         self._model = Model(families)
         self._table = PolicyTable(nft, table)
@@ -69,6 +91,8 @@ class Enforcer:
         self._owners: dict[str, str] = {}  # of addresses that were told
         self._changed = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
+        self._reading = asyncio.Lock()
+        self._reads: dict[str, asyncio.Task[None]] = {}  # by namespace, not yet begun
         self._standing = True  # a former process may have left a table
 
     async def run(self) -> None:
@@ -139,6 +163,11 @@ class Enforcer:
             self._refresh(key)
         await namespaces.wait_synced()
         await pods.wait_synced()
+        for found in await self._running():
+            key = f"{found.namespace}/{found.name}"
+            known = pods.get(found.namespace, found.name)
+            if known is not None and meta.uid(known) == found.uid and key not in self._told:
+                self._hold(key, known, found.ips)
 
     # ---- what the cluster says
 
@@ -146,7 +175,16 @@ class Enforcer:
         self._set_policy(policy, gone=False)
 
     def _set_policy(self, policy: Object, *, gone: bool) -> None:
-        self._model.set_policy(meta.key(policy), None if gone else read(policy))
+        key = meta.key(policy)
+        if gone:
+            self._model.set_policy(key, None)
+        else:
+            said, unreadable = read_or_close(policy)
+            if unreadable is not None:
+                log.error(
+                    "network policy %s cannot be read, so its pods are cut off: %r", key, unreadable
+                )
+            self._model.set_policy(key, said)
         self._changed.set()
 
     def _namespace_changed(self, namespace: Object) -> None:
@@ -188,19 +226,51 @@ class Enforcer:
         """
         key = meta.key(pod)
         told = self._told.get(key)
-        if told is not None and told.ips == tuple(ips) and meta.uid(told.pod) == meta.uid(pod):
+        if told is None or told.ips != tuple(ips) or meta.uid(told.pod) != meta.uid(pod):
+            if told is not None:
+                self.uncover(told.pod)
+            told = self._hold(key, pod, ips)
+        if told.covered:
             return
-        if told is not None:
-            self.uncover(told.pod)
-        former = {self._owners[ip] for ip in ips if ip in self._owners}
-        self._told[key] = _Told(pod, tuple(ips))
-        self._owners.update(dict.fromkeys(ips, key))
-        for other in (*former, *self._holders(ips), key):
-            self._refresh(other)
+        await self._heard(meta.namespace(pod))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self._changed.set()
         await future
+        told.covered = True
+
+    def _hold(self, key: str, pod: Object, ips: Sequence[str]) -> _Told:
+        """A pod of this node has addresses ``ips``, whoever the API says has them."""
+        former = {self._owners[ip] for ip in ips if ip in self._owners}
+        told = self._told[key] = _Told(pod, tuple(ips))
+        self._owners.update(dict.fromkeys(ips, key))
+        for other in (*former, *self._holders(ips), key):
+            self._refresh(other)
+        return told
+
+    async def _heard(self, namespace: str) -> None:
+        """Return once all policies that a namespace has by now are known.
+
+        Those who ask while an answer is awaited share the next one.
+        """
+        task = self._reads.get(namespace)
+        if task is None:
+            task = self._reads[namespace] = asyncio.create_task(self._read(namespace))
+        await asyncio.shield(task)
+
+    async def _read(self, namespace: str) -> None:
+        async with self._reading:
+            del self._reads[namespace]
+            backoff = Backoff(0.02, 5)
+            while True:
+                try:
+                    answer = await self._client.list(NETWORK_POLICIES, namespace)
+                    break
+                except (StatusError, ConnectionError, TimeoutError) as error:
+                    delay = backoff.next()
+                    log.debug("policies of %s, again in %.1f s: %s", namespace, delay, error)
+                    await asyncio.sleep(delay)
+        await asyncio.gather(*(self._policies.reached(policy) for policy in answer["items"]))
 
     def _holders(self, ips: Sequence[str]) -> Iterator[str]:
         """Pods of this node that, as the API has it, still hold one of ``ips``."""

@@ -67,24 +67,49 @@ class Policy:
 
 
 def read(policy: Object) -> Policy:
-    """What ``policy`` says."""
-    spec = policy.get("spec") or {}
+    """What ``policy`` says.
+
+    Raises:
+        Exception: of any kind: the object is none that an API server lets pass.
+    """
     namespace = meta.namespace(policy)
-    types = spec.get("policyTypes") or (
-        ("Ingress", "Egress") if spec.get("egress") else ("Ingress",)
-    )
+    types = _types(policy)
 
     def rules(kind: str, peers: str) -> tuple[Rule, ...] | None:
         if kind not in types:
             return None
-        return tuple(_rule(rule, peers, namespace) for rule in spec.get(kind.lower()) or ())
+        listed = (policy.get("spec") or {}).get(kind.lower()) or ()
+        return tuple(_rule(rule, peers, namespace) for rule in listed)
 
-    return Policy(
-        meta.key(policy),
-        Group(labels_from_object(spec.get("podSelector") or {}), namespace, local=True),
-        rules("Ingress", "from"),
-        rules("Egress", "to"),
+    ingress, egress = rules("Ingress", "from"), rules("Egress", "to")
+    return Policy(meta.key(policy), _target(policy), ingress, egress)
+
+
+def read_or_close(policy: Object) -> tuple[Policy, Exception | None]:
+    """What ``policy`` says; where that cannot be told: that nothing is let through, and why."""
+    try:
+        return read(policy), None
+    except Exception as error:
+        unreadable = error
+    try:
+        target, types = _target(policy), _types(policy)
+    except Exception:
+        target = Group(EVERYTHING, meta.namespace(policy), local=True)
+        types = ("Ingress", "Egress")
+    ingress, egress = (() if kind in types else None for kind in ("Ingress", "Egress"))
+    return Policy(meta.key(policy), target, ingress, egress), unreadable
+
+
+def _types(policy: Object) -> Sequence[str]:
+    spec = policy.get("spec") or {}
+    return spec.get("policyTypes") or (
+        ("Ingress", "Egress") if spec.get("egress") else ("Ingress",)
     )
+
+
+def _target(policy: Object) -> Group:
+    selector = (policy.get("spec") or {}).get("podSelector") or {}
+    return Group(labels_from_object(selector), meta.namespace(policy), local=True)
 
 
 def _rule(rule: Object, peers: str, namespace: str) -> Rule:
