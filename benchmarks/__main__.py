@@ -14,6 +14,7 @@ from benchmarks import (
     engine,
     images,
     kubelet,
+    network_policy,
     proxy,
     scheduler,
 )
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "kubelet_probes": kubelet.probes,
     "kubelet_streams": kubelet.streams,
     "dns": dns.answers,
+    "network_policy": network_policy.changes,
     "docker_run": engine.docker_run,
     "docker_exec": engine.docker_exec,
     "docker_burst": engine.docker_burst,
