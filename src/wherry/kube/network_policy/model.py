@@ -151,6 +151,8 @@ class Model:
         else:
             self._namespaces[name] = labels
         for group in self._wide:
+            if group.everywhere:
+                continue
             members = self._groups[group]
             selected = self._selects_namespace(group, name)
             if selected == (name in members.namespaces):
@@ -200,7 +202,8 @@ class Model:
             if (pod.local or not group.local) and group.pods.matches(pod.labels):
                 yield group
         for group in self._wide:
-            if pod.namespace in self._groups[group].namespaces and group.pods.matches(pod.labels):
+            within = group.everywhere or pod.namespace in self._groups[group].namespaces
+            if within and group.pods.matches(pod.labels):
                 yield group
 
     def _selects_namespace(self, group: Group, name: str) -> bool:
@@ -216,6 +219,9 @@ class Model:
             if group.namespaces is None:
                 self._groups_of.setdefault(group.namespace, {})[group] = None
                 within = {group.namespace}
+            elif group.everywhere:
+                self._wide[group] = None
+                within = set(self._pods_in)
             else:
                 self._wide[group] = None
                 within = {name for name in self._namespaces if self._selects_namespace(group, name)}

@@ -30,6 +30,11 @@ class Group:
     namespaces: LabelSelector | None = None
     local: bool = False
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it means all namespaces, those, too, that nothing is known of yet."""
+        return self.namespaces == EVERYTHING
+
 
 EVERY_POD = Group(EVERYTHING, namespaces=EVERYTHING)
 

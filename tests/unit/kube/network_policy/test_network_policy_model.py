@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.kube.api.selectors import labels_from_object
+from wherry.kube.api.selectors import EVERYTHING, labels_from_object
 from wherry.kube.network_policy.model import Model, Pod
 from wherry.kube.network_policy.policies import read
 from wherry.net.policy_table import PolicyTable, Rules
@@ -228,7 +228,7 @@ def _peers(world: World, listed: Any, own: str, other: Pod | None, address: str)
         if "namespaceSelector" in peer:
             found = world.namespaces.get(other.namespace)
             selector = labels_from_object(peer["namespaceSelector"])
-            if found is None or not selector.matches(found):
+            if selector != EVERYTHING and (found is None or not selector.matches(found)):
                 continue
         elif other.namespace != own:
             continue
@@ -315,6 +315,15 @@ def test_without_policies_nothing_is_kept() -> None:
     assert model.rules.policies and model.rules.sets["ingress4"]
     model.set_policy("red/x", None)
     assert model.rules == Rules()
+
+
+def test_names_of_ports_hold_for_pods_of_namespaces_not_heard_of_yet() -> None:
+    model = Model()
+    model.set_pod("red/p", Pod("red", {}, ("10.0.0.1",), local=True))
+    made = policy("x", egress=[{"ports": [{"port": "web"}]}], policyTypes=["Egress"])
+    model.set_policy("red/x", read(made))
+    model.set_pod("blue/p", Pod("blue", {}, ("10.0.0.2",), ports=(("web", "tcp", 8080),)))
+    assert judged(model.rules, "10.0.0.1", "10.0.0.2", "tcp", 8080)
 
 
 def test_policies_of_pods_that_are_elsewhere_cost_nothing() -> None:
