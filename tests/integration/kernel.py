@@ -8,6 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from wherry.launcher.instance import Instance
+
 
 def state() -> dict[str, set[str]]:
     """Mounts, links, routes, nftables tables, cgroups, network namespaces files, monitors."""
@@ -27,19 +29,22 @@ def state() -> dict[str, set[str]]:
     }
 
 
-def left_behind(before: dict[str, set[str]], instance: str, slot: int) -> dict[str, set[str]]:
-    """What is there now and was not before, of the instance whose directory is called so.
+def left_behind(before: dict[str, set[str]], instance: Instance) -> dict[str, set[str]]:
+    """What is there now and was not before, of this instance.
 
-    Other instances come and go meanwhile: what carries a directory's name, or a slot's number,
-    counts only for its own.
+    Others come and go meanwhile: what carries a directory's name, or a slot's number, counts only
+    for its own.
     """
     after = state()
     left = {
-        kind: {entry for entry in after[kind] - before[kind] if _slot(entry) in (None, slot)}
+        kind: {
+            entry for entry in after[kind] - before[kind] if _slot(entry) in (None, instance.slot)
+        }
         for kind in before
     }
     for kind in ("mounts", "monitors"):
-        left[kind] = {entry for entry in left[kind] if f"/{instance}" in entry}
+        own = str(instance.data_dir), str(instance.run_dir)
+        left[kind] = {entry for entry in left[kind] if any(each in entry for each in own)}
     return {kind: entries for kind, entries in left.items() if entries}
 
 

@@ -10,21 +10,20 @@ from collections.abc import Callable
 import kernel
 from conftest import Instance, eventually
 
-from wherry.launcher.instance import find
+from wherry.launcher import instance as instances
 
 NewInstance = Callable[[], Instance]
 
 
-def _slot(instance: Instance) -> int:
-    found = find(instance.data_dir)
+def _found(instance: Instance) -> instances.Instance:
+    found = instances.find(instance.data_dir)
     assert found is not None
-    return found.slot
+    return found
 
 
-def _nothing_left(before: dict[str, set[str]], instance: Instance, slot: int) -> None:
+def _nothing_left(before: dict[str, set[str]], instance: instances.Instance) -> None:
     """The kernel removes links in the background; another instance's may be half made just now."""
-    name = instance.data_dir.name
-    eventually(lambda: kernel.left_behind(before, name, slot) == {}, seconds=5)
+    eventually(lambda: kernel.left_behind(before, instance) == {}, seconds=5)
 
 
 def test_up_status_env_down_and_purge_leave_nothing(new_instance: NewInstance) -> None:
@@ -40,13 +39,13 @@ def test_up_status_env_down_and_purge_leave_nothing(new_instance: NewInstance) -
 
     again = instance.wherry("up")
     assert "already running" in again.out
-    slot = _slot(instance)
+    gone = _found(instance)
 
     instance.wherry("down")
     assert "not running" in instance.wherry("status", ok=False).out
     instance.wherry("down", "--purge")
     assert not instance.data_dir.exists()
-    _nothing_left(before, instance, slot)
+    _nothing_left(before, gone)
 
 
 def test_purge_also_removes_running_pods_and_containers(new_instance: NewInstance) -> None:
@@ -54,10 +53,10 @@ def test_purge_also_removes_running_pods_and_containers(new_instance: NewInstanc
     instance = new_instance()
     instance.wherry("up", "--sample")
     instance.docker("run", "-d", "--name", "sleeper", "-p", "127.0.0.1:0:80", "hello:1")
-    slot = _slot(instance)
+    gone = _found(instance)
     instance.wherry("down", "--purge", "--grace", "1")
     assert not instance.data_dir.exists()
-    _nothing_left(before, instance, slot)
+    _nothing_left(before, gone)
 
 
 def test_two_instances_do_not_see_each_other(cluster: Instance, new_instance: NewInstance) -> None:
