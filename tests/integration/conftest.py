@@ -23,6 +23,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / ".venv" / "clients"
 
+# A terminal's width, which some pytest exports: the clients would fold their tables to it.
+os.environ.pop("COLUMNS", None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
@@ -146,13 +149,15 @@ def namespace(cluster: Instance, request: pytest.FixtureRequest) -> Iterator[str
     cluster.kubectl("delete", "namespace", name, "--wait=false", ok=False)
 
 
-def eventually(check: Callable[[], Any], *, seconds: float = 20.0) -> Any:
-    """The first true value of ``check``; fails when none comes in time."""
+def eventually(
+    check: Callable[[], Any], *, seconds: float = 60.0, told: Callable[[], str] = str
+) -> Any:
+    """The first true value of ``check``; fails when none comes in time, with what ``told`` says."""
     deadline = time.monotonic() + seconds
     while True:
         value = check()
         if value:
             return value
         if time.monotonic() > deadline:
-            pytest.fail(f"did not come true in {seconds:.0f} s (last: {value!r})")
+            pytest.fail(f"did not come true in {seconds:.0f} s (last: {value!r}) {told()}")
         time.sleep(0.05)

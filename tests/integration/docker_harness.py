@@ -65,7 +65,7 @@ class Daemon:
             self._process = subprocess.Popen(
                 self._command(), env=self._environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -249,7 +249,7 @@ def busybox_archive() -> bytes:
     return buffer.getvalue()
 
 
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
     """The first true value of ``condition``, for what nothing tells of; fails after ``timeout``
     seconds, which only a test that fails waits for."""
     deadline = time.monotonic() + timeout
@@ -274,7 +274,7 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def until(self, pattern: str, timeout: float = 10.0) -> None:
+    def until(self, pattern: str, timeout: float = 30.0) -> None:
         """Read until ``pattern`` has been shown."""
         deadline = time.monotonic() + timeout
         while not re.search(pattern, self.text):

@@ -33,12 +33,14 @@ def left_behind(before: dict[str, set[str]], instance: Instance) -> dict[str, se
     """What is there now and was not before, of this instance.
 
     Others come and go meanwhile: what carries a directory's name, or a slot's number, counts only
-    for its own.
+    for its own. A network that a user made has no slot in its name: these tests make none.
     """
     after = state()
     left = {
         kind: {
-            entry for entry in after[kind] - before[kind] if _slot(entry) in (None, instance.slot)
+            entry
+            for entry in after[kind] - before[kind]
+            if _slot(entry) in (None, instance.slot) and not _of_a_network(kind, entry)
         }
         for kind in before
     }
@@ -46,6 +48,13 @@ def left_behind(before: dict[str, set[str]], instance: Instance) -> dict[str, se
         own = str(instance.data_dir), str(instance.run_dir)
         left[kind] = {entry for entry in left[kind] if any(each in entry for each in own)}
     return {kind: entries for kind, entries in left.items() if entries}
+
+
+def _of_a_network(kind: str, entry: str) -> bool:
+    """Of a network that a user made, in a range of its own and with a bridge named after its id."""
+    if kind == "routes":
+        return _slot(entry) is None
+    return kind == "links" and bool(re.fullmatch(r"br-[0-9a-f]{12}", entry))
 
 
 def _slot(entry: str) -> int | None:

@@ -99,7 +99,7 @@ def define(rest: Rest, plural: str, storage: str, conversion: Object | None) -> 
 
 def wait_for(holds: Any) -> None:
     pause = threading.Event()
-    for _ in range(200):
+    for _ in range(1200):
         if holds():
             return
         pause.wait(0.05)
@@ -371,8 +371,15 @@ class TestDefinitionsOfV1beta1:
         o["spec"] = {"replicas": 0}
         assert rest("POST", instances, o).code == 422
         assert "* * *" in server.kubectl("get", "crontabs.old.example.com").out
-        stored["spec"]["names"]["shortNames"] = ["ct"]
-        rest.ok("PUT", f"{CRDS}/crontabs.old.example.com", stored | {"status": {}})
+
+        def renamed() -> bool:  # the controllers may write its status between the two
+            latest = rest.ok("GET", f"{CRDS}/crontabs.old.example.com")
+            latest["spec"]["names"]["shortNames"] = ["ct"]
+            reply = rest("PUT", f"{CRDS}/crontabs.old.example.com", latest | {"status": {}})
+            assert reply.code in (200, 409), reply
+            return reply.code == 200
+
+        wait_for(renamed)
 
     def test_several_versions_with_a_webhook(self, rest: Rest, webhooks: WebhookServer) -> None:
         client = webhooks.client("/beta", convert)

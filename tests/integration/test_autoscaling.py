@@ -83,7 +83,7 @@ def eager(
         yield instance
     finally:
         apart.terminate()
-        apart.wait(10)
+        apart.wait(60)
 
 
 def condition(instance: Instance, namespace: str, name: str, kind: str) -> tuple[str, str]:
@@ -118,7 +118,7 @@ def test_a_deployment_follows_its_cpu_up_and_down(eager: Instance, place: str) -
         *("autoscale", "deployment", "burner", "-n", place),
         *("--min=1", "--max=3", "--cpu-percent=50"),
     )
-    eventually(lambda: replicas(eager, "deployment/burner", place) == 3, seconds=60)
+    eventually(lambda: replicas(eager, "deployment/burner", place) == 3)
     told = eager.kubectl("describe", "hpa", "burner", "-n", place).out
     assert "SuccessfulRescale" in told
     assert "reason: cpu resource utilization (percentage of request) above target" in told
@@ -282,7 +282,7 @@ def test_top_and_clients_read_what_is_used(cluster: Instance, namespace: str) ->
     def top(*arguments: str) -> str:
         return cluster.kubectl("top", "pod", "-n", namespace, *arguments, ok=False).out
 
-    eventually(lambda: "two" in top(), seconds=60)
+    eventually(lambda: "two" in top())
     lines = top("--containers", "--no-headers").splitlines()
     assert sorted(line.split()[1] for line in lines) == ["other", "work"]
     assert "________" in top("--sum", "-l", "app=two")

@@ -167,7 +167,7 @@ class World:
     async def items(self, resource: Resource, namespace: str = "default") -> list[Object]:
         return (await self.client.list(resource, namespace))["items"]
 
-    async def until(self, check: Callable[[], Any], seconds: float = 30.0) -> Any:
+    async def until(self, check: Callable[[], Any], seconds: float = 60.0) -> Any:
         end = time.monotonic() + seconds
         while not (value := await check()):
             if time.monotonic() > end:

@@ -153,12 +153,12 @@ def test_a_terminal_is_attached_to_detached_from_and_attached_to_again(engine):
     first.type(b"\x18y\n")  # half of the sequence is input
     first.until("y: not found")
     first.type(b"\x18x")
-    assert first.client.wait(10) == 1
+    assert first.client.wait(60) == 1
     first.until("read escape sequence")
     assert engine.inspect("web", "{{.State.Running}}") == "true"
     second = Terminal(engine, "attach", "web")
     second.type(b"exit 7\n")
-    assert second.client.wait(10) == 7
+    assert second.client.wait(60) == 7
 
 
 def test_several_clients_see_the_same_and_all_may_write(engine):

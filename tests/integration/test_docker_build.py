@@ -377,8 +377,8 @@ def test_an_interrupted_client_stops_the_build(project: Project) -> None:
         if line.startswith(b"started"):
             break
     client.send_signal(signal.SIGINT)
-    client.wait(10)
-    deadline = time.monotonic() + 20
+    client.wait(60)
+    deadline = time.monotonic() + 60
     while project.engine.docker("ps", "-aq").out:
         assert time.monotonic() < deadline
     assert list((project.engine.data / "build/tmp").iterdir()) == []
@@ -403,7 +403,7 @@ def test_clients_that_leave_leave_nothing_behind(project: Project) -> None:
             with contextlib.suppress(OSError):
                 while client.recv(65536):
                     pass
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while left := engine.docker("ps", "-a").out.splitlines()[1:]:
         assert time.monotonic() < deadline, left
     assert not list((engine.data / "build/tmp").iterdir())
@@ -436,9 +436,9 @@ def test_a_killed_engine_leaves_nothing_of_a_build(project: Project) -> None:
         if line.startswith(b"started"):
             break
     engine.kill()
-    client.wait(10)
+    client.wait(60)
     engine.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while engine.docker("ps", "-aq").out.split() != kept:
         assert time.monotonic() < deadline
     while list((engine.data / "build/tmp").iterdir()):

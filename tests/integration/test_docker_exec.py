@@ -63,7 +63,7 @@ def test_a_terminal_in_an_exec(web):
     time.sleep(0.3)
     terminal.type(b"stty size; exit 5\n")
     terminal.until("30 90")
-    assert terminal.client.wait(10) == 5
+    assert terminal.client.wait(60) == 5
 
 
 def test_what_an_exec_leaves_in_the_background_does_not_hold_the_client(web):

@@ -324,7 +324,7 @@ def test_cp_reaches_all_that_is_mounted(engine, host, layered, runs):
     assert (engine.data / "volumes" / "data" / "_data" / "sub" / "new").exists()
     assert "read-only" in engine.docker("cp", str(host / "f"), "web:/image/x", ok=False).err
     if not runs:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while [line for line in engine.holdings()["mounts"] if "netns" not in line]:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -21,7 +21,7 @@ def test_a_signal_s_exit_code_is_128_and_its_number(engine):
     client = engine.spawn("run", "--name", "victim", "busybox", "sh", "-c", "echo up; sleep 100")
     assert client.stdout.readline() == b"up\n"
     engine.docker("kill", "victim")
-    assert client.wait(10) == 137
+    assert client.wait(60) == 137
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_unsafe_places_of_proc_are_masked_unless_privileged(engine):
 def test_a_terminal_has_the_client_s_size_from_the_start(engine):
     terminal = Terminal(engine, "run", "--rm", "-it", "busybox", "stty", "size", size=(33, 99))
     terminal.until("33 99")
-    assert terminal.client.wait(10) == 0
+    assert terminal.client.wait(60) == 0
 
 
 def test_a_terminal_has_the_client_s_size_and_follows_it(engine):
@@ -192,19 +192,19 @@ def test_a_terminal_has_the_client_s_size_and_follows_it(engine):
     time.sleep(0.5)
     terminal.type(b"stty size; exit 4\n")
     terminal.until("40 120")
-    assert terminal.client.wait(10) == 4
+    assert terminal.client.wait(60) == 4
 
 
 def test_detach_keys_leave_the_container_running_and_attach_takes_it_up(engine):
     terminal = Terminal(engine, "run", "-it", "--name", "shell", "busybox", "sh")
     terminal.until("# ")
     terminal.type(b"\x10\x11")
-    assert terminal.client.wait(10) == 0
+    assert terminal.client.wait(60) == 0
     assert engine.inspect("shell", "{{.State.Running}}") == "true"
     again = Terminal(engine, "attach", "shell")
     again.type(b"echo a$((1+1))b; exit 3\n")
     again.until("a2b")
-    assert again.client.wait(10) == 3
+    assert again.client.wait(60) == 3
 
 
 def test_attached_output_is_complete_from_the_first_byte(engine):

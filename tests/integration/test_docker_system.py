@@ -97,7 +97,7 @@ def test_events_come_as_they_happen(engine: Daemon) -> None:  # noqa: F811
     assert listener.stdout is not None
     assert listener.stdout.readline().decode() == f"kill {identity}\n"
     listener.terminate()
-    listener.wait(10)
+    listener.wait(60)
     listener.stdout.close()
 
 

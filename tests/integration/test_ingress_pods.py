@@ -111,7 +111,7 @@ def test_a_daemon_set_in_the_nodes_network(edge: Instance) -> None:
     eventually(lambda: edge.get(*of)["status"].get("observedGeneration"))
     assert edge.get(*of)["status"]["desiredNumberScheduled"] == 0
     edge.kubectl("label", "nodes", "--all", "edge=true")
-    eventually(lambda: edge.get(*of)["status"].get("numberReady") == 1, seconds=60)
+    eventually(lambda: edge.get(*of)["status"].get("numberReady") == 1)
     node = edge.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
     for address in (node, "127.0.0.1"):
         eventually(lambda address=address: "Hello from kubia" in fetch(f"{address}:{ports[0]}"))

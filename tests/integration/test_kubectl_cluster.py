@@ -190,7 +190,7 @@ def test_a_silent_node_loses_its_pods_and_recovers(new_instance: Callable[[], In
             assert "NotReady" in kubectl("get", "node", "ghost").out
             keys = {(t["key"], t["effect"]) for t in kubectl.get("node/ghost")["spec"]["taints"]}
             assert {(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")} <= keys
-            eventually(lambda: "deletionTimestamp" in kubectl.get("pod/p")["metadata"], seconds=60)
+            eventually(lambda: "deletionTimestamp" in kubectl.get("pod/p")["metadata"])
             assert "TaintManagerEviction" in kubectl.reasons("p")
             kubectl.patch("node/ghost", status, "--subresource=status")
             eventually(lambda: not kubectl.get("node/ghost")["spec"].get("taints"))

@@ -84,7 +84,7 @@ def apply(instance, text: str) -> None:
     instance.kubectl("apply", "-f", "-", stdin=textwrap.dedent(text))
 
 
-def until(condition, seconds: float = 30):
+def until(condition, seconds: float = 60):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come to pass"

@@ -240,11 +240,11 @@ def test_claims_stay_or_go_as_the_set_says(kubectl: Space) -> None:
 
     assert all(left == ["0", "1"] for left in claims().values())
     kubectl("scale", "sts", *POLICIES, "--replicas=1")
-    eventually(lambda: claims() == {n: left for n, (_, left, _) in POLICIES.items()}, seconds=40)
+    eventually(lambda: claims() == {n: left for n, (_, left, _) in POLICIES.items()})
     for name in POLICIES:
         kubectl("wait", "--for=delete", f"pod/{name}-1", "--timeout=60s")
     kubectl("delete", "sts", *POLICIES)
-    eventually(lambda: claims() == {n: left for n, (_, _, left) in POLICIES.items()}, seconds=40)
+    eventually(lambda: claims() == {n: left for n, (_, _, left) in POLICIES.items()})
     kubectl("delete", "pvc", "--all", "--wait=false")
 
 
@@ -264,5 +264,5 @@ def test_a_pod_that_was_evicted_comes_back_under_its_name(kubectl: Space) -> Non
     eventually(lambda: "NodePorts" in kubectl.reasons("back-0"))
     eventually(lambda: "RecreatingFailedPod" in kubectl.reasons("back"))
     kubectl("delete", "pod", "taker")
-    eventually(lambda: names(running(kubectl, "back")) == ["back-0"], seconds=40)
+    eventually(lambda: names(running(kubectl, "back")) == ["back-0"])
     kubectl("delete", "sts", "back")

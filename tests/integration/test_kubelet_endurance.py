@@ -71,7 +71,7 @@ def test_nothing_is_left_of_pods_that_came_and_went_under_kills(
     cluster = new_instance()
     cluster.wherry("up", "--sample")
     cluster.kubectl("delete", "deployment,daemonset,statefulset", "--all", "-A", "--wait=true")
-    eventually(lambda: not left_over(cluster)["containers"], seconds=60)
+    eventually(lambda: not left_over(cluster)["containers"])
     before = left_over(cluster)
     dice = random.Random(7)
     alive: set[str] = set()
@@ -99,7 +99,7 @@ def test_nothing_is_left_of_pods_that_came_and_went_under_kills(
             kill(cluster, "node")
             start_daemons(cluster)
     cluster.kubectl("delete", "pods", "--all", "--wait=true", "--timeout=100s")
-    eventually(lambda: left_over(cluster) == before, seconds=60)
+    eventually(lambda: left_over(cluster) == before)
 
 
 def test_without_an_api_server_pods_run_on_are_restarted_and_tell_of_it_afterwards(
@@ -122,14 +122,14 @@ def test_without_an_api_server_pods_run_on_are_restarted_and_tell_of_it_afterwar
         ids = cluster.docker("ps", "-q", "--no-trunc", "--filter", name).out.split()
         return bool(ids) and id_ not in ids
 
-    eventually(replaced, seconds=40)
+    eventually(replaced)
     time.sleep(max(0.0, gone + AWAY - time.monotonic()))
     start_daemons(cluster)
-    eventually(lambda: first_status(cluster, "default", "steady")["restartCount"] == 1, seconds=60)
+    eventually(lambda: first_status(cluster, "default", "steady")["restartCount"] == 1)
 
     def phase(name: str) -> str:
         return str(cluster.get("pod", name)["status"]["phase"])
 
-    eventually(lambda: phase("ends") == "Failed", seconds=60)
+    eventually(lambda: phase("ends") == "Failed")
     assert first_status(cluster, "default", "ends")["state"]["terminated"]["exitCode"] == 3
     assert first_status(cluster, "default", "apart")["restartCount"] == 0

@@ -60,7 +60,7 @@ def test_what_forks_without_end_is_held_and_the_others_do_not_notice(small: Inst
     make(small, "default", "bomb", container(command=bomb))
     ready(small, "default", "bomb")
     text = "The pod has 60 processes and threads, as many as it may: it can start no more"
-    eventually(lambda: text in events(small, "default", "bomb"), seconds=40)
+    eventually(lambda: text in events(small, "default", "bomb"))
     assert "can't fork" in small.kubectl("logs", "bomb").out
     assert untouched(small)
     small.kubectl("delete", "pod", "bomb", "--now")
@@ -71,20 +71,20 @@ def test_who_fills_the_nodes_disk_is_put_off_and_the_disk_is_free_again(small: I
     free = _free(small.data_dir)
     fill = f"cat /dev/zero > /filled; {FOREVER}"
     make(small, "default", "filler", container(command=fill))
-    eventually(lambda: status(small, "default", "filler").get("reason") == "Evicted", seconds=60)
+    eventually(lambda: status(small, "default", "filler").get("reason") == "Evicted")
     told = status(small, "default", "filler")
     assert told["phase"] == "Failed"
     text = "The node was low on resource: ephemeral-storage. Threshold quantity: 100Mi, available: "
     assert told["message"].startswith(text)
     assert "Container main was using " in told["message"]
-    eventually(lambda: _free(small.data_dir) > free - (20 << 20), seconds=40)
+    eventually(lambda: _free(small.data_dir) > free - (20 << 20))
 
     def pressure() -> str:
         (node,) = small.get("nodes")["items"]
         (found,) = [c for c in node["status"]["conditions"] if c["type"] == "DiskPressure"]
         return str(found["status"])
 
-    eventually(lambda: pressure() == "False", seconds=60)
+    eventually(lambda: pressure() == "False")
     assert untouched(small)
     make(small, "default", "later")
     ready(small, "default", "later")
@@ -99,7 +99,7 @@ def test_who_writes_more_than_its_limit_is_put_off_alone(small: Instance) -> Non
     write = f"head -c 5000000 /dev/zero > /written; {FOREVER}"
     limits = {"resources": {"limits": {"ephemeral-storage": "2Mi"}}}
     make(small, "default", "writer", container(command=write, **limits))
-    eventually(lambda: status(small, "default", "writer")["phase"] == "Failed", seconds=40)
+    eventually(lambda: status(small, "default", "writer")["phase"] == "Failed")
     told = status(small, "default", "writer")
     assert told["reason"] == "Evicted"
     assert told["message"].startswith(

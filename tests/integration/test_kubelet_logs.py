@@ -120,7 +120,7 @@ def test_what_is_written_for_ever_and_lines_without_end_stay_bounded(
     def packed() -> bool:
         return all(len(list((place / c).glob("0.log.*.gz"))) >= 2 for c in ("main", "line"))
 
-    eventually(packed, seconds=60)
+    eventually(packed)
     for name in ("main", "line"):
         files = list((place / name).iterdir())
         assert sum(file.stat().st_size for file in files if file.exists()) < 60 << 20

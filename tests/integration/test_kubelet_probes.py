@@ -38,7 +38,7 @@ def test_http_tcp_and_exec_probes_hold_traffic_back_and_name_what_is_wrong(
         "grpc": "Readiness probe failed: error: health rpc probe failed",
     }
     for name, text in expected.items():
-        eventually(lambda n=name, t=text: t in events(cluster, namespace, n), seconds=40)
+        eventually(lambda n=name, t=text: t in events(cluster, namespace, n))
         assert first_status(cluster, namespace, name)["ready"] is False
     running = cluster.kubectl("-n", namespace, "exec", "slow", "--", "ps").out
     assert running.count("sleep 30") <= 1  # a command that hangs does not pile up

@@ -142,7 +142,7 @@ def test_who_writes_more_than_it_may_is_put_off(cluster: Instance, namespace: st
     def status() -> dict[str, Any]:
         return cluster.get("pod", "full", "-n", namespace)["status"]
 
-    eventually(lambda: status()["phase"] == "Failed", seconds=30)
+    eventually(lambda: status()["phase"] == "Failed")
     assert status()["reason"] == "Evicted"
     assert status()["message"] == 'Usage of EmptyDir volume "data" exceeds the limit "1Mi". '
     target = next(c for c in status()["conditions"] if c["type"] == "DisruptionTarget")

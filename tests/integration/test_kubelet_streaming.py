@@ -116,7 +116,7 @@ def test_a_terminal_has_its_size_and_its_keys(cluster: Instance, place: str, kub
             seen += os.read(master, 4096)
 
     until(b"# ")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while b"33 101" not in seen and time.monotonic() < deadline:
         os.write(master, b"stty size; echo again\n")
         until(b"again\r\n")

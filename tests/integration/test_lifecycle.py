@@ -23,7 +23,14 @@ def _found(instance: Instance) -> instances.Instance:
 
 def _nothing_left(before: dict[str, set[str]], instance: instances.Instance) -> None:
     """The kernel removes links in the background; another instance's may be half made just now."""
-    eventually(lambda: kernel.left_behind(before, instance) == {}, seconds=5)
+    left: dict[str, set[str]] = {}
+
+    def nothing() -> bool:
+        nonlocal left
+        left = kernel.left_behind(before, instance)
+        return not left
+
+    eventually(nothing, told=lambda: str(left))
 
 
 def test_up_status_env_down_and_purge_leave_nothing(new_instance: NewInstance) -> None:

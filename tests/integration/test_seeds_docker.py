@@ -77,7 +77,7 @@ def test_the_first_container(docker: Daemon) -> None:
     shell.type(b"ps\n")
     shell.until(r"PID[\s\S]*\n\s+1 root")
     shell.type(b"exit\n")
-    assert shell.client.wait(10) == 0
+    assert shell.client.wait(60) == 0
     listed = docker.docker("ps", "-a", "--format", "{{.ID}} {{.Command}} {{.Status}}").out
     assert re.match(rf'{short} "/bin/bash" Exited \(0\) .* ago', listed)
 
@@ -91,7 +91,7 @@ def test_names_restarts_and_attaching(docker: Daemon) -> None:
     bad = docker.docker("create", "--name", "bob/1", "ubuntu", ok=False)
     assert "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed" in bad.err
     first.type(b"exit\n")
-    assert first.client.wait(10) == 0
+    assert first.client.wait(60) == 0
 
     assert docker.docker("start", "bob_the_container").out == "bob_the_container\n"
     identity = docker.inspect("bob_the_container", "{{.Id}}")[:17]
@@ -100,7 +100,7 @@ def test_names_restarts_and_attaching(docker: Daemon) -> None:
     attached.type(b"echo $((6*7))\n")
     attached.until(r"\n42")
     attached.type(b"exit\n")
-    assert attached.client.wait(10) == 0
+    assert attached.client.wait(60) == 0
 
     ids = docker.docker("ps", "-aq").out.split()
     assert docker.docker("rm", *ids).out.split() == ids
@@ -115,7 +115,7 @@ def test_a_daemon_and_its_logs(docker: Daemon) -> None:
     assert follower.stdout.readline() == b"hello world\n"
     assert follower.stdout.readline() == b"hello world\n"
     follower.terminate()
-    follower.wait(10)
+    follower.wait(60)
     follower.stdout.close()
     assert docker.docker("logs", "daemon_dave").out.startswith("hello world\nhello world\n")
 
@@ -129,7 +129,7 @@ def test_a_daemon_and_its_logs(docker: Daemon) -> None:
     shell.type(b"ls /demo.txt\n")
     shell.until(r"\n/demo.txt")
     shell.type(b"exit\n")
-    assert shell.client.wait(10) == 0
+    assert shell.client.wait(60) == 0
 
     shown = docker.inspect("daemon_dave")
     assert shown["Id"] == identity.strip()
@@ -206,7 +206,7 @@ def test_create_pause_stats_copy_and_diff(docker: Daemon, tmp_path: Path) -> Non
         assert copied.getnames() == ["demo.txt"]
     assert docker.docker("diff", short).out == "C /root\nA /root/demo.txt\n"
     shell.type(b"exit\n")
-    assert shell.client.wait(10) == 0
+    assert shell.client.wait(60) == 0
 
 
 def test_ports(docker: Daemon) -> None:
@@ -250,7 +250,7 @@ def test_commit(docker: Daemon) -> None:
     assert (document["Author"], document["Comment"]) == ("user", "commit info")
     assert docker.docker("run", "--rm", "me/apache2:1.0.0", "cat", "/usr/apache2").out == "apache\n"
     shell.type(b"exit\n")
-    assert shell.client.wait(10) == 0
+    assert shell.client.wait(60) == 0
     docker.remove_all()
     docker.docker("rmi", "me/apache2:1.0.0")
 

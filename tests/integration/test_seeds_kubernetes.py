@@ -80,7 +80,7 @@ def test_a_pod_its_logs_and_its_probes(seeded: Instance, namespace: str) -> None
         status = seeded.get("pod", "kubia-liveness", "-n", namespace)["status"]
         return int((status.get("containerStatuses") or [{}])[0].get("restartCount") or 0)
 
-    eventually(restarts, seconds=30)
+    eventually(restarts)
 
 
 def test_controllers_keep_as_many_as_they_should(seeded: Instance, namespace: str) -> None:
@@ -303,7 +303,7 @@ def test_sets_choose_by_expressions_and_daemons_by_the_nodes_labels(
     eventually(lambda: ready("daemonset", "numberReady") == 1)
     seeded.kubectl("label", "node", node, f"{label}=hdd", "--overwrite")
     gone = "-n", namespace, "get", "pods", "-l", "app=ssd-monitor", "-o", "name"
-    eventually(lambda: not seeded.kubectl(*gone).out, seconds=60)
+    eventually(lambda: not seeded.kubectl(*gone).out)
     seeded.kubectl("label", "node", node, f"{label}-")
 
 

@@ -160,7 +160,7 @@ def test_a_recycled_volume_is_empty_and_free(
     apply(cluster, claim(namespace, "c", name))
     eventually(lambda: phase(cluster, "pvc", "c", "-n", namespace) == "Bound")
     cluster.kubectl("-n", namespace, "delete", "pvc", "c")
-    eventually(lambda: phase(cluster, "pv", name) == "Available", seconds=40)
+    eventually(lambda: phase(cluster, "pv", name) == "Available")
     assert list(tmp_path.iterdir()) == []
     cluster.kubectl("delete", "pv", name)
 
@@ -208,7 +208,7 @@ def test_a_provisioned_volume_is_made_grown_and_removed(cluster: Instance, names
     eventually(capacity)
     cluster.kubectl("-n", namespace, "delete", "pod", "p")
     cluster.kubectl("-n", namespace, "delete", "pvc", "c")
-    eventually(lambda: not directory.exists(), seconds=40)
+    eventually(lambda: not directory.exists())
     cluster.kubectl("delete", "storageclass", name)
 
 
@@ -247,8 +247,8 @@ def test_the_claims_of_a_stateful_set_outlive_its_pods(cluster: Instance, namesp
     assert run_in(cluster, namespace, "db-0", "cat /data/f") == "db-0\n"
     directory = provisioned(cluster, namespace, "data-db-0")
     kubectl("-n", namespace, "delete", "statefulset", "db")
-    eventually(lambda: not cluster.get("pvc", "-n", namespace)["items"], seconds=40)
-    eventually(lambda: not directory.exists(), seconds=40)
+    eventually(lambda: not cluster.get("pvc", "-n", namespace)["items"])
+    eventually(lambda: not directory.exists())
     kubectl("delete", "storageclass", name)
 
 
@@ -267,7 +267,7 @@ def test_a_pod_has_a_claim_of_its_own(cluster: Instance, namespace: str) -> None
     run_in(cluster, namespace, "p", "echo x > /data/f")
     assert (provisioned(cluster, namespace, "p-data") / "f").exists()
     cluster.kubectl("-n", namespace, "delete", "pod", "p")
-    eventually(lambda: not cluster.get("pvc", "-n", namespace)["items"], seconds=40)
+    eventually(lambda: not cluster.get("pvc", "-n", namespace)["items"])
     cluster.kubectl("delete", "storageclass", name)
 
 
@@ -289,4 +289,4 @@ def test_a_claim_of_the_default_class_waits_for_its_first_pod(
     assert directory.is_relative_to(cluster.data_dir)
     cluster.kubectl("-n", namespace, "delete", "pod", "p")
     cluster.kubectl("-n", namespace, "delete", "pvc", "c")
-    eventually(lambda: not directory.exists(), seconds=40)
+    eventually(lambda: not directory.exists())

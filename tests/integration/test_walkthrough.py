@@ -52,7 +52,7 @@ def _page(address: str) -> str:
         except OSError:  # refused until the proxy has heard of the endpoints
             return ""
 
-    return eventually(fetch, seconds=10)
+    return eventually(fetch)
 
 
 def _pods(instance: Instance, namespace: str, selector: str = "app=web") -> list[dict]:
@@ -119,7 +119,7 @@ def test_logs_and_exec_in_both_protocols(kubectl: Instance, namespace: str) -> N
     assert follower.stdout.readline() == "first\n"
     assert [follower.stdout.readline() for _ in range(3)] == ["tick\n"] * 3
     follower.terminate()
-    follower.wait(10)
+    follower.wait(60)
 
     for websockets in ("true", "false"):
         environment = dict(kubectl.environment, KUBECTL_REMOTE_COMMAND_WEBSOCKETS=websockets)
@@ -211,7 +211,7 @@ def test_apply_twice_labels_selectors_and_watch(
     kubectl.kubectl("-n", namespace, "label", "po", pod, "x=y")
     assert pod not in kubectl.kubectl(*selected).out
     watch.terminate()
-    watch.wait(10)
+    watch.wait(60)
 
 
 def test_deleted_namespace_takes_everything_with_it(kubectl: Instance) -> None:

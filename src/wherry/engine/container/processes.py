@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from typing import Any
@@ -32,8 +33,10 @@ async def list_processes(pids: Collection[int], options: str) -> dict[str, Any]:
         EngineError: ps is missing or refuses the options.
     """
     words = check(options)
+    # Whole lines, however narrow the terminal that the daemon was started from.
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     try:
-        result = await run(["ps", *words], timeout=10)
+        result = await run(["ps", *words], timeout=10, env=environment)
     except FileNotFoundError:
         raise EngineError("ps is not installed on the host (Debian: procps)") from None
     if result.exit_code != 0:
