@@ -122,14 +122,15 @@ def test_external_addresses_lead_to_the_service_from_here_and_from_pods(
     eventually(lambda: answers(f"http://{outer}"))
     out = cluster.kubectl("-n", web, "exec", "one", "--", "wget", "-qO-", f"http://{outer}").out
     assert pod_of(out) in ("one", "two")
-    serve(cluster, web, "later", externalIPs=[outer])
+    # Ages are whole seconds; of two that are as old the first by name has it.
+    serve(cluster, web, "rival", externalIPs=[outer])
     said = eventually(
         lambda: cluster.get("events", "-n", web, "--field-selector", "reason=AddressTaken")["items"]
     )
     assert said[0]["message"] == (
         f"{outer}:80 is not served for this Service: {web}/outer, which is older, has it"
     )
-    cluster.kubectl("-n", web, "delete", "svc", "outer", "later")
+    cluster.kubectl("-n", web, "delete", "svc", "outer", "rival")
 
 
 def test_a_balancers_address_answers_those_of_its_source_ranges_only(

@@ -27,6 +27,7 @@ DEFAULT_DATA_DIR = Path("/var/lib/wherry")
 SYSTEM_LOGS = Path("/var/log")
 RUN_ROOT = Path("/run/wherry")
 SLOTS = 14
+FIRST_PROXY_HEALTH = 10256
 _LOCK = ".lock"
 
 
@@ -120,8 +121,8 @@ class Instance:
     @property
     def proxy_health_port(self) -> int:
         """Where the proxy says whether it is well; upstream's in the first instance. (Kubelets of
-        others take the numbers behind it.)"""
-        return 10256 + (50 + self.slot if self.slot else 0)
+        others take the numbers around it.)"""
+        return FIRST_PROXY_HEALTH + (50 + self.slot if self.slot else 0)
 
     @property
     def proxy_metrics_port(self) -> int:
@@ -303,7 +304,7 @@ def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Inst
             node_name=node_name or socket.gethostname().lower(),
             node_ip=_node_ip(),
             api_port=api_port or 6443 + slot,
-            kubelet_port=10250 + slot,
+            kubelet_port=_kubelet_port(slot),
         )
         ranges = (instance.bridge_range, instance.cluster_range, instance.service_range)
         if any(ipaddress.ip_network(r).overlaps(n) for r in ranges for n in in_use):
@@ -312,6 +313,12 @@ def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Inst
         save(instance)
         return instance
     raise InstanceError("no free address ranges are left on this machine for another instance")
+
+
+def _kubelet_port(slot: int) -> int:
+    """Those of 10250 on, without that of the first instance's proxy."""
+    port = 10250 + slot
+    return port if port < FIRST_PROXY_HEALTH else port + 1
 
 
 def _networks_in_use() -> list[ipaddress.IPv4Network]:

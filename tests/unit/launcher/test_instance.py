@@ -43,6 +43,15 @@ def test_two_instances_share_no_range_port_or_name(tmp_path: Path) -> None:
         assert not ranges[0].overlaps(ranges[1])
 
 
+def test_no_port_is_taken_by_a_kubelet_and_by_a_proxy(tmp_path: Path) -> None:
+    every = [instances.open_or_create(tmp_path / str(n)) for n in range(1, instances.SLOTS)]
+    first = instances.FIRST_PROXY_HEALTH
+    taken = [first, 10249, 10250]
+    for one in every:
+        taken += [one.kubelet_port, one.proxy_health_port, one.proxy_metrics_port]
+    assert len(set(taken)) == len(taken) and every[0].kubelet_port == 10251
+
+
 def test_a_released_slot_is_given_again(tmp_path: Path) -> None:
     one = instances.open_or_create(tmp_path / "one")
     instances.release(one)
