@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.kube.api import amounts, meta, node_selection, quantity, taints
-from wherry.kube.kubelet import sysctls
-from wherry.kube.kubelet.resources import BEST_EFFORT, SYSTEM_CRITICAL_PRIORITY, qos_class
+from wherry.kube.kubelet import pods, preemption, sysctls
+from wherry.kube.kubelet.resources import BEST_EFFORT, qos_class, units
 
 Object = dict[str, Any]
 
-SOURCE, MIRROR = "kubernetes.io/config.source", "kubernetes.io/config.mirror"
 MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 
 
@@ -28,18 +27,43 @@ class Refusal:
     message: str
 
 
-def is_static(pod: Object) -> bool:
-    """Whether the pod comes from this node's own files."""
-    annotations = meta.annotations(pod)
-    return MIRROR in annotations or annotations.get(SOURCE, "api") != "api"
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """More is asked for than is left of a resource; thousandths of a CPU, else whole units."""
+
+    name: str
+    requested: int
+    used: int
+    capacity: int
+
+    @property
+    def missing(self) -> int:
+        """How much must be given back."""
+        return self.requested - (self.capacity - self.used)
+
+    @property
+    def refusal(self) -> Refusal:
+        """What a pod is told that is not worth another's end."""
+        return Refusal(
+            f"OutOf{self.name}",
+            f"Node didn't have enough resource: {self.name}, requested: {self.requested}, "
+            f"used: {self.used}, capacity: {self.capacity}",
+        )
 
 
-def is_critical(pod: Object) -> bool:
-    """Whether the node is worth nothing without the pod: it is never put off."""
-    return is_static(pod) or int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL_PRIORITY
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the node takes the pod, and who must go first.
+
+    ``preempted`` go for want of ``scarce``.
+    """
+
+    refusal: Refusal | None = None
+    preempted: Sequence[Object] = ()
+    scarce: str = ""
 
 
-def refuse(
+def judge(
     pod: Object,
     others: Iterable[Object],
     node: Object,
@@ -48,8 +72,10 @@ def refuse(
     pressure: Collection[str] = (),
     unsafe_sysctls: Sequence[str] = (),
     shutting_down: bool = False,
-) -> Refusal | None:
-    """The first reason against the pod, None where there is none.
+) -> Verdict:
+    """The first reason against the pod, or room for it.
+
+    A critical pod is not refused for want of resources: pods that matter less go.
 
     Args:
         others: the pods of the node that have not ended.
@@ -59,17 +85,32 @@ def refuse(
         shutting_down: the node is about to go.
     """
     if shutting_down:
-        return Refusal("NodeShutdown", "Pod was rejected as the node is shutting down.")
-    return (
-        _under_pressure(pod, pressure)
-        or _forbidden_sysctl(pod, unsafe_sysctls)
-        or _short_of(pod, list(others), allocatable)
-        or _unfit(pod, list(others), node)
-    )
+        return Verdict(Refusal("NodeShutdown", "Pod was rejected as the node is shutting down."))
+    neighbours = list(others)
+    first = _under_pressure(pod, pressure) or _forbidden_sysctl(pod, unsafe_sysctls)
+    if first is not None:
+        return Verdict(first)
+    shortages = _shortages(pod, neighbours, allocatable)
+    if shortages and not pods.is_critical(pod):
+        return Verdict(shortages[0].refusal)
+    unfit = _unfit(pod, neighbours, node)
+    if unfit is not None or not shortages:
+        return Verdict(unfit)
+    try:
+        gone = preemption.victims(pod, neighbours, {s.name: s.missing for s in shortages})
+    except preemption.NoRoom as fault:
+        return Verdict(
+            Refusal(
+                "UnexpectedAdmissionError",
+                "Unexpected error while attempting to recover from admission failure: "
+                f"preemption: error finding a set of pods to preempt: {fault}",
+            )
+        )
+    return Verdict(preempted=gone, scarce=shortages[0].name)
 
 
 def _under_pressure(pod: Object, pressure: Collection[str]) -> Refusal | None:
-    if not pressure or is_critical(pod):
+    if not pressure or pods.is_critical(pod):
         return None
     if set(pressure) == {"MemoryPressure"}:
         tolerations = pod["spec"].get("tolerations") or ()
@@ -85,37 +126,26 @@ def _forbidden_sysctl(pod: Object, allowed: Sequence[str]) -> Refusal | None:
     return Refusal(sysctls.REASON, fault) if fault else None
 
 
-def value(name: str, amount: quantity.Quantity) -> int:
-    """An amount as the node counts it: thousandths of a CPU, else whole units."""
-    return amount.to_milli() if name == "cpu" else amount.to_int()
-
-
-def _short_of(
+def _shortages(
     pod: Object, others: Sequence[Object], allocatable: Mapping[str, str]
-) -> Refusal | None:
+) -> list[Shortage]:
     have = amounts.read(allocatable)
-    pods = value("pods", have.get("pods", quantity.ZERO))
-    if len(others) + 1 > pods:
-        return _out_of("pods", 1, len(others), pods)
-    wanted = amounts.of_pod(pod, "requests", overhead=True)
+    short = []
+    room = units("pods", have.get("pods", quantity.ZERO))
+    if len(others) + 1 > room:
+        short.append(Shortage("pods", 1, len(others), room))
     used: amounts.Amounts = {}
     for other in others:
         amounts.add(used, amounts.of_pod(other, "requests", overhead=True))
-    for name, amount in wanted.items():
-        if not amount or name not in have:
+    for name, amount in amounts.of_pod(pod, "requests", overhead=True).items():
+        if not amount or (name not in have and "/" in name):
             continue  # what nobody offers, as devices of a plugin that is gone, is not judged here
-        taken, whole = value(name, used.get(name, quantity.ZERO)), value(name, have[name])
-        if value(name, amount) > whole - taken:
-            return _out_of(name, value(name, amount), taken, whole)
-    return None
-
-
-def _out_of(name: str, requested: int, used: int, capacity: int) -> Refusal:
-    return Refusal(
-        f"OutOf{name}",
-        f"Node didn't have enough resource: {name}, requested: {requested}, used: {used}, "
-        f"capacity: {capacity}",
-    )
+        asked, taken, whole = (
+            units(name, each.get(name, quantity.ZERO)) for each in ({name: amount}, used, have)
+        )
+        if asked > whole - taken:
+            short.append(Shortage(name, asked, taken, whole))
+    return short
 
 
 def _unfit(pod: Object, others: Sequence[Object], node: Object) -> Refusal | None:
@@ -125,7 +155,7 @@ def _unfit(pod: Object, others: Sequence[Object], node: Object) -> Refusal | Non
     taken = {port for other in others for port in _host_ports(other)}
     if any(_conflicts(port, taken) for port in _host_ports(pod)):
         return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
-    if not is_static(pod):
+    if not pods.is_static(pod):
         tolerations = spec.get("tolerations") or ()
         for taint in (node.get("spec") or {}).get("taints") or ():
             if taint.get("effect") == "NoExecute" and not any(

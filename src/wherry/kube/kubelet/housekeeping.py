@@ -12,7 +12,7 @@ from typing import Any
 
 from wherry.engine.cri.types import ContainerRuntime, ContainerState, CRIError, LinuxResources
 from wherry.kube.api import amounts, meta, quantity
-from wherry.kube.kubelet import admission, processes, resources
+from wherry.kube.kubelet import admission, pods, preemption, processes, resources
 from wherry.kube.kubelet.config import ShutdownPriority
 from wherry.kube.kubelet.eviction.manager import EvictionManager
 from wherry.kube.kubelet.eviction.signals import observe
@@ -93,17 +93,17 @@ class Housekeeping:
 
     # whom the node takes
 
-    def admit(self, pod: Object) -> admission.Refusal | None:
-        """Why the node does not take a pod that is new to it, None where it does.
+    def admit(self, pod: Object) -> admission.Verdict:
+        """Whether the node takes a pod that is new to it.
 
         What runs already was taken by an earlier kubelet, and stays.
         """
         uid = meta.uid(pod)
         if not self._view.pod(uid).is_empty() or meta.is_deleting(pod):
-            return None
+            return admission.Verdict()
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-            return None
-        return admission.refuse(
+            return admission.Verdict()
+        return admission.judge(
             pod,
             [p for p in self.active_pods() if meta.uid(p) != uid],
             self._node().observed,
@@ -112,6 +112,19 @@ class Housekeeping:
             unsafe_sysctls=self._config.settings.allowed_unsafe_sysctls,
             shutting_down=self._shutting_down,
         )
+
+    def make_room(self, verdict: admission.Verdict) -> list[PodWorker]:
+        """Put the pods off that go for a critical one; returns their workers."""
+        going = []
+        for pod in verdict.preempted:
+            worker = self._workers.get(meta.uid(pod))
+            if worker is not None:
+                log.info("pod %s goes for a critical one", pods.describe(pod))
+                worker.tell("Warning", preemption.REASON, preemption.MESSAGE)
+                worker.fail(preemption.REASON, preemption.MESSAGE, disruption=preemption.CONDITION)
+                self._metrics.preemptions.add((verdict.scarce,))
+                going.append(worker)
+        return going
 
     def active_pods(self) -> list[Object]:
         """The pods that have not ended, as they hold."""
@@ -167,7 +180,7 @@ class Housekeeping:
         if worker is not None:
             log.info("evicting pod %s/%s: %s", meta.namespace(pod), meta.name(pod), message)
             worker.tell("Warning", reason, message)
-            worker.fail(reason, message, grace=grace)
+            worker.fail(reason, message, grace=grace, disruption=message)
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""
@@ -216,7 +229,7 @@ class Housekeeping:
                 if worker is not None:
                     grace = pod["spec"].get("terminationGracePeriodSeconds")
                     most = int(seconds) if grace is None else min(int(grace), int(seconds))
-                    worker.fail("Terminated", SHUTDOWN, grace=most)
+                    worker.fail("Terminated", SHUTDOWN, grace=most, disruption=SHUTDOWN)
                     ending.append(worker.ended())
             if ending:
                 try:

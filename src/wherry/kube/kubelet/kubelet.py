@@ -290,12 +290,13 @@ class Kubelet:
         if meta.uid(pod) in self._workers:
             self._worker(meta.uid(pod)).update(pod)
             return
-        refusal = self._house.admit(pod)
+        verdict = self._house.admit(pod)
         worker = self._worker(meta.uid(pod))
+        worker.wait_for(self._house.make_room(verdict))
         worker.update(pod)
-        if refusal is not None:
-            worker.tell("Warning", refusal.reason, refusal.message)
-            worker.fail(refusal.reason, refusal.message, refused=True)
+        if verdict.refusal is not None:
+            worker.tell("Warning", verdict.refusal.reason, verdict.refusal.message)
+            worker.fail(verdict.refusal.reason, verdict.refusal.message, refused=True)
         self._house.pods_changed()
 
     def _pod_updated(self, old: Object, new: Object) -> None:

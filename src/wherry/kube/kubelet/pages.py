@@ -20,7 +20,6 @@ from wherry.engine.cri.types import ContainerRuntime, ContainerState
 from wherry.host.metrics import Labels
 from wherry.kube.api import meta
 from wherry.kube.kubelet import cadvisor, machine, pods, stats
-from wherry.kube.kubelet.admission import is_static
 from wherry.kube.kubelet.config import duration
 from wherry.kube.kubelet.disks import Disks, PodDisk, Space
 from wherry.kube.kubelet.metrics import Metrics
@@ -152,7 +151,7 @@ class Pages:
 
     def _desired(self) -> Iterable[tuple[Labels, float]]:
         every = list(self._source.list_pods())
-        static = sum(is_static(p) for p in every)
+        static = sum(pods.is_static(p) for p in every)
         return [(("",), len(every) - static), (("true",), static)]
 
     def _volumes(self) -> Iterable[tuple[Labels, float]]:

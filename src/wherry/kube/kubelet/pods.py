@@ -25,7 +25,11 @@ GRACE_PERIOD: Final = "io.kubernetes.pod.terminationGracePeriod"
 PRE_STOP: Final = "io.kubernetes.container.preStopHandler"
 PORTS: Final = "io.kubernetes.container.ports"
 
+SOURCE: Final = "kubernetes.io/config.source"
+MIRROR: Final = "kubernetes.io/config.mirror"
+
 DEFAULT_GRACE = 30
+SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
 RESTART_ALL: Final = "RestartAllContainers"
 
 
@@ -118,6 +122,17 @@ def grace_period(pod: Object) -> int:
     if asked is None:
         asked = pod["spec"].get("terminationGracePeriodSeconds")
     return DEFAULT_GRACE if asked is None else int(asked)
+
+
+def is_static(pod: Object) -> bool:
+    """Whether the pod comes from this node's own files."""
+    annotations = meta.annotations(pod)
+    return MIRROR in annotations or annotations.get(SOURCE, "api") != "api"
+
+
+def is_critical(pod: Object) -> bool:
+    """Whether the node is worth nothing without the pod: it is never put off."""
+    return is_static(pod) or int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL_PRIORITY
 
 
 def container_hash(container: Object) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from wherry.kube.api import amounts, quantity
 from wherry.kube.kubelet import pods
-from wherry.kube.kubelet.admission import is_static, value
+from wherry.kube.kubelet.resources import units
 
 Object = dict[str, Any]
 Allocation = dict[str, Object]
@@ -91,7 +91,7 @@ def decide(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str]
 
     ``others`` are the other pods of the node as they hold, ``allocatable`` the node's.
     """
-    if is_static(pod):
+    if pods.is_static(pod):
         return Verdict("Infeasible", "In-place resize of static-pods is not supported")
     have = amounts.read(allocatable)
     asked = amounts.of_pod(pod, "requests", overhead=True)
@@ -99,8 +99,8 @@ def decide(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str]
     for other in others:
         amounts.add(used, amounts.of_pod(other, "requests", overhead=True))
     for name in ("cpu", "memory"):
-        whole = value(name, have.get(name, quantity.ZERO))
-        request = value(name, asked.get(name, quantity.ZERO))
+        whole = units(name, have.get(name, quantity.ZERO))
+        request = units(name, asked.get(name, quantity.ZERO))
         if request > whole:
             return Verdict(
                 "Infeasible",
@@ -108,9 +108,9 @@ def decide(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str]
                 f"capacity: {whole}",
             )
     for name in ("cpu", "memory"):
-        whole = value(name, have.get(name, quantity.ZERO))
-        request = value(name, asked.get(name, quantity.ZERO))
-        taken = value(name, used.get(name, quantity.ZERO))
+        whole = units(name, have.get(name, quantity.ZERO))
+        request = units(name, asked.get(name, quantity.ZERO))
+        taken = units(name, used.get(name, quantity.ZERO))
         if request > whole - taken:
             return Verdict(
                 "Deferred",

@@ -19,7 +19,6 @@ GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
 PERIOD = 100_000  # µs of the CPU quota's period
 MIN_QUOTA = 1_000  # µs: the kernel takes no less
 MIN_SHARES, MAX_SHARES = 2, 262_144
-SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
 
 
 def amount(container: Object, kind: str, resource: str) -> quantity.Quantity | None:
@@ -27,6 +26,11 @@ def amount(container: Object, kind: str, resource: str) -> quantity.Quantity | N
     values = (container.get("resources") or {}).get(kind) or {}
     text = values.get(resource)
     return None if text is None else quantity.parse(str(text))
+
+
+def units(name: str, amount: quantity.Quantity) -> int:
+    """An amount as the node counts it: thousandths of a CPU, else whole units."""
+    return amount.to_milli() if name == "cpu" else amount.to_int()
 
 
 def qos_class(pod: Object) -> str:
@@ -70,7 +74,7 @@ def cpu_quota(milli: int, period: int = PERIOD) -> int:
 
 def oom_score_adjustment(pod: Object, container: Object, memory_capacity: int) -> int:
     """How readily the kernel kills it when memory runs out (-1000 never … 1000 first)."""
-    if int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL_PRIORITY:
+    if int(pod["spec"].get("priority") or 0) >= pods.SYSTEM_CRITICAL_PRIORITY:
         return -997
     kind = qos_class(pod)
     if kind == GUARANTEED:

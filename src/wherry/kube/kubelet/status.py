@@ -34,7 +34,7 @@ class Findings:
     reason: str = ""  # of the pod as a whole: Evicted, DeadlineExceeded
     message: str = ""
     refused: bool = False  # the node did not take it: there is nothing to tell of containers
-    put_off: bool = False  # the node could not keep it
+    disruption: str = ""  # why the node could not keep it
     resize: Sequence[Object] = ()  # conditions of a resize
 
 
@@ -96,13 +96,13 @@ def _of_node(pod: Object, findings: Findings, present: list[Object], now: str) -
     """``present`` with what the node has to say: a resize that waits, that the pod was put off."""
     ours = list(findings.resize)
     gone = {"PodResizePending", "PodResizeInProgress"}
-    if findings.put_off:
+    if findings.disruption:
         ours.append(
             {
                 "type": "DisruptionTarget",
                 "status": "True",
                 "reason": "TerminationByKubelet",
-                "message": findings.message,
+                "message": findings.disruption,
             }
         )
         gone.add("DisruptionTarget")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -69,6 +69,8 @@ class PodWorker:
         self.settled = asyncio.Event()  # nothing of it runs any more
         self._refused = False
         self._hurry: int | None = None  # seconds at the most that are left to containers
+        self._disruption = ""  # why the node puts it off
+        self._before: Sequence[PodWorker] = ()  # whose pods make room for this one
         self._resizer = Resizer(parts)
         self._retry = Retries(self.wake)
         self._house = Surroundings(
@@ -99,15 +101,27 @@ class PodWorker:
             self._ending.shorten(self.pod, known=not self._unknown)
         self.wake()
 
+    def wait_for(self, others: Sequence[PodWorker]) -> None:
+        """Start nothing before nothing of these pods runs any more."""
+        self._before = others
+
     def fail(
-        self, reason: str, message: str, *, grace: int | None = None, refused: bool = False
+        self,
+        reason: str,
+        message: str,
+        *,
+        grace: int | None = None,
+        refused: bool = False,
+        disruption: str = "",
     ) -> None:
         """The pod is to end as Failed: it is put off the node, or was ``refused`` by it.
 
-        ``grace`` is the most seconds its containers get.
+        ``grace`` is the most seconds its containers get; ``disruption`` is what the condition
+        DisruptionTarget says.
         """
         if self._failure is None and not self._finished:
             self._failure, self._hurry, self._refused = (reason, message), grace, refused
+            self._disruption = disruption
             self._give_up.set()
             self.wake()
 
@@ -204,6 +218,9 @@ class PodWorker:
         pod = self.pod
         if pod is None:
             return
+        if self._before and not self._give_up.is_set():
+            await self._unless_leaving(asyncio.gather(*(w.settled.wait() for w in self._before)))
+            self._before = ()
         runtime = self._parts.view.pod(self.uid)
         pod = self._resizer.look(pod)
         self._track(pod, runtime)
@@ -258,7 +275,7 @@ class PodWorker:
             reason=reason,
             message=message,
             refused=self._refused,
-            put_off=self._hurry is not None,
+            disruption=self._disruption,
             resize=self._resizer.conditions,
         )
         newest = self._parts.statuses.newest(pod)
@@ -433,6 +450,7 @@ class PodWorker:
         finally:
             ending.cancel()
             await asyncio.gather(ending, return_exceptions=True)
+        self.settled.set()
         self._release()
         if self.pod is not None:
             self._parts.images.release(self.pod)

@@ -1,6 +1,6 @@
 """Whom a node takes and whom it puts off, and in which order."""
 
-from wherry.kube.kubelet.admission import refuse
+from wherry.kube.kubelet.admission import judge
 from wherry.kube.kubelet.config import ShutdownPriority
 from wherry.kube.kubelet.eviction.ranking import Use, message, over_limit, ranked
 from wherry.kube.kubelet.eviction.thresholds import (
@@ -17,6 +17,10 @@ NODE = {"metadata": {"name": "one", "labels": {}}, "spec": {}}
 ROOM = {"cpu": "2", "memory": "1Gi", "pods": "3"}
 GI, MI = 1 << 30, 1 << 20
 LOW = Threshold("memory.available", Amount(100 * MI))
+
+
+def refuse(*arguments, **known):
+    return judge(*arguments, **known).refusal
 
 
 def pod(uid, *, requests=None, limits=None, priority=0, **spec):

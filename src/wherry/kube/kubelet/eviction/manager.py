@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from wherry.engine.cri.types import ContainerRuntime, ContainerStats, CRIError
 from wherry.kube.api import meta
 from wherry.kube.kubelet import pods as names
-from wherry.kube.kubelet.admission import is_critical
 from wherry.kube.kubelet.config import Settings
 from wherry.kube.kubelet.eviction import ranking
 from wherry.kube.kubelet.eviction.ranking import NOTHING, Use
@@ -152,7 +151,7 @@ class EvictionManager:
     async def _evict_one(
         self, pods: list[Object], threshold: Threshold, seen: Mapping[str, Observation]
     ) -> bool:
-        going = [p for p in pods if not is_critical(p)]
+        going = [p for p in pods if not names.is_critical(p)]
         uses = await self._uses(going, threshold)
         for pod in ranking.ranked(going, uses, threshold.signal):
             use = uses.get(meta.uid(pod), NOTHING)
