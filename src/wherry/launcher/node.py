@@ -67,7 +67,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             informers,
             domain=CLUSTER_DOMAIN,
             node_name=instance.node_name,
-            service_address=instance.cluster_dns,
+            service_addresses=(instance.cluster_dns,),
             ranges=(instance.service_range, instance.cluster_range),
         )
         informers.start()

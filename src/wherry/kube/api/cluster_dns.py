@@ -12,11 +12,9 @@ NAME: Final = "kube-dns"
 """Of the Service, and of the ConfigMap with the settings."""
 
 
-def listening_address(node: Object) -> str | None:
-    """Where the name server of a node listens; None before the node has its range."""
-    for text in node["spec"].get("podCIDRs") or (node["spec"].get("podCIDR"),):
-        if text:
-            range = ipaddress.ip_network(text)
-            if range.version == 4:
-                return str(range[1])
-    return None
+def listening_addresses(node: Object) -> tuple[str, ...]:
+    """Where the name server of a node listens, the primary address first; none before the node has
+    its range."""
+    spec = node.get("spec") or {}
+    ranges = spec.get("podCIDRs") or (spec.get("podCIDR"),)
+    return tuple(str(ipaddress.ip_network(text)[1]) for text in ranges if text)

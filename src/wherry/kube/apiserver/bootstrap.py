@@ -14,6 +14,7 @@ from typing import Any
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.kinds.priority_class import SYSTEM_CLASSES
+from wherry.kube.api.kinds.service_families import family_of
 from wherry.kube.api.resources import (
     CONFIG_MAPS,
     NAMESPACES,
@@ -66,7 +67,8 @@ async def reconcile(
     """Make what is missing and mend what is wrong.
 
     Args:
-        service_address: the first address of the service range, ``service_cidr``.
+        service_address: the first address of the service range, ``service_cidr``; of the first one
+            where there are two, with a comma in between.
         port: where this server listens.
         authentication: the ConfigMap that tells aggregated servers whom to believe.
     """
@@ -130,12 +132,12 @@ async def _priority_class(transport: Transport, name: str) -> None:
     await _ensure(transport, PRIORITY_CLASSES, made, lambda found: None)
 
 
-def _range(cidr: str) -> Object:
+def _range(cidrs: str) -> Object:
     return {
         "apiVersion": SERVICE_CIDRS.api_version,
         "kind": SERVICE_CIDRS.kind,
         "metadata": {"name": _NAME},
-        "spec": {"cidrs": [cidr]},
+        "spec": {"cidrs": cidrs.split(",")},
     }
 
 
@@ -147,7 +149,7 @@ async def _service(transport: Transport, address: str, port: int) -> None:
                 "type": "ClusterIP",
                 "clusterIP": address,
                 "clusterIPs": [address],
-                "ipFamilies": ["IPv4"],
+                "ipFamilies": [family_of(address)],
                 "ipFamilyPolicy": "SingleStack",
                 "sessionAffinity": "None",
                 "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],

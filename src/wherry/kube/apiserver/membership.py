@@ -17,6 +17,7 @@ from collections.abc import Iterable
 import orjson
 
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.kinds.service_families import family_of
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, Resource
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.client.transport import Transport
@@ -69,7 +70,7 @@ def endpoints(members: Iterable[Member]) -> Object:
 def endpoint_slice(members: Iterable[Member]) -> Object:
     """Their EndpointSlice. It has one port: of servers on several, those on the first are in it."""
     found = sorted(members)
-    port = found[0][1] if found else 0
+    first, port = found[0] if found else ("", 0)
     return {
         "apiVersion": ENDPOINT_SLICES.api_version,
         "kind": ENDPOINT_SLICES.kind,
@@ -78,11 +79,11 @@ def endpoint_slice(members: Iterable[Member]) -> Object:
             "namespace": _NAMESPACE,
             "labels": {"kubernetes.io/service-name": _NAME},
         },
-        "addressType": "IPv4",
+        "addressType": family_of(first),
         "endpoints": [
             {"addresses": [address], "conditions": {"ready": True}}
             for address, each in found
-            if each == port
+            if each == port and family_of(address) == family_of(first)
         ],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}] if found else [],
     }

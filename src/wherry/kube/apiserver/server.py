@@ -130,9 +130,11 @@ class APIServer:
             FrontProxy(config.proxy_client_cert, config.proxy_client_key),
         )
         metrics = Metrics(self.catalogue, self._cache, self._aggregator.services)
+        host = config.advertise_address
+        place = f"[{host}]:{config.port}" if ":" in host else f"{host}:{config.port}"
         documents = Documents(
             self.catalogue,
-            f"{config.advertise_address}:{config.port}",
+            place,
             checks=(
                 Check("ping", lambda: ""),
                 Check("log", lambda: ""),
@@ -146,8 +148,7 @@ class APIServer:
             published=discovery.published(
                 identities.service_accounts.keys,
                 identities.service_accounts.issuer,
-                config.authentication.jwks_uri
-                or f"https://{config.advertise_address}:{config.port}{discovery.KEY_SET}",
+                config.authentication.jwks_uri or f"https://{place}{discovery.KEY_SET}",
             ),
             elsewhere=self._aggregator.fetched,
             metrics=metrics,

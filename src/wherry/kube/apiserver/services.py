@@ -15,11 +15,15 @@ import random
 from collections.abc import Callable, Iterable
 
 from wherry.kube.api.errors import FieldError, StatusError, invalid
+from wherry.kube.api.kinds import service_families
 from wherry.kube.api.kinds.fields import invalid as invalid_field
+from wherry.kube.api.kinds.service_families import family_of, normal
 from wherry.kube.apiserver.cache import Event, ResourceCache
 from wherry.kube.apiserver.objects import Object
 
 NODE_PORTS = range(30000, 32768)
+LARGEST = 1 << 16
+"""So many addresses of a range are given out at most."""
 _TAKEN_IP = "provided IP is already allocated"
 _TAKEN_PORT = "provided port is already allocated"
 
@@ -38,7 +42,10 @@ class AddressRange:
 
     def __init__(self, cidr: str) -> None:
         self.network = ipaddress.ip_network(cidr)
-        self.size = min(self.network.num_addresses - 2, 1 << 16)
+        # The first address is the network's own; the last one in IPv4 that of all of it.
+        self.size = min(
+            self.network.num_addresses - (2 if self.network.version == 4 else 1), LARGEST
+        )
         self._reserved = min(max(16, self.size // 16), 256) if self.size >= 32 else 0
         self._taken: set[str] = set()  # by Services,
         self._asked: set[str] = set()  # and by writes under way
@@ -133,27 +140,41 @@ class PortRange:
 
 
 class Allocations:
-    """What Services have taken. ``addresses`` is the service range."""
+    """What Services have taken. ``service_cidr`` is the service range, or one of each family with a
+    comma in between: the first is that of Services which do not say."""
 
     def __init__(self, service_cidr: str) -> None:
-        self.addresses = AddressRange(service_cidr)
+        self.ranges = {family_of(cidr): AddressRange(cidr) for cidr in service_cidr.split(",")}
+        self.families = tuple(self.ranges)
         self.ports = PortRange()
+
+    @property
+    def addresses(self) -> AddressRange:
+        """Those of the first family."""
+        return self.ranges[self.families[0]]
 
     def follow(self, services: ResourceCache) -> None:
         """Hold what the present Services have, and keep to their events from now on."""
         for stored in services.list():
-            self.addresses.hold(_addresses(stored.object))
+            self._hold(_addresses(stored.object))
             self.ports.hold(_ports(stored.object))
         services.listen(self._happened)
+
+    def _hold(self, addresses: Iterable[str]) -> None:
+        for family, listed in _by_family(addresses):
+            if family in self.ranges:
+                self.ranges[family].hold(listed)
 
     def _happened(self, event: Event) -> None:
         addresses, ports = set[str](), set[int]()
         if event.current is not None:
             addresses, ports = _addresses(event.current.object), _ports(event.current.object)
-            self.addresses.hold(addresses)
+            self._hold(addresses)
             self.ports.hold(ports)
         if event.previous is not None:
-            self.addresses.free(_addresses(event.previous.object) - addresses)
+            for family, gone in _by_family(_addresses(event.previous.object) - addresses):
+                if family in self.ranges:
+                    self.ranges[family].free(gone)
             self.ports.free(_ports(event.previous.object) - ports)
 
     def take(self, new: Object, old: Object | None) -> Callable[[], None]:
@@ -170,44 +191,60 @@ class Allocations:
         ports: list[int] = []
 
         def settle() -> None:
-            self.addresses.settle(addresses)
+            for family, listed in _by_family(addresses):
+                self.ranges[family].settle(listed)
             self.ports.settle(ports)
 
+        if old is not None and new.get("spec") == old.get("spec"):
+            return settle
         try:
-            self._take_address(new, old, addresses)
+            self._take_addresses(new, old, addresses)
             self._take_ports(new, old, ports)
         except BaseException:
             settle()
             raise
         return settle
 
-    def _take_address(self, new: Object, old: Object | None, taken: list[str]) -> None:
+    def _take_addresses(self, new: Object, old: Object | None, taken: list[str]) -> None:
         spec = new["spec"] = {**new["spec"]}
         if spec.get("type") == "ExternalName":
             for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
                 spec.pop(field, None)
             return
-        before = _addresses(old) if old else set()
-        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        if not asked:
-            try:
-                asked = self.addresses.choose()
-            except _Full as error:
-                raise _internal(f"failed to allocate a serviceIP: {error}") from None
-            taken.append(asked)
-        elif asked != "None" and asked not in before:
-            try:
-                self.addresses.claim(asked)
-            except _Refused as error:
-                fault = invalid_field(
-                    "spec.clusterIPs",
-                    spec.get("clusterIPs") or [asked],
-                    f"failed to allocate IP {asked}: {error}",
-                )
-                raise _invalid(new, fault) from None
-            taken.append(asked)
-        spec["clusterIP"] = asked
-        spec["clusterIPs"] = spec.get("clusterIPs") or [asked]
+        former = (old or {}).get("spec") or {}
+        if faults := service_families.complete(spec, former, self.families):
+            raise invalid("Service", new["metadata"].get("name", ""), faults)
+        asked = list(spec.get("clusterIPs") or ()) or [spec.get("clusterIP") or ""]
+        if asked != ["None"]:
+            before = _addresses(old) if old else set()
+            asked += [""] * (len(spec["ipFamilies"]) - len(asked))
+            for index, family in enumerate(spec["ipFamilies"]):
+                if not asked[index]:
+                    asked[index] = self._choose(family)
+                    taken.append(asked[index])
+                elif normal(asked[index]) not in before:
+                    self._claim(new, family, asked[index])
+                    taken.append(asked[index])
+        spec["clusterIP"] = asked[0]
+        spec["clusterIPs"] = asked
+
+    def _choose(self, family: str) -> str:
+        try:
+            return self.ranges[family].choose()
+        except _Full as error:
+            raise _internal(f"failed to allocate a serviceIP: {error}") from None
+
+    def _claim(self, new: Object, family: str, address: str) -> None:
+        try:
+            self.ranges[family].claim(normal(address))
+        except _Refused as error:
+            spec = new["spec"]
+            fault = invalid_field(
+                "spec.clusterIPs",
+                spec.get("clusterIPs") or [address],
+                f"failed to allocate IP {address}: {error}",
+            )
+            raise _invalid(new, fault) from None
 
     def _take_ports(self, new: Object, old: Object | None, taken: list[int]) -> None:
         spec = new["spec"]
@@ -256,7 +293,14 @@ class Allocations:
 def _addresses(service: Object) -> set[str]:
     spec = service.get("spec", {})
     found = {spec.get("clusterIP"), *(spec.get("clusterIPs") or ())}
-    return {address for address in found if address and address != "None"}
+    return {normal(address) for address in found if address and address != "None"}
+
+
+def _by_family(addresses: Iterable[str]) -> list[tuple[str, set[str]]]:
+    found: dict[str, set[str]] = {}
+    for address in addresses:
+        found.setdefault(family_of(address), set()).add(normal(address))
+    return list(found.items())
 
 
 def _ports(service: Object) -> set[int]:

@@ -7,17 +7,18 @@ selector; its slice is kept here, and each node's pods go to their own (internal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from wherry.kube.api import meta
-from wherry.kube.api.cluster_dns import NAME, NAMESPACE, listening_address
+from wherry.kube.api.cluster_dns import NAME, NAMESPACE, listening_addresses
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.kinds.service_families import family_of
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, SERVICES, Resource
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller
 
-_SLICE: Final = "kube-dns-nodes"
+_SLICES: Final = {"IPv4": "kube-dns-nodes", "IPv6": "kube-dns-nodes-ipv6"}
 _LABELS: Final = {
     "k8s-app": "kube-dns",
     "kubernetes.io/cluster-service": "true",
@@ -26,30 +27,45 @@ _LABELS: Final = {
 _PORTS: Final = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53))
 
 
-def service(address: str) -> Object:
-    """The Service at ``address``."""
+def service(addresses: Sequence[str]) -> Object:
+    """The Service at ``addresses``, at most one of each family."""
     ports = [
         {"name": name, "protocol": protocol, "port": port, "targetPort": port}
         for name, protocol, port in _PORTS
     ]
+    spec: Object = {
+        "clusterIP": addresses[0],
+        "clusterIPs": list(addresses),
+        "internalTrafficPolicy": "Local",
+        "ports": ports,
+    }
+    if len(addresses) > 1:
+        spec["ipFamilyPolicy"] = "PreferDualStack"
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": dict(_LABELS)},
-        "spec": {"clusterIP": address, "internalTrafficPolicy": "Local", "ports": ports},
+        "spec": spec,
     }
 
 
-def endpoint_slice(nodes: Iterable[Object]) -> Object:
+def _listening(nodes: Iterable[Object], family: str) -> Iterator[tuple[str, str]]:
+    """The addresses of that family, and by whom they are had."""
+    for node in sorted(nodes, key=meta.name):
+        for address in listening_addresses(node):
+            if family_of(address) == family:
+                yield address, meta.name(node)
+
+
+def endpoint_slice(nodes: Iterable[Object], family: str = "IPv4") -> Object:
     """Where the nodes' name servers are."""
     endpoints = [
         {
             "addresses": [address],
             "conditions": {"ready": True, "serving": True, "terminating": False},
-            "nodeName": meta.name(node),
+            "nodeName": node,
         }
-        for node in sorted(nodes, key=meta.name)
-        if (address := listening_address(node)) is not None
+        for address, node in _listening(nodes, family)
     ]
     labels = {
         **_LABELS,
@@ -59,8 +75,8 @@ def endpoint_slice(nodes: Iterable[Object]) -> Object:
     return {
         "apiVersion": ENDPOINT_SLICES.api_version,
         "kind": ENDPOINT_SLICES.kind,
-        "metadata": {"name": _SLICE, "namespace": NAMESPACE, "labels": labels},
-        "addressType": "IPv4",
+        "metadata": {"name": _SLICES[family], "namespace": NAMESPACE, "labels": labels},
+        "addressType": family,
         "endpoints": endpoints,
         "ports": [
             {"name": name, "protocol": protocol, "port": port} for name, protocol, port in _PORTS
@@ -68,13 +84,9 @@ def endpoint_slice(nodes: Iterable[Object]) -> Object:
     }
 
 
-def endpoints(nodes: Iterable[Object]) -> Object:
-    """The same as an Endpoints object."""
-    addresses = [
-        {"ip": address, "nodeName": meta.name(node)}
-        for node in sorted(nodes, key=meta.name)
-        if (address := listening_address(node)) is not None
-    ]
+def endpoints(nodes: Iterable[Object], family: str = "IPv4") -> Object:
+    """The same as an Endpoints object, of the primary family."""
+    addresses = [{"ip": address, "nodeName": node} for address, node in _listening(nodes, family)]
     ports = [{"name": name, "port": port, "protocol": protocol} for name, protocol, port in _PORTS]
     labels = {**_LABELS, "endpointslice.kubernetes.io/skip-mirror": "true"}
     result: Object = {
@@ -95,6 +107,8 @@ class ClusterDNSController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.addresses = [ip for ip in self.options.cluster_dns.split(",") if ip]
+        self.families = [family_of(address) for address in self.addresses]
         self.nodes = self.watch(NODES)
         self.nodes.add_handlers(
             on_add=self._node_came_or_went,
@@ -111,29 +125,30 @@ class ClusterDNSController(Controller):
         self.endpoints.add_handlers(
             on_update=lambda _, endpoints: self._look_again(endpoints), on_delete=self._look_again
         )
-        if self.options.cluster_dns:
+        if self.addresses:
             self.queue.add(NAME)
 
     def _node_came_or_went(self, node: Object) -> None:
-        if self.options.cluster_dns:
+        if self.addresses:
             self.queue.add(NAME)
 
     def _node_changed(self, old: Object, new: Object) -> None:
-        if listening_address(old) != listening_address(new):
+        if listening_addresses(old) != listening_addresses(new):
             self._node_came_or_went(new)
 
     def _look_again(self, o: Object) -> None:
-        if meta.namespace(o) == NAMESPACE and meta.name(o) in (NAME, _SLICE):
+        if meta.namespace(o) == NAMESPACE and meta.name(o) in (NAME, *_SLICES.values()):
             self.queue.add(NAME)
 
     async def sync(self, key: str) -> None:
         if self.services.get(NAMESPACE, NAME) is None:
-            await self._create(SERVICES, service(self.options.cluster_dns))
-        slice = endpoint_slice(self.nodes.list())
-        await self._keep(
-            ENDPOINT_SLICES, slice, self.slices.get(NAMESPACE, _SLICE), ("endpoints", "ports")
-        )
-        listed = endpoints(self.nodes.list())
+            await self._create(SERVICES, service(self.addresses))
+        nodes = self.nodes.list()
+        for family in self.families:
+            wanted = endpoint_slice(nodes, family)
+            found = self.slices.get(NAMESPACE, _SLICES[family])
+            await self._keep(ENDPOINT_SLICES, wanted, found, ("endpoints", "ports"))
+        listed = endpoints(nodes, self.families[0])
         await self._keep(ENDPOINTS, listed, self.endpoints.get(NAMESPACE, NAME), ("subsets",))
 
     async def _keep(

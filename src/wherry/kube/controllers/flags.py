@@ -18,7 +18,7 @@ from wherry.kube.controllers.certificates.signing import Authority
 _PLAIN: tuple[tuple[str, Any, str, str], ...] = (
     ("cluster-cidr", str, "cluster_cidr", "where pods' addresses come from"),
     ("node-cidr-mask-size", int, "node_mask", "how large a node's part of it is"),
-    ("cluster-dns", str, "cluster_dns", "the address of the cluster's name server"),
+    ("cluster-dns", str, "cluster_dns", "the addresses of the cluster's name server"),
     ("node-monitor-grace-period", seconds, "node_grace", "a node silent for so long is unknown"),
     ("node-startup-grace-period", seconds, "node_start_grace", "the same for a new node"),
     ("terminated-pod-gc-threshold", int, "terminated_pods", "finished pods that are kept"),

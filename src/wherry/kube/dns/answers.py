@@ -85,7 +85,7 @@ def _add(
     if name == zone.domain and type in (Type.NS, Type.ANY):
         server = f"ns.dns.{zone.domain}"
         reply.answers.append(Record(owner, Type.NS, TTL, (server,)))
-        reply.additional += _addresses(server, Entry((zone.server,)), Type.ANY)
+        reply.additional += _addresses(server, Entry(zone.servers), Type.ANY)
     if name == f"dns-version.{zone.domain}" and type in (Type.TXT, Type.ANY):
         reply.answers.append(Record(owner, Type.TXT, TTL, (_VERSION,)))
 

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
 
 log = logging.getLogger(__name__)
 
@@ -24,73 +25,79 @@ Answer = Callable[[bytes, bool], Awaitable[bytes | None]]
 
 
 class Listener:
-    """Serves questions at one address, which need not be there yet."""
+    """Serves questions at one address of each family, which need not be there yet."""
 
     def __init__(self, at_once: At_once, answer: Answer) -> None:
         self._at_once = at_once
         self._answer = answer
-        self._transport: asyncio.DatagramTransport | None = None
-        self._server: asyncio.Server | None = None
+        self._transports: list[asyncio.DatagramTransport] = []
+        self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[tuple[socket.socket, socket.socket]] = []
         self.opened = asyncio.Event()
         """Set once questions are answered, at ``port``."""
 
-    def bind(self, address: str, port: int = 53) -> None:
-        """Take the address: what is asked from now on waits for ``open``.
+    def bind(self, addresses: Iterable[str], port: int = 53) -> None:
+        """Take the addresses: what is asked from now on waits for ``open``.
 
         Raises:
             OSError: somebody else has the port.
         """
-        datagrams = _bound(address, port, socket.SOCK_DGRAM)
-        with contextlib.suppress(OSError):
-            datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        try:
-            connections = _bound(address, datagrams.getsockname()[1], socket.SOCK_STREAM)
-        except OSError:
-            datagrams.close()
-            raise
-        self._sockets = [datagrams, connections]
-        self.port: int = datagrams.getsockname()[1]
+        self.port = port
+        for address in addresses:
+            datagrams = _bound(address, self.port, socket.SOCK_DGRAM)
+            with contextlib.suppress(OSError):
+                datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            self.port = datagrams.getsockname()[1]
+            try:
+                connections = _bound(address, self.port, socket.SOCK_STREAM)
+            except OSError:
+                datagrams.close()
+                raise
+            self._sockets.append((datagrams, connections))
 
     async def open(self) -> None:
         """Begin to answer."""
-        datagrams, connections = self._sockets
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), sock=datagrams
-        )
-        self._server = await asyncio.start_server(self._connected, sock=connections)
+        for datagrams, connections in self._sockets:
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), sock=datagrams
+            )
+            self._transports.append(transport)
+            self._servers.append(await asyncio.start_server(self._connected, sock=connections))
         self.opened.set()
 
     async def close(self) -> None:
         """Stop, and give up what is under way."""
-        if self._transport is not None:
-            self._transport.close()
-        if self._server is not None:
-            self._server.close()
-        for bound in self._sockets:
-            bound.close()
+        for transport in self._transports:
+            transport.close()
+        for server in self._servers:
+            server.close()
+        self._transports, self._servers = [], []
+        for pair in self._sockets:
+            for bound in pair:
+                bound.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # -- datagrams
 
-    def received(self, data: bytes, sender: tuple[str, int]) -> None:
+    def received(self, data: bytes, sender: tuple[str, int], by: asyncio.DatagramTransport) -> None:
         """A datagram came."""
-        assert self._transport is not None
         reply = self._at_once(data)
         if reply:
-            self._transport.sendto(reply, sender)
+            by.sendto(reply, sender)
         elif reply is None and len(self._tasks) < DATAGRAMS_UNDER_WAY:
-            self._start(self._later(data, sender))
+            self._start(self._later(data, sender, by))
 
-    async def _later(self, data: bytes, sender: tuple[str, int]) -> None:
+    async def _later(
+        self, data: bytes, sender: tuple[str, int], by: asyncio.DatagramTransport
+    ) -> None:
         reply = await self._answer(data, True)
-        if reply is not None and self._transport is not None:
-            self._transport.sendto(reply, sender)
+        if reply is not None and not by.is_closing():
+            by.sendto(reply, sender)
 
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -138,7 +145,7 @@ def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     bound = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_IP, _FREEBIND, 1)
+        bound.setsockopt(*(_FREEBIND6 if family == socket.AF_INET6 else _FREEBIND), 1)
         bound.bind((address, port))
         if kind is socket.SOCK_STREAM:
             bound.listen(CONNECTIONS)
@@ -148,12 +155,17 @@ def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
     return bound
 
 
-_FREEBIND = 15  # IP_FREEBIND, which Python does not name
+# IP_FREEBIND and IPV6_FREEBIND, which Python does not name
+_FREEBIND, _FREEBIND6 = (socket.SOL_IP, 15), (socket.IPPROTO_IPV6, 78)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._listener.received(data, addr)
+        self._listener.received(data, addr, self._transport)

@@ -48,7 +48,7 @@ class NameServer:
         informers: where those of the process are shared.
         domain: of the cluster.
         node_name: of the node it is on; its range says where to listen.
-        service_address: where clients ask.
+        service_addresses: where clients ask.
         ranges: addresses of services and pods.
         port: to listen at; 0 for any.
         upstreams: name servers of this machine.
@@ -61,15 +61,19 @@ class NameServer:
         *,
         domain: str,
         node_name: str,
-        service_address: str,
+        service_addresses: Sequence[str],
         ranges: Sequence[str] = (),
         port: int = 53,
         upstreams: Sequence[Server] | None = None,
     ) -> None:
-        self.zone = Zone(domain, service_address, ranges)
+        self.zone = Zone(domain, service_addresses, ranges)
         self._port = port
         found = settings.host_servers() if upstreams is None else upstreams
-        self._host = [server for server in found if server != (service_address, settings.PORT)]
+        self._host = [
+            server
+            for server in found
+            if server not in [(address, settings.PORT) for address in service_addresses]
+        ]
         self._settings = settings.read(None, self._host)
         self._forwarder = Forwarder()
         self._kept: dict[bytes, list[bytes]] = {}
@@ -85,7 +89,9 @@ class NameServer:
             field_selector=f"metadata.name={cluster_dns.NAME}",
         )
         self._node = Informer(client, NODES, field_selector=f"metadata.name={node_name}")
-        self._address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._addresses: asyncio.Future[tuple[str, ...]] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._follow()
 
     # -- following the cluster
@@ -112,9 +118,9 @@ class NameServer:
         )
 
     def _node_changed(self, node: Object) -> None:
-        address = cluster_dns.listening_address(node)
-        if address is not None and not self._address.done():
-            self._address.set_result(address)
+        addresses = cluster_dns.listening_addresses(node)
+        if addresses and not self._addresses.done():
+            self._addresses.set_result(addresses)
 
     def _service_changed(self, service: Object) -> None:
         self._describe(meta.key(service))
@@ -164,7 +170,7 @@ class NameServer:
         self._node.start()
         try:
             # Bound first: questions that come before we know the answers wait in the socket.
-            self.listener.bind(await self._address, self._port)
+            self.listener.bind(await self._addresses, self._port)
             for informer in (self._services, self._slices, self._namespaces):
                 await informer.wait_synced()
             await self.listener.open()

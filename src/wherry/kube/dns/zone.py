@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from wherry.kube.dns.names import (
     NOTHING,
@@ -22,13 +22,13 @@ class Zone:
 
     Args:
         domain: of the cluster, in small letters and without a final dot.
-        server: the address at which the name server is reached.
+        servers: the addresses at which the name server is reached.
         ranges: addresses whose names nobody else knows: of services and of pods.
     """
 
-    def __init__(self, domain: str, server: str, ranges: Iterable[str] = ()) -> None:
+    def __init__(self, domain: str, servers: Sequence[str], ranges: Iterable[str] = ()) -> None:
         self.domain = domain
-        self.server = server
+        self.servers = tuple(servers)
         self._suffix = f".{domain}"
         self._ranges = [ipaddress.ip_network(range) for range in ranges]
         self._described: dict[str, Described] = {}
@@ -41,7 +41,7 @@ class Zone:
             f"pod.{domain}": NOTHING,
             f"dns-version.{domain}": NOTHING,
             f"dns.{domain}": NOTHING,
-            f"ns.dns.{domain}": Entry((server,)),
+            f"ns.dns.{domain}": Entry(self.servers),
         }
 
     def put(self, key: str, described: Described) -> bool:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,4 +169,81 @@ async def test_a_moved_server_mends_its_endpoints(store: SQLiteStore, tmp_path: 
     server = APIServer(config(tmp_path, advertise_address="192.0.2.2"), store)
     await server.open()
     assert store.revision == revision  # what is right is left alone
+    await server.close()
+
+
+@pytest.fixture
+async def both(store: SQLiteStore, tmp_path: Path) -> AsyncIterator[API]:
+    """A cluster whose services have IPv4 and IPv6."""
+    server = APIServer(config(tmp_path, service_cidr="10.96.0.0/24,fd00:9::/112"), store)
+    await server.open()
+    yield API(server.transport(SELF))
+    await server.close()
+
+
+async def test_a_service_of_both_families_has_an_address_of_each(both: API) -> None:
+    spec = (await both("POST", "services", service(ipFamilyPolicy="PreferDualStack")))["spec"]
+    assert spec["ipFamilies"] == ["IPv4", "IPv6"]
+    assert spec["clusterIP"] == spec["clusterIPs"][0]
+    assert spec["clusterIPs"][0].startswith("10.96.0.")
+    assert spec["clusterIPs"][1].startswith("fd00:9::")
+    one = (await both("POST", "services", service("one")))["spec"]
+    assert (one["ipFamilies"], one["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
+    six = (await both("POST", "services", service("six", ipFamilies=["IPv6"])))["spec"]
+    assert six["clusterIPs"] == [six["clusterIP"]] and six["clusterIP"].startswith("fd00:9::")
+
+
+async def test_a_service_gets_a_second_family_and_gives_it_back(both: API) -> None:
+    made = await both("POST", "services", service())
+    upgrade = {"spec": {"ipFamilyPolicy": "RequireDualStack", "clusterIPs": None}}
+    spec = (await both.merge("services/web", upgrade))["spec"]
+    first, second = spec["clusterIPs"]
+    assert first == made["spec"]["clusterIP"] and second.startswith("fd00:9::")
+    with pytest.raises(StatusError, match="must be 'SingleStack' to release the secondary IP fam"):
+        await both.merge("services/web", {"spec": {"ipFamilies": ["IPv4"]}})
+    spec = (await both.merge("services/web", {"spec": {"ipFamilyPolicy": "SingleStack"}}))["spec"]
+    assert (spec["clusterIPs"], spec["ipFamilies"]) == ([first], ["IPv4"])
+    other = service("other", clusterIP=second)  # it is free again
+    assert (await both("POST", "services", other))["spec"]["ipFamilies"] == ["IPv6"]
+
+
+async def test_an_address_is_taken_however_it_is_written(both: API) -> None:
+    await both("POST", "services", service(clusterIP="fd00:9::7"))
+    with pytest.raises(StatusError, match="provided IP is already allocated"):
+        await both("POST", "services", service("other", clusterIP="fd00:9:0::0007"))
+    with pytest.raises(StatusError, match="The range of valid IPs is fd00:9::/112"):
+        await both("POST", "services", service("other", clusterIP="fd00:8::7"))
+
+
+async def test_a_headless_service_without_selector_is_open_to_both(api: API) -> None:
+    made = await api("POST", "services", service(clusterIP="None", selector=None))
+    assert made["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+    assert made["spec"]["ipFamilyPolicy"] == "RequireDualStack"
+
+
+async def test_the_cluster_says_its_ranges(both: API) -> None:
+    found = await both.transport.request(
+        "GET", "/apis/networking.k8s.io/v1/servicecidrs/kubernetes"
+    )
+    assert found["spec"]["cidrs"] == ["10.96.0.0/24", "fd00:9::/112"]
+    spec = (await both("GET", "services/kubernetes"))["spec"]
+    assert (spec["clusterIPs"], spec["ipFamilies"]) == (["10.96.0.1"], ["IPv4"])
+
+
+async def test_a_cluster_may_have_ipv6_alone(store: SQLiteStore, tmp_path: Path) -> None:
+    server = APIServer(
+        config(tmp_path, service_cidr="fd00:9::/112", advertise_address="2001:db8::5"), store
+    )
+    await server.open()
+    api = API(server.transport(SELF))
+    spec = (await api("GET", "services/kubernetes"))["spec"]
+    assert (spec["clusterIP"], spec["ipFamilies"]) == ("fd00:9::1", ["IPv6"])
+    slice_ = await api.transport.request(
+        "GET", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    )
+    assert slice_["addressType"] == "IPv6"
+    assert slice_["endpoints"][0]["addresses"] == ["2001:db8::5"]
+    assert (await api("POST", "services", service()))["spec"]["ipFamilies"] == ["IPv6"]
+    with pytest.raises(StatusError, match="IPv4 is not configured on this cluster"):
+        await api("POST", "services", service("other", clusterIP="10.96.0.9"))
     await server.close()

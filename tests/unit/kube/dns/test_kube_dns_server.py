@@ -97,7 +97,7 @@ async def world() -> AsyncIterator[World]:
         informers,
         domain="cluster.local",
         node_name="n",
-        service_address="10.96.0.10",
+        service_addresses=["10.96.0.10"],
         port=0,
         upstreams=[beyond.address],
     )

@@ -50,7 +50,7 @@ EXTERNAL = service("out", type="ExternalName", externalName="Example.COM.")
 
 @pytest.fixture
 def zone() -> Zone:
-    zone = Zone(DOMAIN, "10.96.0.10", ["10.96.0.0/16", "10.244.0.0/16"])
+    zone = Zone(DOMAIN, ["10.96.0.10"], ["10.96.0.0/16", "10.244.0.0/16"])
     zone.put_namespace("shop")
     zone.put("shop/web", describe(CLUSTER_IP, [], DOMAIN))
     zone.put("shop/db", describe(HEADLESS, [SLICE], DOMAIN))
@@ -150,7 +150,7 @@ STEPS = st.lists(st.tuples(KEYS, st.none() | ADDRESSES), max_size=20)
 
 @given(STEPS)
 def test_a_history_leaves_what_its_last_states_leave(steps: list):
-    walked, last = Zone(DOMAIN, "10.96.0.10"), {}
+    walked, last = Zone(DOMAIN, ["10.96.0.10"]), {}
     for key, address in steps:
         if address is None:
             walked.drop(key)
@@ -159,7 +159,7 @@ def test_a_history_leaves_what_its_last_states_leave(steps: list):
             described = Described({f"{key}.x": Entry((address,))}, {address: f"{key}.x"})
             walked.put(key, described)
             last[key] = described
-    fresh = Zone(DOMAIN, "10.96.0.10")
+    fresh = Zone(DOMAIN, ["10.96.0.10"])
     for key, described in last.items():
         fresh.put(key, described)
     assert (walked._entries, walked._pointers) == (fresh._entries, fresh._pointers)

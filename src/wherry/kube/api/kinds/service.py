@@ -1,7 +1,8 @@
 """Services.
 
-Addresses and ports on the nodes that are still missing here are allocated by the API server when
-it stores the service. Upstream: pkg/registry/core/service/{strategy,storage/storage}.go.
+Address families, addresses and ports on the nodes that are still missing here are given by the API
+server when it stores the service: they depend on the cluster.
+Upstream: pkg/registry/core/service/{strategy,storage/storage}.go.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from wherry.kube.api.errors import FieldError
-from wherry.kube.api.kinds import label_selectors, metadata, service_rules
+from wherry.kube.api.kinds import label_selectors, metadata, service_families, service_rules
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
 from wherry.kube.api.kinds.durations import age
 from wherry.kube.api.kinds.label_selectors import NONE
 from wherry.kube.api.kinds.service_rules import (
     is_external,
-    is_headless,
     needs_cluster_ip,
     needs_health_check,
     needs_node_port,
@@ -79,7 +79,6 @@ class Service(Kind):
         spec = o.setdefault("spec", {})
         if spec.get("clusterIP") and not spec.get("clusterIPs"):
             spec["clusterIPs"] = [spec["clusterIP"]]
-        _default_families(spec)
 
     def prepare_update(self, new: Object, old: Object) -> None:
         super().prepare_update(new, old)
@@ -91,7 +90,7 @@ class Service(Kind):
             for name in ("ipFamilies", "ipFamilyPolicy"):
                 if name in before:
                     spec.setdefault(name, before[name])
-        _default_families(spec)
+            service_families.release(spec, before)
 
     def validate_body(self, o: Object) -> list[FieldError]:
         faults: list[FieldError] = []
@@ -128,21 +127,6 @@ class Service(Kind):
         values["spec.clusterIP"] = spec.get("clusterIP", "")
         values["spec.type"] = spec.get("type", "")
         return values
-
-
-def _default_families(spec: Object) -> None:
-    """One family, IPv4. A headless service without a selector is open to both: whoever writes its
-    endpoints decides."""
-    if spec.get("type") == "ExternalName":
-        return
-    headless = is_headless(spec) or spec.get("clusterIP") == "None"
-    if headless and not spec.get("selector"):
-        spec.setdefault("ipFamilyPolicy", "RequireDualStack")
-        if spec["ipFamilyPolicy"] != "SingleStack" and not spec.get("ipFamilies"):
-            spec["ipFamilies"] = ["IPv4", "IPv6"]
-    spec.setdefault("ipFamilyPolicy", "SingleStack")
-    if not spec.get("ipFamilies"):
-        spec["ipFamilies"] = ["IPv4"]
 
 
 def _keep_allocated(spec: Object, before: Object) -> None:

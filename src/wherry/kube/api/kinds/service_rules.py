@@ -1,7 +1,7 @@
 """What a Service may say, and what of it may change.
 
-Upstream: ValidateService and ValidateServiceUpdate in pkg/apis/core/validation/validation.go; the
-last word on address families is pkg/registry/core/service/storage/alloc.go's.
+Upstream: ValidateService and ValidateServiceUpdate in pkg/apis/core/validation/validation.go. What
+depends on the cluster's address families is in ``service_families``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from wherry.kube.api.kinds import checks, fields
 from wherry.kube.api.kinds.checks import Faults
 
 Spec = Mapping[str, Any]
-
-CLUSTER_FAMILIES: Final = ("IPv4",)
-"""The families services can have in this cluster."""
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _AFFINITIES = ("ClientIP", "None")
@@ -197,8 +194,6 @@ def _check_addresses(spec: Spec, faults: Faults) -> None:
                 if (":" in address) != (family == "IPv6"):
                     why = f"expected an {family} value as indicated by `ipFamilies[{index}]`"
                     faults.append(fields.invalid(f"{path}[{index}]", address, why))
-    if not is_headless(spec) or spec.get("selector"):
-        _check_configured(families, policy, faults)
 
 
 def _check_listed(listed: list[str], faults: Faults) -> bool:
@@ -215,17 +210,6 @@ def _check_listed(listed: list[str], faults: Faults) -> bool:
     if len(listed) > 2:
         faults.append(fields.invalid(path, listed, "may only hold up to 2 values"))
     return valid
-
-
-def _check_configured(families: list[str], policy: str | None, faults: Faults) -> None:
-    """What the cluster has, which the service's author could not know."""
-    for index, family in enumerate(families):
-        if family in _FAMILIES and family not in CLUSTER_FAMILIES:
-            why = "not configured on this cluster"
-            faults.append(fields.invalid(f"spec.ipFamilies[{index}]", family, why))
-    if policy == "RequireDualStack" and len(CLUSTER_FAMILIES) == 1:
-        why = "this cluster is not configured for dual-stack services"
-        faults.append(fields.invalid("spec.ipFamilyPolicy", policy, why))
 
 
 def _check_source_ranges(
@@ -317,7 +301,7 @@ def _check_same_addresses(spec: Spec, before: Spec, faults: Faults) -> None:
     elif previous and now[0] != previous[0]:
         faults.append(fields.invalid(f"{path}[0]", now, _ONCE))
     if len(previous) > len(now) == 1:
-        _check_single(spec, "clusterIP", faults)
+        _check_single(spec, "cluster IP", faults)
 
 
 def _check_same_families(spec: Spec, before: Spec, faults: Faults) -> None:
@@ -327,13 +311,13 @@ def _check_same_families(spec: Spec, before: Spec, faults: Faults) -> None:
     if previous and now and now[0] != previous[0]:
         faults.append(fields.invalid("spec.ipFamilies[0]", now, _ONCE))
     if len(previous) > len(now) == 1:
-        _check_single(spec, "ipFamily", faults)
+        _check_single(spec, "IP family", faults)
 
 
 def _check_single(spec: Spec, what: str, faults: Faults) -> None:
     policy = spec.get("ipFamilyPolicy")
     if policy != "SingleStack":
-        why = f"must be set to 'SingleStack' when releasing the secondary {what}"
+        why = f"must be 'SingleStack' to release the secondary {what}"
         faults.append(fields.invalid("spec.ipFamilyPolicy", policy, why))
 
 
