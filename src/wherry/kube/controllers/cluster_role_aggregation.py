@@ -20,14 +20,28 @@ _AGGREGATES = "aggregates"
 
 def gathered(role: Object, others: Iterable[Object]) -> list[Any]:
     """The rules that ``role`` is to have: those of the roles each of its selectors selects, by
-    name, each rule once."""
+    name, each rule once.
+
+    Of a selected role that gathers itself, those that it is to have: so what is written does not
+    depend on who was first, and roles that select each other keep nothing alive among them.
+    """
     named = sorted(others, key=meta.name)
     rules: list[Any] = []
-    for selector in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ():
-        selected = labels_from_object(selector)
-        for other in named:
-            if meta.name(other) != meta.name(role) and selected.matches(meta.labels(other)):
-                rules += [rule for rule in other.get("rules") or () if rule not in rules]
+    visited = {meta.name(role)}
+
+    def gather(gathering: Object) -> None:
+        for selector in (gathering.get("aggregationRule") or {}).get("clusterRoleSelectors") or ():
+            selected = labels_from_object(selector)
+            for other in named:
+                if meta.name(other) in visited or not selected.matches(meta.labels(other)):
+                    continue
+                visited.add(meta.name(other))
+                if other.get("aggregationRule"):
+                    gather(other)
+                else:
+                    rules.extend(rule for rule in other.get("rules") or () if rule not in rules)
+
+    gather(role)
     return rules
 
 

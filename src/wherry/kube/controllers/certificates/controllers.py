@@ -6,7 +6,6 @@ Upstream: pkg/controller/certificates.
 from __future__ import annotations
 
 import base64
-import logging
 from datetime import datetime, timedelta
 
 from wherry.kube.api import meta
@@ -16,8 +15,7 @@ from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, now
 from wherry.kube.controllers.certificates import requests
 from wherry.kube.controllers.certificates.requests import Unfit
-
-log = logging.getLogger(__name__)
+from wherry.kube.controllers.certificates.signing import Authority
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _SETTLED = ("NotFound", "Conflict")
@@ -47,6 +45,62 @@ class _RequestController(Controller):
         raise NotImplementedError
 
 
+def questions(csr: Object) -> list[tuple[str, str]]:
+    """The rights of which one is enough to have the request approved: the subresource that whoever
+    asked may create, and what it then is. None where it is not for us to decide."""
+    decided = requests.conditions(csr)
+    if (csr.get("status") or {}).get("certificate") or {"Approved", "Denied"} & set(decided):
+        return []
+    if not requests.is_kubelet_client(csr):
+        return []
+    found = [("nodeclient", "kubelet client certificate")]
+    if csr["spec"].get("username") == requests.common_name(requests.parse(csr)):
+        found.insert(0, ("selfnodeclient", "self kubelet client certificate"))
+    return found
+
+
+def approved(csr: Object, what: str) -> Object:
+    """The status with which the request is approved."""
+    condition = {
+        "type": "Approved",
+        "status": "True",
+        "reason": "AutoApproved",
+        "message": f"Auto approving {what} after SubjectAccessReview.",
+    }
+    status = csr.get("status") or {}
+    return {**status, "conditions": [*(status.get("conditions") or ()), condition]}
+
+
+def answered(csr: Object, authority: Authority | None, now: datetime) -> Object | None:
+    """The status with the certificate, or with why there is none; None where nothing is to be done.
+
+    Raises:
+        OSError, ValueError: the authority's files cannot be read.
+    """
+    status, held = csr.get("status") or {}, requests.conditions(csr)
+    signer = requests.SIGNERS.get(csr["spec"].get("signerName", ""))
+    if authority is None or signer is None or status.get("certificate"):
+        return None
+    if "Approved" not in held or {"Denied", "Failed"} & set(held):
+        return None
+    spec = csr["spec"]
+    usages = spec.get("usages") or []
+    try:
+        request = requests.parse(csr)
+        signer(request, frozenset(usages))
+        pem = authority.sign(request, usages, spec.get("expirationSeconds"), now)
+    except Unfit as error:
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "reason": "SignerValidationFailure",
+            "message": str(error),
+            "lastUpdateTime": meta.format_time(now),
+        }
+        return {**status, "conditions": [*(status.get("conditions") or ()), failed]}
+    return {**status, "certificate": base64.b64encode(pem).decode()}
+
+
 class ApprovingController(_RequestController):
     """Approves what kubelets ask for, if whoever asked may have it."""
 
@@ -54,19 +108,12 @@ class ApprovingController(_RequestController):
     account = "certificate-controller"
 
     async def handle(self, csr: Object) -> None:
-        decided = requests.conditions(csr)
-        if (csr.get("status") or {}).get("certificate") or {"Approved", "Denied"} & set(decided):
-            return
-        if not requests.is_kubelet_client(csr):
-            return
-        own = csr["spec"].get("username") == requests.common_name(requests.parse(csr))
-        questions = [("nodeclient", "kubelet client certificate")]
-        if own:
-            questions.insert(0, ("selfnodeclient", "self kubelet client certificate"))
-        for subresource, what in questions:
+        for subresource, what in questions(csr):
             if await self._may(csr["spec"], subresource):
-                message = f"Auto approving {what} after SubjectAccessReview."
-                await self._approve(csr, message)
+                written = await self.client.update(
+                    REQUESTS, {**csr, "status": approved(csr, what)}, subresource="approval"
+                )
+                await self.seen(REQUESTS, written)
                 return
 
     async def _may(self, spec: Object, subresource: str) -> bool:
@@ -90,20 +137,6 @@ class ApprovingController(_RequestController):
         answer = await self.client.transport.request("POST", _REVIEWS, body=review)
         return bool((answer.get("status") or {}).get("allowed"))
 
-    async def _approve(self, csr: Object, message: str) -> None:
-        status = csr.get("status") or {}
-        condition = {
-            "type": "Approved",
-            "status": "True",
-            "reason": "AutoApproved",
-            "message": message,
-        }
-        changed = {**status, "conditions": [*(status.get("conditions") or ()), condition]}
-        written = await self.client.update(
-            REQUESTS, {**csr, "status": changed}, subresource="approval"
-        )
-        await self.seen(REQUESTS, written)
-
 
 class SigningController(_RequestController):
     """Signs what was approved, for the signers that are ours."""
@@ -112,32 +145,10 @@ class SigningController(_RequestController):
     account = "certificate-controller"
 
     async def handle(self, csr: Object) -> None:
-        authority = self.options.authority
-        status, held = csr.get("status") or {}, requests.conditions(csr)
-        signer = requests.SIGNERS.get(csr["spec"].get("signerName", ""))
-        if authority is None or signer is None or status.get("certificate"):
-            return
-        if "Approved" not in held or "Failed" in held:
-            return
-        spec = csr["spec"]
-        usages = spec.get("usages") or []
-        try:
-            request = requests.parse(csr)
-            signer(request, frozenset(usages))
-            pem = authority.sign(request, usages, spec.get("expirationSeconds"))
-        except Unfit as error:
-            failed = {
-                "type": "Failed",
-                "status": "True",
-                "reason": "SignerValidationFailure",
-                "message": str(error),
-                "lastUpdateTime": meta.now(),
-            }
-            changed = {**status, "conditions": [*(status.get("conditions") or ()), failed]}
-        else:
-            changed = {**status, "certificate": base64.b64encode(pem).decode()}
-        written = await self.client.update_status(REQUESTS, {**csr, "status": changed})
-        await self.seen(REQUESTS, written)
+        status = answered(csr, self.options.authority, now())
+        if status is not None:
+            written = await self.client.update_status(REQUESTS, {**csr, "status": status})
+            await self.seen(REQUESTS, written)
 
 
 _KEPT = timedelta(hours=1)  # a request that was decided
