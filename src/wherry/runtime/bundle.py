@@ -361,7 +361,15 @@ def resources(limits: Limits, host: Host) -> dict[str, Any]:
         name: {key: value for key, value in section.items() if value is not None}
         for name, section in sections.items()
     }
-    return {name: section for name, section in kept.items() if section}
+    made: dict[str, Any] = {name: section for name, section in kept.items() if section}
+    if limits.huge_pages and features.huge_pages:
+        made["hugepageLimits"] = [
+            {"pageSize": size, "limit": bytes_}
+            for size, bytes_ in sorted(limits.huge_pages.items())
+        ]
+    elif limits.huge_pages:
+        log.warning("this kernel cannot limit huge pages; going on without")
+    return made
 
 
 def _block(limits: Sequence[BlockLimit], key: str) -> list[dict[str, int]] | None:

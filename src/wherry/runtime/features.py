@@ -29,6 +29,7 @@ class Features:
     block_weight: bool = True
     block_weight_device: bool = True
     block_throttle: bool = True
+    huge_pages: bool = True
     cgroup_namespaces: bool = True
     cgroup_v2: bool = False
 
@@ -64,6 +65,7 @@ def _look_v1(layout: Layout, group: str) -> Features:
         block_weight=has("blkio", "blkio.weight"),
         block_weight_device=has("blkio", "blkio.weight_device"),
         block_throttle=has("blkio", "blkio.throttle.read_bps_device"),
+        huge_pages=layout.tree("hugetlb") is not None,
         cgroup_namespaces=_cgroup_namespaces(),
     )
 
@@ -94,6 +96,7 @@ def _look_v2(tree: Path) -> Features:
         block_weight=weight,
         block_weight_device=weight,
         block_throttle="io" in controllers,
+        huge_pages="hugetlb" in controllers,
         cgroup_namespaces=_cgroup_namespaces(),
         cgroup_v2=True,
     )

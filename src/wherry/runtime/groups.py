@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.runtime import cgroups
@@ -18,13 +19,15 @@ from wherry.runtime.cgroups import Layout
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """0 leaves a limit as it is, -1 takes it away. CPU times in µs, memory in bytes."""
+    """0 leaves a limit as it is, -1 takes it away. CPU times in µs, memory in bytes; sizes of huge
+    pages that are not named stay as they are."""
 
     cpu_shares: int = 0
     cpu_quota: int = 0
     cpu_period: int = 0
     memory: int = 0
     pids: int = 0
+    huge_pages: Mapping[str, int] = field(default_factory=dict)  # bytes by size: "2MB"; 0 is none
 
 
 def weight(shares: int) -> int:
@@ -54,6 +57,12 @@ def files(limits: GroupLimits, *, v2: bool) -> list[tuple[str, str, str]]:
     if limits.pids:
         text = str(limits.pids) if limits.pids > 0 else "max"
         found.append(("pids", "pids.max", text))
+    leaf = "max" if v2 else "limit_in_bytes"
+    for size, bytes_ in limits.huge_pages.items():
+        # What is reserved counts as well: a mapping beyond the limit is refused when it is made,
+        # in place of a signal when it is used.
+        for kind in (size, f"{size}.rsvd"):
+            found.append(("hugetlb", f"hugetlb.{kind}.{leaf}", str(bytes_)))
     return found
 
 

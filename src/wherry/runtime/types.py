@@ -93,6 +93,7 @@ class Limits:
     write_bytes: Sequence[BlockLimit] = ()
     read_operations: Sequence[BlockLimit] = ()
     write_operations: Sequence[BlockLimit] = ()
+    huge_pages: Mapping[str, int] = field(default_factory=dict)  # bytes by size: "2MB"
 
 
 @dataclass(frozen=True, slots=True)

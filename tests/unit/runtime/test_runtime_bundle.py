@@ -179,6 +179,16 @@ def test_only_limits_that_are_set_are_written() -> None:
     }
 
 
+def test_huge_pages_are_limited_by_size() -> None:
+    limits = Limits(huge_pages={"2MB": 4 << 20, "1GB": 0})
+    assert bundle.resources(limits, HOST)["hugepageLimits"] == [
+        {"pageSize": "1GB", "limit": 0},
+        {"pageSize": "2MB", "limit": 4 << 20},
+    ]
+    without = replace(HOST, features=Features(huge_pages=False))
+    assert bundle.resources(limits, without) == {}
+
+
 def test_what_the_kernel_cannot_limit_is_left_out() -> None:
     host = replace(HOST, features=Features(swap=False, block_weight=False))
     assert bundle.resources(Limits(memory_swap=5, blkio_weight=500), host) == {}

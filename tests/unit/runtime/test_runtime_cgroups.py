@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from wherry.runtime import cgroups, usage
+from wherry.runtime import cgroups, groups, usage
 from wherry.runtime.cgroups import Layout, layout_of
+from wherry.runtime.groups import GroupLimits
 from wherry.runtime.types import BlockCount
 
 V2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -133,6 +134,18 @@ def test_usage_in_v1(v1: Layout) -> None:
     ]
     assert found.cpu_user == 20_000_000
     assert usage.oom_kills(v1, "/w") == 2
+
+
+def test_groups_limit_huge_pages_used_and_reserved_in_both_versions() -> None:
+    limits = GroupLimits(huge_pages={"2MB": 4096})
+    assert groups.files(limits, v2=True) == [
+        ("hugetlb", "hugetlb.2MB.max", "4096"),
+        ("hugetlb", "hugetlb.2MB.rsvd.max", "4096"),
+    ]
+    assert groups.files(limits, v2=False) == [
+        ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4096"),
+        ("hugetlb", "hugetlb.2MB.rsvd.limit_in_bytes", "4096"),
+    ]
 
 
 def test_usage_in_v2(v2: Layout) -> None:

@@ -19,6 +19,8 @@ from wherry.runtime.types import BlockLimit, Limits
 MINIMUM_MEMORY = 6 << 20
 DEFAULT_CPU_PERIOD = 100_000
 _LARGEST_CPU = 8192  # what Linux can be built for
+# The annotation of a container that may use huge pages, bytes by size: "1GB=0,2MB=4194304".
+HUGE_PAGES = "io.wherry.huge-pages"
 
 
 def check(host: dict[str, Any], features: Features, *, update: bool = False) -> list[str]:
@@ -287,7 +289,7 @@ def limits(host: Mapping[str, Any]) -> Limits:
     """The resources of a container, in the kernel's units.
 
     Raises:
-        EngineError: a block device is not there.
+        EngineError: a block device is not there, or the annotation of huge pages says nothing.
     """
     quota, period = host["CpuQuota"] or None, host["CpuPeriod"] or None
     if host["NanoCpus"]:
@@ -314,7 +316,17 @@ def limits(host: Mapping[str, Any]) -> Limits:
         write_bytes=_block_limits(host["BlkioDeviceWriteBps"], "Rate"),
         read_operations=_block_limits(host["BlkioDeviceReadIOps"], "Rate"),
         write_operations=_block_limits(host["BlkioDeviceWriteIOps"], "Rate"),
+        huge_pages=_huge_pages((host.get("Annotations") or {}).get(HUGE_PAGES, "")),
     )
+
+
+def _huge_pages(text: str) -> dict[str, int]:
+    if not text:
+        return {}
+    if not re.fullmatch(r"\d+[KMG]B=\d+(,\d+[KMG]B=\d+)*", text):
+        raise BadParameter(f"invalid annotation {HUGE_PAGES}={text}: it is like 2MB=4194304,1GB=0")
+    pairs = (part.split("=") for part in text.split(","))
+    return {size: int(bytes_) for size, bytes_ in pairs}
 
 
 def _block_limits(entries: Sequence[Mapping[str, Any]], key: str) -> tuple[BlockLimit, ...]:

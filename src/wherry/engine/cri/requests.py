@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.engine.container.create import CreateRequest, decode
+from wherry.engine.container.limits import HUGE_PAGES
 from wherry.engine.container.remapping import USER_RANGE
 from wherry.engine.container.users import STRICT_GROUPS
 from wherry.engine.cri import naming
@@ -176,9 +177,19 @@ def _host_config(
         "CapDrop": list(security.drop_capabilities) or None,
         "GroupAdd": [str(group) for group in security.supplemental_groups] or None,
         "SecurityOpt": options or None,
-        "Annotations": _annotations(sandbox, strict=security.strict_groups) or None,
+        "Annotations": {
+            **_annotations(sandbox, strict=security.strict_groups),
+            **_huge_pages(config.resources),
+        }
+        or None,
         **_resources(config.resources),
     }
+
+
+def _huge_pages(resources: LinuxResources) -> dict[str, str]:
+    limits = resources.hugepage_limits
+    text = ",".join(f"{size}={bytes_}" for size, bytes_ in sorted(limits.items()))
+    return {HUGE_PAGES: text} if limits else {}
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -230,6 +241,7 @@ def group_limits(resources: LinuxResources) -> GroupLimits:
         cpu_period=resources.cpu_period,
         memory=resources.memory_limit or -1,
         pids=resources.pids_limit or -1,
+        huge_pages=resources.hugepage_limits,
     )
 
 

@@ -140,6 +140,7 @@ def container_config(
     seccomp_default: bool = False,
     target: str = "",
     settings: Settings = DEFAULTS,
+    page_sizes: Sequence[str] = (),
 ) -> ContainerConfig:
     """What a container is made from.
 
@@ -151,6 +152,7 @@ def container_config(
         seccomp_root: below which profiles of the node lie.
         seccomp_default: who asks for no filter of system calls gets the default one.
         target: the id of the container whose processes it is to see.
+        page_sizes: those of the node's huge pages.
 
     Raises:
         ConfigError: the spec forbids what the image wants.
@@ -192,6 +194,7 @@ def container_config(
             memory_capacity,
             period=int(settings.cpu_cfs_period * 1_000_000),
             quota=settings.cpu_cfs_quota,
+            page_sizes=page_sizes,
         ),
         security=security,
         stop_signal=(container.get("lifecycle") or {}).get("stopSignal") or "",

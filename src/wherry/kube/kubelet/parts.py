@@ -18,6 +18,7 @@ from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.metrics import Metrics
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.probes import Probes
+from wherry.kube.kubelet.resources import HUGE_PAGES
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.status_manager import StatusManager
 from wherry.kube.kubelet.tokens import Tokens
@@ -122,6 +123,12 @@ class Parts:
     metrics: Metrics
     walls: Walls
     users: UserNamespaces
+
+    @property
+    def page_sizes(self) -> list[str]:
+        """The sizes of the node's huge pages, such as ``2Mi``."""
+        names = (n for n in self.allocatable if n.startswith(HUGE_PAGES))
+        return [name.removeprefix(HUGE_PAGES) for name in names]
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

@@ -125,6 +125,7 @@ class Resizer:
                 pod,
                 period=int(settings.cpu_cfs_period * 1_000_000),
                 quota=settings.cpu_cfs_quota,
+                page_sizes=self._parts.page_sizes,
             ),
             pids_limit=self._parts.process_limit,
         )

@@ -6,7 +6,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wherry.engine.cri.types import LinuxResources
@@ -18,6 +18,7 @@ Object = dict[str, Any]
 GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
 PERIOD = 100_000  # µs of the CPU quota's period
 MIN_QUOTA = 1_000  # µs: the kernel takes no less
+HUGE_PAGES = "hugepages-"
 MIN_SHARES, MAX_SHARES = 2, 262_144
 
 
@@ -93,8 +94,12 @@ def linux_resources(
     *,
     period: int = PERIOD,
     quota: bool = True,
+    page_sizes: Iterable[str] = (),
 ) -> LinuxResources:
-    """The container's limits in the kernel's units; without ``quota`` none of CPU."""
+    """The container's limits in the kernel's units; without ``quota`` none of CPU.
+
+    ``page_sizes`` are those of the node's huge pages (``2Mi``).
+    """
     cpu_limit = amount(container, "limits", "cpu")
     cpu_request = amount(container, "requests", "cpu") or cpu_limit
     memory_limit = amount(container, "limits", "memory")
@@ -109,11 +114,38 @@ def linux_resources(
         cpu_period=period if cpu_limit and quota else 0,
         memory_limit=memory_limit.to_int() if memory_limit else 0,
         oom_score_adj=oom_score_adjustment(pod, container, memory_capacity),
+        hugepage_limits=_pages_of_container(pod, container, page_sizes),
     )
 
 
+def _pages_of_container(pod: Object, container: Object, sizes: Iterable[str]) -> dict[str, int]:
+    """Nothing where the pod has none: then its own group says so for all of its containers."""
+    limits = amounts.of_pod(pod, "limits")
+    if not any(limits.get(f"{HUGE_PAGES}{size}") for size in sizes):
+        return {}
+    own = amounts.read((container.get("resources") or {}).get("limits"))
+    whole = amounts.read((pod["spec"].get("resources") or {}).get("limits"))
+    return huge_page_limits({**whole, **own}, sizes)
+
+
+def huge_page_limits(
+    limits: Mapping[str, quantity.Quantity], sizes: Iterable[str]
+) -> dict[str, int]:
+    """Bytes of each of the node's sizes, by the kernel's names of them (``2MB``); 0 where there is
+    no limit, for who asks for no huge pages gets none."""
+    return {
+        f"{size.removesuffix('i')}B": limits.get(f"{HUGE_PAGES}{size}", quantity.ZERO).to_int()
+        for size in sizes
+    }
+
+
 def pod_resources(
-    pod: Object, *, pids: int = 0, period: int = PERIOD, quota: bool = True
+    pod: Object,
+    *,
+    pids: int = 0,
+    period: int = PERIOD,
+    quota: bool = True,
+    page_sizes: Iterable[str] = (),
 ) -> LinuxResources:
     """What the pod may use as a whole, on the cgroup above its containers.
 
@@ -142,6 +174,7 @@ def pod_resources(
         cpu_period=period if cpu_limit else 0,
         memory_limit=limited("memory"),
         pids_limit=max(0, pids),
+        hugepage_limits=huge_page_limits(limits, page_sizes),
     )
 
 

@@ -213,6 +213,7 @@ class Starter:
             target=self._target(container, runtime),
             devices=devices(container, places),
             settings=parts.config.settings,
+            page_sizes=parts.page_sizes,
         )
 
     def _target(self, container: Object, runtime: PodRuntime) -> str:

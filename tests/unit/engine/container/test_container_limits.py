@@ -151,3 +151,13 @@ def test_block_devices_become_numbers():
     assert [(b.major, b.minor, b.value) for b in made.read_bytes] == [(1, 3, 7)]
     with pytest.raises(EngineError, match="stat /dev/nope: no such file or directory"):
         limits.limits(host(BlkioWeightDevice=[{"Path": "/dev/nope", "Weight": 7}]))
+
+
+def test_huge_pages_come_from_an_annotation():
+    def made(text):
+        return limits.limits(host(Annotations={limits.HUGE_PAGES: text})).huge_pages
+
+    assert limits.limits(host()).huge_pages == {}
+    assert made("1GB=0,2MB=4194304") == {"1GB": 0, "2MB": 4 << 20}
+    with pytest.raises(BadParameter, match="it is like 2MB="):
+        made("many")

@@ -165,3 +165,10 @@ def test_events_of_pods_name_their_sandbox():
     assert (found.kind, found.pod_sandbox_id, found.pod_uid) == ("stopped", "f" * 64, "12ab")
     assert status.container_event(Event("container", "exec_die", one.id, one.labels)) is None
     assert status.container_event(Event("container", "die", "1", {"name": "web"})) is None
+
+
+def test_huge_pages_are_told_by_an_annotation():
+    pages = LinuxResources(hugepage_limits={"2MB": 4194304, "1GB": 0})
+    made = requests.container_request(container(resources=pages), sandbox(), "ab" * 32)
+    assert made.host_config["Annotations"] == {"io.wherry.huge-pages": "1GB=0,2MB=4194304"}
+    assert requests.group_limits(pages).huge_pages == {"2MB": 4194304, "1GB": 0}

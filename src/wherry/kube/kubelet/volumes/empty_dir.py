@@ -17,6 +17,7 @@ from wherry.kube.kubelet.volumes import mounts
 Object = dict[str, Any]
 
 _HUGE = "HugePages"
+NO_PAGES = "medium {}: hugePages storage requested, but there is no resource request for huge pages"
 
 
 def prepare(pod: Object, source: Object, place: Path) -> None:
@@ -81,11 +82,14 @@ def page_size(pod: Object, medium: str) -> int:
             }
     if size:
         if size not in asked:
-            raise ConfigError(f'medium "{medium}" is not among the huge pages the pod asks for')
+            raise ConfigError(NO_PAGES.format(medium))
         return quantity.parse(size).to_int()
     if len(asked) != 1:
-        what = "several sizes of huge pages" if asked else "no huge pages"
-        raise ConfigError(f'medium "{medium}" is ambiguous: the pod asks for {what}')
+        if not asked:
+            raise ConfigError(NO_PAGES.format(medium))
+        raise ConfigError(
+            f"medium: {medium} can't be used if container requests multiple huge page sizes"
+        )
     return quantity.parse(asked.pop()).to_int()
 
 

@@ -222,12 +222,17 @@ def test_huge_pages_are_those_the_pod_asks_for():
     assert empty_dir.page_size(asks, "HugePages") == 2 << 20
     assert empty_dir.page_size(asks, "HugePages-2Mi") == 2 << 20
     for medium, text in (
-        ("HugePages-1Gi", "not among"),
+        ("HugePages-1Gi", "no resource request for huge pages"),
         ("Disk", 'unknown storage medium "Disk"'),
     ):
         with pytest.raises(ConfigError, match=text):
             empty_dir.page_size(asks, medium)
-    with pytest.raises(ConfigError, match="no huge pages"):
+    both = {"limits": {"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}}
+    two = pod(containers=[{"name": "m", "resources": both}])
+    assert empty_dir.page_size(two, "HugePages-1Gi") == 1 << 30
+    with pytest.raises(ConfigError, match="multiple huge page sizes"):
+        empty_dir.page_size(two, "HugePages")
+    with pytest.raises(ConfigError, match="no resource request for huge pages"):
         empty_dir.page_size(pod(), "HugePages")
 
 
