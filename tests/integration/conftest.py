@@ -50,18 +50,19 @@ class Instance:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.kubectl_name = "kubectl"
+        self._exports: dict[str, str] | None = None  # until a command may change them
 
     @property
     def environment(self) -> dict[str, str]:
-        exports = self.wherry("env").out
-        environment = dict(os.environ, PATH=f"{CLIENTS}:{os.environ['PATH']}")
-        for line in exports.splitlines():
-            name, _, value = line.removeprefix("export ").partition("=")
-            environment[name] = value
-        return environment
+        if self._exports is None:
+            lines = self.wherry("env").out.splitlines()
+            pairs = (line.removeprefix("export ").partition("=") for line in lines)
+            self._exports = {name: value for name, _, value in pairs}
+        return {**os.environ, "PATH": f"{CLIENTS}:{os.environ['PATH']}", **self._exports}
 
     def wherry(self, command: str, *arguments: str, ok: bool = True) -> Finished:
         argv = [sys.executable, "-m", "wherry", command, *arguments]
+        self._exports = None
         return _run([*argv, "--data-dir", str(self.data_dir)], dict(os.environ), ok=ok)
 
     def docker(self, *arguments: str, ok: bool = True, stdin: str | None = None) -> Finished:
