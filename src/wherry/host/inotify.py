@@ -1,14 +1,17 @@
-"""Learn of changes in a directory or of a growing file, by inotify(7)."""
+"""Learn of changes in a directory, of a growing file or a path to come, by inotify(7)."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import os
+import stat
 import struct
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from wherry.host.readiness import readable
 
@@ -71,13 +74,20 @@ class Directory:
             return
 
 
+class Watcher(Protocol):
+    """Who is told of events."""
+
+    def set(self) -> None:
+        """Something has happened to what is watched."""
+
+
 class Watching:
     """Watches any number of files through one descriptor, of which a user may have few."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = -1
-        self._watches: dict[int, set[Growth]] = {}
+        self._watches: dict[int, set[Watcher]] = {}
 
     def add(self, path: Path) -> Growth:
         """Begin to watch ``path``.
@@ -85,26 +95,34 @@ class Watching:
         Raises:
             OSError: it cannot be watched.
         """
+        self.open()
+        return Growth(self, path)
+
+    def open(self) -> None:
+        """Be ready for ``watch``.
+
+        Raises:
+            OSError: there may be no more of this.
+        """
         if self._descriptor < 0:
             self._descriptor = self._library.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
             if self._descriptor < 0:
                 raise OSError(ctypes.get_errno(), "inotify_init1")
             asyncio.get_running_loop().add_reader(self._descriptor, self._read)
-        return Growth(self, path)
 
-    def watch(self, growth: Growth, path: Path, mask: int) -> int:
-        """Have ``growth`` told of events of ``path``; the number of the watch, -1 for none."""
+    def watch(self, watcher: Watcher, path: Path, mask: int) -> int:
+        """Have ``watcher`` told of events of ``path``; the number of the watch, -1 for none."""
         number = self._library.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
         if number >= 0:
-            self._watches.setdefault(number, set()).add(growth)
+            self._watches.setdefault(number, set()).add(watcher)
         return int(number)
 
-    def unwatch(self, growth: Growth, number: int) -> None:
-        """Tell ``growth`` no more; with nobody left to be told, nothing is open."""
+    def unwatch(self, watcher: Watcher, number: int) -> None:
+        """Tell ``watcher`` no more; with nobody left to be told, nothing is open."""
         told = self._watches.get(number)
         if told is None:
             return
-        told.discard(growth)
+        told.discard(watcher)
         if not told:
             del self._watches[number]
             self._library.inotify_rm_watch(self._descriptor, number)
@@ -122,8 +140,8 @@ class Watching:
         while position < len(data):
             number, _, _, length = _EVENT.unpack_from(data, position)
             position += _EVENT.size + length
-            for growth in self._watches.get(number, ()):
-                growth.set()
+            for watcher in list(self._watches.get(number, ())):
+                watcher.set()
 
 
 class Growth:
@@ -161,6 +179,66 @@ class Growth:
         for number in self._numbers:
             self._watching.unwatch(self, number)
         self._numbers = []
+
+
+class Appearance:
+    """Calls ``came`` when ``path`` is there, or is another file than it was at first.
+
+    Until then the nearest directory that exists is watched, so any part of the path may be missing.
+
+    Raises:
+        OSError: it cannot be watched.
+    """
+
+    def __init__(self, path: Path, came: Callable[[], None]) -> None:
+        self._watching = watching()
+        self._path = path.absolute()
+        self._came = came
+        self._number = -1
+        self._former = _identity(self._path)
+        self._watching.open()
+        self._approach()
+
+    def set(self) -> None:
+        """Something came into the directory that is watched."""
+        now = _identity(self._path)
+        if now is not None and now != self._former:
+            self._came()
+        else:
+            self._approach()
+
+    def _approach(self) -> None:
+        """Watch the directory in which the next part of the path must appear."""
+        while True:
+            place = self._path.parent
+            while not place.is_dir():
+                place = place.parent
+            number = self._watching.watch(self, place, _IN_CREATE_OR_MOVED_TO)
+            if number < 0 and place.is_dir():
+                raise OSError(ctypes.get_errno(), "inotify_add_watch", str(place))
+            former, self._number = self._number, number
+            if former not in (-1, number):
+                self._watching.unwatch(self, former)
+            if place == self._path.parent or not self._towards(place).is_dir():
+                return  # nothing has come between the look and the watch
+
+    def _towards(self, place: Path) -> Path:
+        return place / self._path.parts[len(place.parts)]
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._number >= 0:
+            self._watching.unwatch(self, self._number)
+            self._number = -1
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # (The number of a file that has gone may be given to the next at once.)
+    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
 
 
 _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Watching] = (

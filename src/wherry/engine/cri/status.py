@@ -8,6 +8,7 @@ from pathlib import Path
 from wherry.engine.container.container import Container
 from wherry.engine.cri import naming
 from wherry.engine.cri.types import (
+    IMAGE_ADDED,
     ContainerEvent,
     ContainerMetadata,
     ContainerState,
@@ -130,6 +131,9 @@ def image(stored: StoredImage) -> Image:
 
 def container_event(event: Event) -> ContainerEvent | None:
     """What an event of the engine means to a kubelet; None where it means nothing."""
+    if event.type == "image":
+        gone = event.action in ("untag", "delete", "prune")
+        return None if gone else ContainerEvent(IMAGE_ADDED, "", "", "")
     kind = _KINDS.get(event.action)
     role = event.attributes.get(naming.TYPE)
     if event.type != "container" or kind is None or role is None:

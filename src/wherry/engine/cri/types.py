@@ -292,11 +292,15 @@ class FilesystemUsage:
     inodes_used: int
 
 
+IMAGE_ADDED = "image added"
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerEvent:
     """Something happened to a container or sandbox; ``kind`` is created, started, stopped, deleted.
 
-    ``pod_uid`` names the pod it belongs to.
+    ``pod_uid`` names the pod it belongs to. ``IMAGE_ADDED`` is of no container: there is an image
+    more, or another name for one.
     """
 
     kind: str

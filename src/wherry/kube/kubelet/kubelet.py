@@ -23,6 +23,7 @@ from wherry.kube.client.informer import Informer
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import machine, messages
 from wherry.kube.kubelet.access import Access
+from wherry.kube.kubelet.awaited import Awaited
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.housekeeping import Housekeeping
 from wherry.kube.kubelet.images import ImagePuller
@@ -93,10 +94,12 @@ class Kubelet:
         self._services = Informer(client, SERVICES)
         self._nodes = Informer(client, NODES, field_selector=f"metadata.name={config.node_name}")
         volumes = Volumes(config.root_dir)
+        awaited = Awaited(self._objects_changed)
         self._view = RuntimeView(
             runtime,
             on_change=self._wake,
             read_message=lambda status: messages.last_words(status, volumes),
+            on_images=awaited.images_changed,
         )
         asker = Asker(runtime)
         self._node = NodeAgent(
@@ -150,6 +153,7 @@ class Kubelet:
                 directory=volumes.pod_directory,
                 known=volumes.known_pods,
             ),
+            awaited=awaited,
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",
@@ -217,6 +221,7 @@ class Kubelet:
         await asyncio.gather(*(worker.stop() for worker in list(self._workers.values())))
         await self._parts.statuses.close()
         await self._parts.objects.close()
+        self._parts.awaited.close()
         for informer in (self._pods, self._services, self._nodes):
             await informer.stop()
         await self._recorder.stop()

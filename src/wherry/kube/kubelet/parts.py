@@ -11,6 +11,7 @@ from wherry.engine.cri.types import ContainerRuntime, DNSConfig
 from wherry.kube.api.resources import PODS
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import pods
+from wherry.kube.kubelet.awaited import Awaited
 from wherry.kube.kubelet.config import DEFAULTS, Settings
 from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
@@ -123,6 +124,7 @@ class Parts:
     metrics: Metrics
     walls: Walls
     users: UserNamespaces
+    awaited: Awaited
 
     @property
     def page_sizes(self) -> list[str]:

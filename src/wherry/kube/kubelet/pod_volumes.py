@@ -6,6 +6,7 @@ pulled; then ``volumes`` makes directories and mounts of it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from wherry.kube.api import meta
@@ -51,6 +52,9 @@ async def prepare(parts: Parts, pod: Object, facts: PodFacts) -> Prepared:
             images,
         ),
     )
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("hostPath") and volume["name"] not in prepared.places:
+            parts.awaited.path(uid, Path(volume["hostPath"]["path"]))
     return Prepared(prepared.places, _told(pod, prepared, faults))
 
 
@@ -103,6 +107,7 @@ async def _images(parts: Parts, pod: Object, faults: list[str]) -> dict[str, str
             present = await parts.images.ensure(pod, wanted, tell, known, missing)
             found[volume["name"]] = present.id
         except ImageError as error:
+            parts.awaited.image(meta.uid(pod))
             faults.append(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}')
     return found
 

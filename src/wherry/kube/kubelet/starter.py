@@ -101,6 +101,9 @@ class Starter:
             id_ = await self._parts.runtime.create_container(sandbox_id, config, sandbox)
         except CRIError as error:
             reason = error.reason or "CreateContainerError"
+            profile = config.security.seccomp_profile
+            if profile is not None and not profile.exists():
+                self._parts.awaited.path(meta.uid(pod), profile)
             self._note_failure(pod, container, reason)
             self._tell(pod, container, "Warning", "Failed", f"Error: {error.message}")
             raise StartFailed(reason, error.message, RETRY) from error
@@ -169,6 +172,7 @@ class Starter:
                 self._parts.images.ensure(pod, container, tell, known, missing)
             )
         except ImageError as error:
+            self._parts.awaited.image(meta.uid(pod))
             tell("Warning", "Failed", f"Error: {error.reason}")
             raise StartFailed(error.reason, error.message, error.retry_after) from error
 

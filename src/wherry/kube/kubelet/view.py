@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wherry.engine.cri.types import (
+    IMAGE_ADDED,
     ContainerEvent,
     ContainerRuntime,
     ContainerState,
@@ -74,7 +75,8 @@ class RuntimeView:
     """All pods as the runtime has them.
 
     ``on_change`` is called with a pod's uid whenever something of it changed; ``read_message``
-    reads the last words of a container that has ended.
+    reads the last words of a container that has ended; ``on_images`` is called when there is an
+    image more.
     """
 
     def __init__(
@@ -83,10 +85,12 @@ class RuntimeView:
         *,
         on_change: Callable[[str], None],
         read_message: Callable[[ContainerStatus], str],
+        on_images: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
         self._on_change = on_change
         self._read_message = read_message
+        self._on_images = on_images
         self._sandboxes: dict[str, PodSandboxStatus] = {}
         self._containers: dict[str, ContainerStatus] = {}
         self._messages: dict[str, str] = {}
@@ -111,6 +115,7 @@ class RuntimeView:
             self._notice_end(id)
         for uid in known | set(self._by_pod):
             self._on_change(uid)
+        self._on_images()
 
     async def follow(self) -> None:
         """Load everything, then follow the runtime's events until cancelled.
@@ -132,7 +137,9 @@ class RuntimeView:
             await asyncio.sleep(backoff.next())
 
     async def _handle(self, event: ContainerEvent) -> None:
-        if event.container_id == event.pod_sandbox_id:
+        if event.kind == IMAGE_ADDED:
+            self._on_images()
+        elif event.container_id == event.pod_sandbox_id:
             await self.refresh_sandbox(event.container_id)
         else:
             await self.refresh_container(event.container_id)

@@ -431,6 +431,7 @@ class PodWorker:
         self._parts.claims.release(self.uid)
         self._parts.probes.forget_pod(self.uid)
         self._parts.objects.release(self.uid)
+        self._parts.awaited.release(self.uid)
         self._parts.tokens.release(self.uid)
 
     async def _end(self) -> None:
