@@ -155,10 +155,12 @@ def eventually(
 ) -> Any:
     """The first true value of ``check``; fails when none comes in time, with what ``told`` says."""
     deadline = time.monotonic() + seconds
+    pause = 0.05
     while True:
         value = check()
         if value:
             return value
         if time.monotonic() > deadline:
             pytest.fail(f"did not come true in {seconds:.0f} s (last: {value!r}) {told()}")
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.5)  # a client asked without end takes the time that it awaits

@@ -33,7 +33,7 @@ def make(
 
 def ready(cluster: Instance, namespace: str, *names: str) -> None:
     pods = [f"pod/{name}" for name in names]
-    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", *pods, "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", *pods, "--timeout=110s")
 
 
 def first_status(cluster: Instance, namespace: str, name: str) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def test_sidecars_end_after_what_they_serve_and_do_not_hold_a_job(
         "spec": {"template": {"spec": spec}},
     }
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(job))
-    cluster.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/sided")
+    cluster.kubectl(
+        "-n", namespace, "wait", "--for=condition=Complete", "job/sided", "--timeout=110s"
+    )
     assert (tmp_path / "ends").read_text().split() == ["main", "two", "one"]
 
     # The same order where the pod is deleted.

@@ -33,7 +33,8 @@ def make(cluster: Instance, namespace: str, name: str, **spec: Any) -> None:
 
 
 def ready(cluster: Instance, namespace: str, name: str) -> dict[str, Any]:
-    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}")
+    words = ("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=110s")
+    cluster.kubectl("-n", namespace, *words)
     return cluster.get("pod", name, "-n", namespace)
 
 
