@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from wherry.kube.api.selectors import LabelSelector, Requirement, labels_from_object
+from wherry.kube.scheduler.selection import Reach
 
 NamespaceLabels = Callable[[str], Mapping[str, str]]
 """The labels of a namespace, empty where it is not known."""
@@ -37,11 +38,14 @@ class Term:
     namespace_selector: LabelSelector | None
     selector: LabelSelector
     weight: int = 0
-    _hash: int = field(default=0, compare=False, repr=False)
+    reach: Reach = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         parts = (self.kind, self.key, self.namespaces, self.namespace_selector, self.selector)
         object.__setattr__(self, "_hash", hash((parts, self.weight)))
+        within = self.namespaces if self.namespace_selector is None else None
+        object.__setattr__(self, "reach", Reach.of(within, self.selector))
 
     def __hash__(self) -> int:
         return self._hash

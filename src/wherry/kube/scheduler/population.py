@@ -5,22 +5,25 @@ not for each pod. A *tally* counts the pods that a selector selects by domain of
 (``zone=a``: 7), and is kept up to date with every pod that comes and goes. A *held term* is the
 other way round: an affinity that pods which are placed already have to those that come, counted by
 the domains these are in. So what affinity and spreading cost for one pod does not grow with the
-number of pods.
+number of pods; nor does the first pod of its kind walk over them, since cohorts, tallies and terms
+are found by labels (``selection``), and tallies with the same domains share them (``topology``).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from wherry.kube.scheduler.affinity_terms import Kind, Term
 from wherry.kube.scheduler.node_info import NodeInfo, PodInfo
+from wherry.kube.scheduler.selection import Index, Reach
+from wherry.kube.scheduler.topology import Selects, Tally, Topology, shift
 
-_REMEMBERED_TALLIES = 128
+_REMEMBERED_TALLIES = 1024
+_REMEMBERED_TOPOLOGIES = 128
 
-Selects = Callable[[str, Mapping[str, str]], bool]
-"""Whether pods of a namespace with such labels are meant."""
+_LabelSet = frozenset[tuple[str, str]]
 
 
 class Cohort:
@@ -33,63 +36,40 @@ class Cohort:
         self.labels = labels
         self.nodes: dict[str, int] = {}
         self.leaving: dict[str, int] = {}
-        self.tallies: list[Tally] = []
+        self.tallies: dict[Tally, None] = {}
 
 
-class Tally:
-    """How many of the selected pods are in each domain of ``key``.
+class _Cohorts:
+    """Those of one namespace."""
 
-    ``domains`` has all values of the key on nodes that are ``eligible``, also those without pods.
-    """
+    __slots__ = ("all", "by_label")
 
-    __slots__ = ("_values", "_with_value", "domains", "eligible", "key", "selects", "with_leaving")
+    def __init__(self) -> None:
+        self.all: dict[_LabelSet, Cohort] = {}
+        self.by_label: dict[tuple[str, str], dict[_LabelSet, Cohort]] = {}
 
-    def __init__(
-        self,
-        key: str,
-        selects: Selects,
-        eligible: Callable[[NodeInfo], bool] | None,
-        *,
-        with_leaving: bool,
-    ) -> None:
-        self.key = key
-        self.selects = selects
-        self.eligible = eligible
-        self.with_leaving = with_leaving
-        self.domains: dict[str, int] = {}
-        self._values: dict[str, str | None] = {}
-        self._with_value = 0
+    def add(self, label_set: _LabelSet, cohort: Cohort) -> None:
+        self.all[label_set] = cohort
+        for label in label_set:
+            self.by_label.setdefault(label, {})[label_set] = cohort
 
-    @property
-    def unique(self) -> bool:
-        """Whether each node is a domain of its own."""
-        return self._with_value == len(self.domains)
+    def drop(self, label_set: _LabelSet) -> None:
+        del self.all[label_set]
+        for label in label_set:
+            found = self.by_label[label]
+            del found[label_set]
+            if not found:
+                del self.by_label[label]
 
-    def admit(self, node: NodeInfo) -> None:
-        """A node that has not counted yet."""
-        value = self.value(node)
-        if value is not None:
-            self._with_value += 1
-            self.domains.setdefault(value, 0)
-
-    def value(self, node: NodeInfo) -> str | None:
-        """The domain that the node is in, None where it does not count."""
-        try:
-            return self._values[node.name]
-        except KeyError:
-            value = node.labels.get(self.key)
-            if value is not None and self.eligible is not None and not self.eligible(node):
-                value = None
-            self._values[node.name] = value
-            return value
-
-    def count(self, node: NodeInfo, number: int) -> None:
-        value = self.value(node)
-        if value is not None:
-            self.domains[value] = self.domains.get(value, 0) + number
+    def reached(self, reach: Reach) -> Iterator[Cohort]:
+        if reach.labels is None:
+            yield from self.all.values()
+            return
+        for label in reach.labels:
+            yield from self.by_label.get(label, {}).values()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Held:
     """A term that pods have which are placed: by node and by domain, how many."""
 
@@ -103,11 +83,14 @@ class Population:
 
     def __init__(self, nodes: Mapping[str, NodeInfo]) -> None:
         self._nodes = nodes
-        self._cohorts: dict[str, dict[frozenset[tuple[str, str]], Cohort]] = {}
+        self._cohorts: dict[str, _Cohorts] = {}
+        self._topologies: OrderedDict[Hashable, Topology] = OrderedDict()
         self._tallies: OrderedDict[Hashable, Tally] = OrderedDict()
-        self._unique: dict[str, bool] = {}
+        self._identities: dict[Tally, Hashable] = {}
+        self._selecting: Index[Tally] = Index()
         self._users: dict[str, dict[str, int]] = {}
-        self._held: dict[Kind, dict[Term, Held]] = {kind: {} for kind in Kind}
+        self._held: dict[Term, Held] = {}
+        self._holding: dict[Kind, Index[Held]] = {kind: Index() for kind in Kind}
 
     # -- coming and going
 
@@ -120,81 +103,98 @@ class Population:
         self._count(pod, node, -1)
 
     def _count(self, pod: PodInfo, node: str, sign: int) -> None:
-        of_namespace = self._cohorts.setdefault(pod.namespace, {})
-        cohort = of_namespace.get(pod.label_set)
+        of_namespace = self._cohorts.get(pod.namespace)
+        if of_namespace is None:
+            of_namespace = self._cohorts[pod.namespace] = _Cohorts()
+        cohort = of_namespace.all.get(pod.label_set)
         if cohort is None:
-            cohort = of_namespace[pod.label_set] = Cohort(pod.namespace, pod.labels)
-            cohort.tallies = [
-                t for t in self._tallies.values() if t.selects(pod.namespace, pod.labels)
-            ]
-        info = self._nodes.get(node)
-        _shift(cohort.nodes, node, sign)
+            cohort = Cohort(pod.namespace, pod.labels)
+            of_namespace.add(pod.label_set, cohort)
+            for tally in self._selecting.find(pod.namespace, pod.labels):
+                if tally.selects(pod.namespace, pod.labels):
+                    cohort.tallies[tally] = None
+        shift(cohort.nodes, node, sign)
         if pod.is_leaving:
-            _shift(cohort.leaving, node, sign)
-        if info is not None:
-            for tally in cohort.tallies:
-                if tally.with_leaving or not pod.is_leaving:
-                    tally.count(info, sign)
+            shift(cohort.leaving, node, sign)
+        for tally in cohort.tallies:
+            if tally.with_leaving or not pod.is_leaving:
+                tally.count(node, sign)
         if not cohort.nodes:
-            del of_namespace[pod.label_set]
-            if not of_namespace:
+            of_namespace.drop(pod.label_set)
+            if not of_namespace.all:
                 del self._cohorts[pod.namespace]
         for claim in pod.claim_keys:
             users = self._users.setdefault(claim, {})
-            _shift(users, node, sign)
+            shift(users, node, sign)
             if not users:
                 del self._users[claim]
-        for term in pod.terms:
-            self._hold(term, node, info, sign)
+        if pod.terms:
+            info = self._nodes.get(node)
+            for term in pod.terms:
+                self._hold(term, node, info, sign)
 
     def _hold(self, term: Term, node: str, info: NodeInfo | None, sign: int) -> None:
-        terms = self._held[term.kind]
-        held = terms.get(term)
+        held = self._held.get(term)
         if held is None:
-            held = terms[term] = Held(term)
-        _shift(held.nodes, node, sign)
+            held = self._held[term] = Held(term)
+            self._holding[term.kind].add(term.reach, held)
+        shift(held.nodes, node, sign)
         value = info.labels.get(term.key) if info is not None else None
         if value is not None:
-            _shift(held.domains, value, sign)
+            shift(held.domains, value, sign)
         if not held.nodes:
-            del terms[term]
+            del self._held[term]
+            self._holding[term.kind].discard(term.reach, held)
 
     # -- nodes
 
-    def node_added(self, node: NodeInfo) -> None:
-        """A node that is new; pods may be on it already."""
-        if node.pods:
-            self.nodes_changed()
-            return
-        self._unique.clear()
-        for tally in self._tallies.values():
-            tally.admit(node)
+    def node_changed(self, node: NodeInfo, before: Mapping[str, str]) -> None:
+        """A node came, or its labels or taints changed; pods may be on it already.
 
-    def nodes_changed(self) -> None:
-        """Labels or taints of nodes changed, or a node is gone: what is where is counted anew."""
-        self.forget_tallies()
-        self._unique.clear()
-        for terms in self._held.values():
-            for held in terms.values():
-                held.domains = {}
-                for name, number in held.nodes.items():
-                    info = self._nodes.get(name)
-                    value = info.labels.get(held.term.key) if info is not None else None
-                    if value is not None:
-                        _shift(held.domains, value, number)
+        Args:
+            before: the labels that it had, none where it is new.
+        """
+        for topology in list(self._topologies.values()):
+            if topology.put(node) and node.pods:
+                self._count_anew(topology)
+        self._move(node, before, node.labels)
+
+    def node_gone(self, node: NodeInfo) -> None:
+        """A node is gone; pods on it may yet linger."""
+        for topology in list(self._topologies.values()):
+            if topology.drop(node.name) and node.pods:
+                self._count_anew(topology)
+        self._move(node, node.labels, {})
+
+    def _move(self, node: NodeInfo, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """The terms that the node's pods hold go with it into other domains."""
+        for pod in node.pods.values():
+            for term in pod.terms:
+                old, new = before.get(term.key), after.get(term.key)
+                if old == new:
+                    continue
+                domains = self._held[term].domains
+                if old is not None:
+                    shift(domains, old, -1)
+                if new is not None:
+                    shift(domains, new, 1)
+
+    def _count_anew(self, topology: Topology) -> None:
+        """Pods have gone to another domain with their node: their tallies are made again."""
+        for tally in list(topology.tallies):
+            self._forget(tally)
 
     def forget_tallies(self) -> None:
-        """What selectors select has changed (labels of namespaces)."""
-        self._tallies.clear()
-        for of_namespace in self._cohorts.values():
-            for cohort in of_namespace.values():
-                cohort.tallies = []
+        """What selectors select by the labels of namespaces has changed."""
+        for tally in list(self._tallies.values()):
+            if tally.reach.namespaces is None:
+                self._forget(tally)
 
     # -- asking
 
-    def held(self, kind: Kind) -> Mapping[Term, Held]:
-        """The terms of one kind that placed pods have."""
-        return self._held[kind]
+    def held(self, kind: Kind, pod: PodInfo) -> Iterator[Held]:
+        """The terms of one kind that placed pods have, and that may mean this pod."""
+        return self._holding[kind].find(pod.namespace, pod.labels)
 
     def users(self, claim: str) -> Mapping[str, int]:
         """How many pods use a claim (``namespace/name``), by node."""
@@ -202,19 +202,36 @@ class Population:
 
     def is_unique(self, key: str) -> bool:
         """Whether no two nodes have the same value of the label."""
-        known = self._unique.get(key)
-        if known is None:
-            values = [n.labels[key] for n in self._nodes.values() if key in n.labels]
-            known = self._unique[key] = len(values) == len(set(values))
-        return known
+        return self.topology(key).unique
+
+    def topology(
+        self,
+        key: str,
+        keys: tuple[str, ...] = (),
+        *,
+        eligibility: Hashable = None,
+        eligible: Callable[[NodeInfo], bool] | None = None,
+    ) -> Topology:
+        """The domains of ``key``; ``eligibility`` stands for ``eligible``."""
+        demanded = frozenset((key, *keys))
+        identity = key, demanded, eligibility
+        found = self._topologies.get(identity)
+        if found is not None:
+            self._topologies.move_to_end(identity)
+            return found
+        found = Topology(key, demanded, eligible, self._nodes.values())
+        self._topologies[identity] = found
+        if len(self._topologies) > _REMEMBERED_TOPOLOGIES:
+            self._count_anew(self._topologies.popitem(last=False)[1])
+        return found
 
     def tally(
         self,
         identity: Hashable,
-        key: str,
+        topology: Topology,
         selects: Selects,
+        reach: Reach,
         *,
-        eligible: Callable[[NodeInfo], bool] | None = None,
         with_leaving: bool = True,
     ) -> Tally:
         """The tally of that identity, which stands for all other arguments; kept while in use."""
@@ -222,38 +239,38 @@ class Population:
         if tally is not None:
             self._tallies.move_to_end(identity)
             return tally
-        tally = Tally(key, selects, eligible, with_leaving=with_leaving)
-        for node in self._nodes.values():
-            tally.admit(node)
-        for of_namespace in self._cohorts.values():
-            for cohort in of_namespace.values():
-                if selects(cohort.namespace, cohort.labels):
-                    cohort.tallies.append(tally)
-                    self._count_cohort(tally, cohort)
+        tally = Tally(topology, selects, reach, with_leaving=with_leaving)
+        for cohort in self._reached(reach):
+            if selects(cohort.namespace, cohort.labels):
+                cohort.tallies[tally] = None
+                self._count_cohort(tally, cohort)
         self._tallies[identity] = tally
+        self._identities[tally] = identity
+        self._selecting.add(reach, tally)
+        topology.tallies[tally] = None
         if len(self._tallies) > _REMEMBERED_TALLIES:
-            self._forget(self._tallies.popitem(last=False)[1])
+            self._forget(next(iter(self._tallies.values())))
         return tally
 
-    def _count_cohort(self, tally: Tally, cohort: Cohort) -> None:
+    def _reached(self, reach: Reach) -> Iterator[Cohort]:
+        if reach.namespaces is None:
+            for of_namespace in self._cohorts.values():
+                yield from of_namespace.reached(reach)
+            return
+        for name in reach.namespaces:
+            found = self._cohorts.get(name)
+            if found is not None:
+                yield from found.reached(reach)
+
+    @staticmethod
+    def _count_cohort(tally: Tally, cohort: Cohort) -> None:
         for name, number in cohort.nodes.items():
-            node = self._nodes.get(name)
-            if node is None:
-                continue
-            if not tally.with_leaving:
-                number -= cohort.leaving.get(name, 0)
-            tally.count(node, number)
+            leaving = 0 if tally.with_leaving else cohort.leaving.get(name, 0)
+            tally.count(name, number - leaving)
 
     def _forget(self, tally: Tally) -> None:
-        for of_namespace in self._cohorts.values():
-            for cohort in of_namespace.values():
-                if tally in cohort.tallies:
-                    cohort.tallies.remove(tally)
-
-
-def _shift(counts: dict[str, int], key: str, number: int) -> None:
-    total = counts.get(key, 0) + number
-    if total:
-        counts[key] = total
-    else:
-        counts.pop(key, None)
+        del self._tallies[self._identities.pop(tally)]
+        self._selecting.discard(tally.reach, tally)
+        tally.topology.tallies.pop(tally, None)
+        for cohort in self._reached(tally.reach):
+            cohort.tallies.pop(tally, None)

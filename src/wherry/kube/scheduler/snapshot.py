@@ -72,14 +72,14 @@ class Snapshot:
             info.set_object(node)
             self.nodes[name] = info
             self._ordered = False
-            self.population.node_added(info)
+            self.population.node_changed(info, {})
             self._count_images(info, {})
         else:
             before = info.labels, info.taints, info.unschedulable
             images = info.images
             info.set_object(node)
             if (info.labels, info.taints, info.unschedulable) != before:
-                self.population.nodes_changed()
+                self.population.node_changed(info, before[0])
             self._count_images(info, images)
         self.changes.add(name)
 
@@ -97,7 +97,7 @@ class Snapshot:
         if info is None:
             return
         self._ordered = False
-        self.population.nodes_changed()
+        self.population.node_gone(info)
         images, info.images = info.images, {}
         self._count_images(info, images)
         if info.pods:

@@ -29,7 +29,7 @@ from wherry.kube.scheduler.framework import (
     always,
     reject,
 )
-from wherry.kube.scheduler.population import Tally
+from wherry.kube.scheduler.selection import Reach
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
 
 _NOT_NEAR = reject("node(s) didn't match pod affinity rules", resolvable=False)
@@ -98,8 +98,7 @@ class InterPodAffinity(PreFilter, Faceted):
 
     def _namespace_changed(self, old: Object | None, new: Object) -> None:
         if old is None or meta.labels(old) != meta.labels(new):
-            if meta.labels(new):
-                self.handle.snapshot.population.forget_tallies()
+            self.handle.snapshot.population.forget_tallies()
             self.handle.wake(Change.NAMESPACE, old, new)
 
     def _namespace_labels(self, name: str) -> Mapping[str, str]:
@@ -130,7 +129,7 @@ class InterPodAffinity(PreFilter, Faceted):
         for term in near:
             state.near.append(self._count(term.key, near))
         if near:
-            nowhere = not any(any(each.counts.values()) for each in state.near)
+            nowhere = not any(each.counts for each in state.near)
             itself = all(self._selects(term, pod.namespace, pod.labels) for term in near)
             state.first_of_its_kind = nowhere and itself
         for term in by_kind.get(Kind.APART, ()):
@@ -156,24 +155,27 @@ class InterPodAffinity(PreFilter, Faceted):
         def selects(namespace: str, labels: Mapping[str, str]) -> bool:
             return all(self._selects(term, namespace, labels) for term in terms)
 
-        identity = ("affinity", key, terms)
-        tally: Tally = self.handle.snapshot.population.tally(identity, key, selects)
-        return _Counted(key, tally.domains, True, terms, tally.unique, weight)
+        population = self.handle.snapshot.population
+        topology = population.topology(key)
+        by_labels = any(term.namespace_selector is not None for term in terms)
+        reach = Reach(None if by_labels else terms[0].namespaces, terms[0].reach.labels)
+        tally = population.tally(("affinity", key, terms), topology, selects, reach)
+        return _Counted(key, tally.counts, True, terms, topology.unique, weight)
 
     def _held(self, pod: PodInfo, kind: Kind, sign: int, weight: int = 0) -> list[_Counted]:
         """Terms of placed pods that concern this one."""
         population = self.handle.snapshot.population
         return [
             _Counted(
-                term.key,
+                held.term.key,
                 held.domains,
                 False,
-                (term,),
-                population.is_unique(term.key),
-                weight or sign * term.weight,
+                (held.term,),
+                population.is_unique(held.term.key),
+                weight or sign * held.term.weight,
             )
-            for term, held in population.held(kind).items()
-            if self._selects(term, pod.namespace, pod.labels)
+            for held in population.held(kind, pod)
+            if self._selects(held.term, pod.namespace, pod.labels)
         ]
 
     # -- judging

@@ -44,8 +44,9 @@ from wherry.kube.scheduler.framework import (
     always,
     reject,
 )
-from wherry.kube.scheduler.population import Tally
+from wherry.kube.scheduler.selection import Reach
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
+from wherry.kube.scheduler.topology import Tally
 
 _UNEVEN = reject("node(s) didn't match pod topology spread constraints")
 _NO_LABEL = reject(
@@ -117,13 +118,12 @@ class _Counted:
 
     def least(self, value: str | None = None, moved: int = 0) -> int:
         """The count of the emptiest domain; with ``moved`` more pods in ``value``, in thought."""
-        domains = self.tally.domains
-        if len(domains) < self.constraint.min_domains:
+        if len(self.tally.topology.domains) < self.constraint.min_domains:
             return 0
-        if moved and value in domains:
-            return min(n + moved if v == value else n for v, n in domains.items())
+        if moved and value is not None:
+            return self.tally.least_with(value, moved)
         if self.lowest is None:
-            self.lowest = min(domains.values(), default=0)
+            self.lowest = self.tally.least()
         return self.lowest
 
 
@@ -209,20 +209,26 @@ class PodTopologySpread(PreFilter, Faceted):
             where = orjson.dumps([pod.spec.get("nodeSelector"), node_affinity(pod.spec)])
         if constraint.honor_taints:
             tolerations = orjson.dumps(pod.spec.get("tolerations") or [])
-        identity = ("spread", own, constraint, keys, where, tolerations)
+        population = self.handle.snapshot.population
+        topology = population.topology(
+            constraint.key,
+            keys,
+            eligibility=(where, tolerations) if where or tolerations else None,
+            eligible=_eligible(pod, bool(where), constraint.honor_taints),
+        )
 
         def selects(namespace: str, labels: Mapping[str, str]) -> bool:
             return namespace == own and selector.matches(labels)
 
-        tally = self.handle.snapshot.population.tally(
-            identity,
-            constraint.key,
+        tally = population.tally(
+            ("spread", own, constraint, keys, where, tolerations),
+            topology,
             selects,
-            eligible=_eligible(pod, keys, bool(where), constraint.honor_taints),
+            Reach.of((own,), selector),
             with_leaving=False,
         )
         itself = int(selector.matches(pod.labels))
-        return _Counted(constraint, tally, itself, tally.unique)
+        return _Counted(constraint, tally, itself, topology.unique)
 
     def _default(self, pod: PodInfo) -> tuple[Constraint, ...]:
         """The constraints of the configuration, for the pods that the pod's owner means."""
@@ -274,7 +280,7 @@ class PodTopologySpread(PreFilter, Faceted):
         for counted in (*state.hard, *state.soft):
             value = node.labels.get(counted.constraint.key)
             if value is not None and counted.unique:
-                facet.append(counted.tally.domains.get(value, 0))
+                facet.append(counted.tally.counts.get(value, 0))
             else:
                 facet.append(value)
         return tuple(facet)
@@ -284,7 +290,7 @@ class PodTopologySpread(PreFilter, Faceted):
         for counted, part in zip(state.hard, facet, strict=False):
             if part is None:
                 return _NO_LABEL
-            count = part if counted.unique else counted.tally.domains.get(part, 0)
+            count = part if counted.unique else counted.tally.counts.get(part, 0)
             if count + counted.itself - counted.least() > counted.constraint.max_skew:
                 return _UNEVEN
         return None
@@ -298,7 +304,7 @@ class PodTopologySpread(PreFilter, Faceted):
             if value is None:
                 return _NO_LABEL
             moved = _moved(counted, node) if node.removed or node.added else 0
-            count = counted.tally.domains.get(value, 0) + moved
+            count = counted.tally.counts.get(value, 0) + moved
             least = counted.least(value, moved)
             if count + counted.itself - least > counted.constraint.max_skew:
                 return _UNEVEN
@@ -334,7 +340,7 @@ class PodTopologySpread(PreFilter, Faceted):
             total = 0.0
             for part, weight, counted in zip(row, weights, state.soft, strict=True):
                 if part is not None:
-                    count = part if counted.unique else counted.tally.domains.get(part, 0)
+                    count = part if counted.unique else counted.tally.counts.get(part, 0)
                     total += count * weight + counted.constraint.max_skew - 1
             raw.append(round(total))
         known = [score for score in raw if score is not None]
@@ -380,7 +386,7 @@ _Selectors = tuple[Callable[[str, str], Object | None], bool]
 
 def _moved(counted: _Counted, node: NodeInfo) -> int:
     """The difference that pods make which are on the node, or not, in thought."""
-    if counted.tally.value(node) is None:
+    if node.name not in counted.tally.topology.values:
         return 0
 
     def count(pods: Mapping[str, PodInfo]) -> int:
@@ -393,16 +399,14 @@ def _moved(counted: _Counted, node: NodeInfo) -> int:
 
 
 def _eligible(
-    pod: PodInfo, keys: tuple[str, ...], by_affinity: bool, by_taints: bool
+    pod: PodInfo, by_affinity: bool, by_taints: bool
 ) -> Callable[[NodeInfo], bool] | None:
     """Whether pods on a node count, and the node's domain as one."""
-    if not by_affinity and not by_taints and len(keys) <= 1:
+    if not by_affinity and not by_taints:
         return None
     spec = pod.spec
 
     def eligible(node: NodeInfo) -> bool:
-        if any(key not in node.labels for key in keys):
-            return False
         if by_affinity and not matches(spec, node.labels, node.name):
             return False
         if not by_taints:
