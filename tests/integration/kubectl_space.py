@@ -74,11 +74,11 @@ class Space:
         return {reason for reason, _ in self.told(name)}
 
     def wait(self, what: str, condition: str) -> None:
-        self("wait", f"--for=condition={condition}", what, "--timeout=60s")
+        self("wait", f"--for=condition={condition}", what, "--timeout=110s")
 
     def settled(self, what: str) -> str:
         """What ``rollout status`` says at its end."""
-        return self("rollout", "status", what, "--timeout=60s").out
+        return self("rollout", "status", what, "--timeout=110s").out
 
 
 @contextmanager

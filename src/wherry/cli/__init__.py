@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wherry import __version__
-from wherry.cli import ingress, registry
+from wherry.cli import ingress, nodes, registry
 from wherry.host import bytecode
 from wherry.launcher.instance import DEFAULT_DATA_DIR, Instance, InstanceError
 
@@ -98,17 +98,22 @@ def _parser() -> argparse.ArgumentParser:
         "kubelet; is kept with the instance; '' forgets it",
     )
     up.add_argument(
-        "--proxy-mode",
-        choices=("nftables", "iptables", "userspace", ""),
-        metavar="MODE",
-        help="how this node leads clients to Services: nftables (the default), iptables or "
-        "userspace; is kept with the instance; '' forgets it",
+        "--advertise-address",
+        metavar="ADDRESS",
+        help="the address of this machine by which others reach it (that of its default route)",
     )
     up.add_argument(
-        "--proxy-config",
-        metavar="FILE",
-        help="a KubeProxyConfiguration (mode, healthzBindAddress, …) for this node's proxy; is "
-        "kept with the instance; '' forgets it",
+        "--api-name",
+        action="append",
+        metavar="NAME",
+        help="a further name or address under which others know the API server; may repeat, is "
+        "kept with the instance; '' forgets them",
+    )
+    up.add_argument(
+        "--pod-network",
+        choices=("auto", "host-gw", "vxlan"),
+        help="how nodes reach each other's pods: by routes on a common link and VXLAN elsewhere "
+        "(auto), or always so; is kept with the instance",
     )
     up.set_defaults(run=_up)
 
@@ -157,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     bootstrap.add_argument("--again", action="store_true", help="also those that are there")
     bootstrap.set_defaults(run=_bootstrap)
 
+    nodes.add(commands, place, _existing)
     registry.add(commands, place)
     ingress.add(commands)
     return parser
@@ -195,8 +201,9 @@ def _up(options: argparse.Namespace) -> int:
             ingress=options.ingress,
             kubelet_config=options.kubelet_config,
             scheduler_config=options.scheduler_config,
-            proxy_mode=options.proxy_mode,
-            proxy_config=options.proxy_config,
+            advertise_address=options.advertise_address,
+            api_names=options.api_name,
+            pod_network=options.pod_network,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")
@@ -250,7 +257,8 @@ def _status(options: argparse.Namespace) -> int:
     print(f"docker      unix://{instance.docker_socket}")
     if instance.docker_tcp:
         print(f"            tcp://{instance.docker_tcp} (TLS)")
-    print(f"kubernetes  {instance.api_url} ({instance.kubeconfig})")
+    role = "node of     " if instance.joined else "kubernetes  "
+    print(f"{role}{instance.api_url} ({instance.kubeconfig})")
     return 0 if all(state.pid is not None for state in states) else 3
 
 

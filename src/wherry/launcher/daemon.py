@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,10 @@ Serve = Callable[[Instance, asyncio.Event], Awaitable[None]]
 """Runs until the event is set, then puts everything away."""
 
 log = logging.getLogger("wherry")
+
+
+class BeginAnew(Exception):
+    """The daemon has put everything away and is to start once more, with what is new by now."""
 
 
 def run(instance: Instance, name: str, serve: Serve) -> int:
@@ -39,13 +44,20 @@ def run(instance: Instance, name: str, serve: Serve) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    again = False
     try:
         uvloop.run(_until_told(instance, serve))
+    except BeginAnew as reason:
+        log.info("starting anew: %s", reason)
+        again = True
     except OSError as error:
         log.error("%s", error.strerror or error, exc_info=error)
         return 1
     finally:
         held.release()
+    if again:
+        words = ["-m", "wherry", name, "--data-dir", str(instance.data_dir)]
+        os.execv(sys.executable, [sys.executable, *words])  # noqa: S606
     return 0
 
 

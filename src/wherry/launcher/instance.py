@@ -18,7 +18,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wherry.host.files import make_private, write_atomic
@@ -51,9 +51,15 @@ class Instance:
     scheduler_config: str = ""  # the path of a KubeSchedulerConfiguration; empty: the default one
     apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
     controller_args: tuple[str, ...] = ()  # kube-controller-manager's, likewise
-    proxy_mode: str = ""  # nftables, iptables or userspace; empty: as proxy_config says
-    proxy_config: str = ""  # the text of a KubeProxyConfiguration; empty: upstream's defaults
     store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one
+    api_names: tuple[str, ...] = ()  # further names and addresses of the API server
+    joined: str = (
+        ""  # the API server of the cluster whose node this is; empty: a cluster of its own
+    )
+    pod_range: str = ""  # that of the joined cluster, and of its Services
+    services: str = ""
+    cluster_domain: str = "cluster.local"
+    pod_network: str = "auto"  # how pods of other nodes are reached: one of `plan.MODES`
 
     @property
     def name(self) -> str:
@@ -72,13 +78,24 @@ class Instance:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
-        return self.data_dir / "admin.conf"
+        """The administrator's kubeconfig; on a node of another's cluster, the node's own."""
+        return self.data_dir / ("kubelet.conf" if self.joined else "admin.conf")
 
     @property
     def api_url(self) -> str:
         """Where clients on this machine reach the API server."""
-        return f"https://127.0.0.1:{self.api_port}"
+        return self.joined or f"https://127.0.0.1:{self.api_port}"
+
+    @property
+    def advertised_url(self) -> str:
+        """Where clients on other machines reach it."""
+        host = f"[{self.node_ip}]" if ":" in self.node_ip else self.node_ip
+        return self.joined or f"https://{host}:{self.api_port}"
+
+    @property
+    def daemons(self) -> tuple[str, ...]:
+        """What runs of it: a node of another's cluster has no server."""
+        return ("node",) if self.joined else ("server", "node")
 
     @property
     def bridge(self) -> str:
@@ -98,12 +115,12 @@ class Instance:
     @property
     def cluster_range(self) -> str:
         """Addresses of pods, of which each node gets a /24."""
-        return f"10.{244 - self.slot}.0.0/16"
+        return self.pod_range or f"10.{244 - self.slot}.0.0/16"
 
     @property
     def service_range(self) -> str:
         """Addresses of services."""
-        return f"10.{96 + self.slot}.0.0/16"
+        return self.services or f"10.{96 + self.slot}.0.0/16"
 
     @property
     def cluster_dns(self) -> str:
@@ -119,12 +136,6 @@ class Instance:
     def nft_table(self) -> str:
         """The engine's table; the proxy's has ``-proxy`` behind it."""
         return f"wherry{self.slot}"
-
-    @property
-    def iptables_chains(self) -> str:
-        """How names of the proxy's chains in iptables begin, which is everybody's; upstream's in
-        the first instance."""
-        return f"KUBE{self.slot or ''}"
 
     @property
     def proxy_health_port(self) -> int:
@@ -185,15 +196,34 @@ def find(data_dir: Path) -> Instance | None:
         return None
     except ValueError as error:
         raise InstanceError(f"{path} is damaged: {error}") from error
-    for field in ("apiserver_args", "controller_args"):
+    for field in ("apiserver_args", "controller_args", "api_names"):
         saved[field] = tuple(saved.get(field, ()))
     return Instance(data_dir=data_dir, **saved)
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Somebody else's cluster, as a node of it must know it: its API server, its ranges."""
+
+    server: str
+    pod_range: str
+    services: str
+    domain: str
+    pod_network: str = "auto"
+
+
 def open_or_create(
-    data_dir: Path, *, api_port: int | None = None, node_name: str | None = None
+    data_dir: Path,
+    *,
+    api_port: int | None = None,
+    node_name: str | None = None,
+    node_ip: str | None = None,
+    joined: Cluster | None = None,
 ) -> Instance:
     """The instance of ``data_dir``; the first time, one with a slot and ports of its own.
+
+    ``node_ip`` is the address by which others reach this machine, by default that of its default
+    route. ``joined`` is the cluster whose node a new instance is to be.
 
     Raises:
         InstanceError: its slot is held by another instance, no slot is free, or options contradict
@@ -202,7 +232,7 @@ def open_or_create(
     with _slot_lock():
         instance = find(data_dir)
         if instance is None:
-            instance = _create(data_dir, api_port, node_name)
+            instance = _create(data_dir, api_port, node_name, node_ip, joined)
         elif api_port not in (None, instance.api_port):
             raise InstanceError(
                 f"the instance in {data_dir} serves its API on port {instance.api_port}; "
@@ -296,7 +326,13 @@ def _claim_slot(instance: Instance) -> None:
     claim.symlink_to(instance.data_dir)
 
 
-def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Instance:
+def _create(
+    data_dir: Path,
+    api_port: int | None,
+    node_name: str | None,
+    node_ip: str | None,
+    joined: Cluster | None,
+) -> Instance:
     if data_dir.exists() and any(data_dir.iterdir()):
         # `down --purge` removes the whole directory: it must never hold what is not ours.
         raise InstanceError(f"{data_dir} holds other files; give a directory of its own")
@@ -310,10 +346,12 @@ def _create(data_dir: Path, api_port: int | None, node_name: str | None) -> Inst
             data_dir=data_dir,
             slot=slot,
             node_name=node_name or socket.gethostname().lower(),
-            node_ip=_node_ip(),
+            node_ip=node_ip or _node_ip(),
             api_port=api_port or 6443 + slot,
             kubelet_port=_kubelet_port(slot),
         )
+        if joined is not None:
+            instance = _node_of(joined, instance, in_use)
         ranges = (instance.bridge_range, instance.cluster_range, instance.service_range)
         if any(ipaddress.ip_network(r).overlaps(n) for r in ranges for n in in_use):
             continue
@@ -327,6 +365,25 @@ def _kubelet_port(slot: int) -> int:
     """Those of 10250 on, without that of the first instance's proxy."""
     port = 10250 + slot
     return port if port < FIRST_PROXY_HEALTH else port + 1
+
+
+def _node_of(cluster: Cluster, instance: Instance, in_use: list[ipaddress.IPv4Network]) -> Instance:
+    """``instance`` as a node of ``cluster``, whose ranges must be free on this machine."""
+    for cidr in (cluster.pod_range, cluster.services):
+        taken = next((n for n in in_use if ipaddress.ip_network(cidr).overlaps(n)), None)
+        if taken is not None:
+            raise InstanceError(
+                f"the range {cidr} of the cluster overlaps {taken}, which this machine uses: a "
+                "node needs a machine, or a network namespace, without it"
+            )
+    return replace(
+        instance,
+        joined=cluster.server,
+        pod_range=cluster.pod_range,
+        services=cluster.services,
+        cluster_domain=cluster.domain,
+        pod_network=cluster.pod_network,
+    )
 
 
 def _networks_in_use() -> list[ipaddress.IPv4Network]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 from pathlib import Path
+from typing import Any
 
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.cri.types import PodSandboxState
@@ -19,20 +20,21 @@ from wherry.host.tasks import run_until
 from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
 from wherry.kube.client.informer import SharedInformers
+from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.dns.server import NameServer
-from wherry.kube.kubelet import config
+from wherry.kube.kubelet import config, machine
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
+from wherry.kube.kubelet.node import addresses, node_object
 from wherry.kube.network_policy.enforcer import Enforcer, Running
-from wherry.kube.proxy import config_file as proxy_file
+from wherry.kube.pod_network.router import PodRouter, Setting
 from wherry.kube.proxy.configuration import ProxyConfig, make, teardown
-from wherry.launcher import docker_tcp
+from wherry.launcher import credentials, docker_tcp
+from wherry.launcher.daemon import BeginAnew
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import API_KUBELET_CLIENT
 from wherry.net.nft import Nftables
 
 log = logging.getLogger(__name__)
-
-CLUSTER_DOMAIN = "cluster.local"
 
 
 async def serve(instance: Instance, stop: asyncio.Event) -> None:
@@ -66,17 +68,39 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         names = NameServer(
             proxy_client,
             informers,
-            domain=CLUSTER_DOMAIN,
+            domain=instance.cluster_domain,
             node_name=instance.node_name,
             service_addresses=(instance.cluster_dns,),
             ranges=(instance.service_range, instance.cluster_range),
         )
+        recorder = EventRecorder(proxy_client, "pod-network", instance.node_name)
+        router = PodRouter(
+            _routing(instance),
+            informers,
+            Nftables(),
+            recorder,
+            on_mtu=engine.networks.set_pod_mtu,
+            on_near=engine.networks.set_pod_neighbours,
+        )
+        renewing = [credentials.keep(instance)] if instance.joined else []
         informers.start()
+        recorder.start()
         try:
-            await run_until(stop, kubelet.run(), proxy.run(), names.run(), policies.run())
+            await run_until(
+                stop,
+                kubelet.run(),
+                proxy.run(),
+                names.run(),
+                policies.run(),
+                router.run(),
+                *renewing,
+            )
         finally:
             ending.cancel()
             await informers.stop()
+            await recorder.stop()
+        if not stop.is_set():
+            raise BeginAnew("the node's certificates were renewed")
     finally:
         await node_transport.close()
         await proxy_transport.close()
@@ -119,7 +143,19 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
         await asyncio.to_thread(
             Kubelet.teardown, _kubelet_root(instance), instance.pod_logs, instance.container_logs
         )
+        await PodRouter.teardown(_routing(instance), Nftables())
         await purge_all(config)
+
+
+def _routing(instance: Instance) -> Setting:
+    return Setting(
+        node_name=instance.node_name,
+        node_ip=instance.node_ip,
+        pod_range=instance.cluster_range,
+        device=f"{instance.bridge}v",
+        table=f"{instance.nft_table}-pods",
+        mode=instance.pod_network,
+    )
 
 
 def engine_config(instance: Instance) -> EngineConfig:
@@ -139,12 +175,22 @@ def engine_config(instance: Instance) -> EngineConfig:
     )
 
 
+def registration(instance: Instance) -> dict[str, Any]:
+    """The Node of ``instance`` before its kubelet has said how it is."""
+    root = _kubelet_root(instance)
+    root.mkdir(parents=True, exist_ok=True, mode=0o750)
+    told = _kubelet_config(instance)
+    return {
+        **node_object(told, machine.read_machine(root)),
+        "status": {"addresses": addresses(told)},
+    }
+
+
 def _kubelet_root(instance: Instance) -> Path:
     return instance.data_dir / "kubelet"
 
 
 def _proxy_config(instance: Instance) -> ProxyConfig:
-    told = proxy_file.parse(instance.proxy_config)
     return ProxyConfig(
         node_name=instance.node_name,
         node_ips=(instance.node_ip,),
@@ -152,10 +198,8 @@ def _proxy_config(instance: Instance) -> ProxyConfig:
         services=(instance.service_range,),
         table=f"{instance.nft_table}-proxy",
         bridge=instance.pod_bridge,
-        chains=instance.iptables_chains,
-        mode=instance.proxy_mode or told.mode,
-        healthz=told.healthz or ("0.0.0.0", instance.proxy_health_port),
-        metrics=told.metrics or ("127.0.0.1", instance.proxy_metrics_port),
+        healthz=("0.0.0.0", instance.proxy_health_port),
+        metrics=("127.0.0.1", instance.proxy_metrics_port),
     )
 
 
@@ -175,7 +219,7 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         client_ca=pki / "ca.crt",
         allowed_client=API_KUBELET_CLIENT,
         cluster_dns=told.cluster_dns or (instance.cluster_dns,),
-        cluster_domain=told.cluster_domain or CLUSTER_DOMAIN,
+        cluster_domain=told.cluster_domain or instance.cluster_domain,
         settings=told,
         first_user=instance.first_user,
         static_pods=Path(told.static_pod_path or instance.data_dir / "manifests"),

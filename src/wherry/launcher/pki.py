@@ -34,30 +34,10 @@ def ensure(instance: Instance) -> None:
     The administrator's kubeconfig is written last: where it stands, all of them do.
     """
     _ensure_later_keys(instance)
+    _ensure_servers(instance)
     if instance.kubeconfig.exists():
         return
     authority = Authority(instance.pki)
-    service_ip = str(next(iter(ipaddress.ip_network(instance.service_range).hosts())))
-    authority.issue_server(
-        "apiserver",
-        "kube-apiserver",
-        names=[
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "kubernetes.default.svc.cluster.local",
-            "localhost",
-            instance.node_name,
-        ],
-        addresses=sorted({"127.0.0.1", "::1", instance.node_ip, service_ip}),
-    )
-    authority.issue_server(
-        "kubelet",
-        f"system:node:{instance.node_name}",
-        organization="system:nodes",
-        names=[instance.node_name, "localhost"],
-        addresses=sorted({"127.0.0.1", instance.node_ip}),
-    )
     authority.issue_client("apiserver-kubelet-client", API_KUBELET_CLIENT, "system:masters")
     clients = (
         (instance.data_dir / "kubelet.conf", f"system:node:{instance.node_name}", "system:nodes"),
@@ -66,7 +46,49 @@ def ensure(instance: Instance) -> None:
     )
     for path, user, organization in clients:
         certificate, key = authority.client(user, organization)
-        _write_kubeconfig(path, instance, authority.certificate_pem, user, certificate, key)
+        write_kubeconfig(path, instance, authority.certificate_pem, user, certificate, key)
+
+
+def _ensure_servers(instance: Instance) -> None:
+    """Certificates of the API server and the kubelet, where there are none (any more)."""
+    service_ip = str(next(iter(ipaddress.ip_network(instance.service_range).hosts())))
+    names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        f"kubernetes.default.svc.{instance.cluster_domain}",
+        "localhost",
+        instance.node_name,
+    ]
+    addresses = {"127.0.0.1", "::1", instance.node_ip, service_ip}
+    for name in instance.api_names:
+        try:
+            addresses.add(str(ipaddress.ip_address(name)))
+        except ValueError:
+            names.append(name)
+    authority: Authority | None = None
+    for stem, common_name, organization, hosts, at in (
+        ("apiserver", "kube-apiserver", "", names, addresses),
+        (
+            "kubelet",
+            f"system:node:{instance.node_name}",
+            "system:nodes",
+            [instance.node_name, "localhost"],
+            {"127.0.0.1", instance.node_ip},
+        ),
+    ):
+        if (instance.pki / f"{stem}.crt").exists():
+            continue
+        authority = authority or Authority(instance.pki)
+        authority.issue_server(
+            stem, common_name, organization=organization, names=hosts, addresses=sorted(at)
+        )
+
+
+def forget_servers(instance: Instance) -> None:
+    """The names that servers have will be others: ``ensure`` makes their certificates anew."""
+    for stem in ("apiserver", "kubelet"):
+        (instance.pki / f"{stem}.crt").unlink(missing_ok=True)
 
 
 def _ensure_later_keys(instance: Instance) -> None:
@@ -77,7 +99,7 @@ def _ensure_later_keys(instance: Instance) -> None:
     if not tokens.exists():
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        write_atomic(tokens, _key_pem(ec.generate_private_key(ec.SECP256R1())))
+        write_atomic(tokens, key_pem(ec.generate_private_key(ec.SECP256R1())))
     proxy = front_proxy(instance)
     if not (proxy / "client.crt").exists():
         make_private(proxy)
@@ -109,7 +131,7 @@ class Authority:
         certificate, key = directory / "ca.crt", directory / "ca.key"
         if not certificate.exists():
             made, made_key = _certificate(name, ca=True, days=CA_DAYS)
-            write_atomic(key, _key_pem(made_key))
+            write_atomic(key, key_pem(made_key))
             write_atomic(certificate, _certificate_pem(made), mode=0o644)
         self.certificate_pem = certificate.read_bytes()
         self.certificate = x509.load_pem_x509_certificate(self.certificate_pem)
@@ -143,12 +165,12 @@ class Authority:
     def client(self, common_name: str, organization: str) -> Pair:
         """A certificate for a client, and its key, as PEM."""
         certificate, key = _certificate(common_name, organization=organization, issuer=self)
-        return _certificate_pem(certificate), _key_pem(key)
+        return _certificate_pem(certificate), key_pem(key)
 
     def _write(
         self, stem: str, certificate: x509.Certificate, key: EllipticCurvePrivateKey
     ) -> None:
-        write_atomic(self.directory / f"{stem}.key", _key_pem(key))
+        write_atomic(self.directory / f"{stem}.key", key_pem(key))
         write_atomic(self.directory / f"{stem}.crt", _certificate_pem(certificate), mode=0o644)
 
 
@@ -232,7 +254,7 @@ def _certificate_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives import serialization
 
     return key.private_bytes(
@@ -242,7 +264,7 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write_kubeconfig(
+def write_kubeconfig(
     path: Path, instance: Instance, authority: bytes, user: str, certificate: bytes, key: bytes
 ) -> None:
     """A kubeconfig with everything inside (JSON, which is YAML too)."""

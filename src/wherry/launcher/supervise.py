@@ -17,7 +17,6 @@ from wherry.host.notify import NotifyListener
 from wherry.host.pidfile import running_pid
 from wherry.launcher.instance import Instance
 
-DAEMONS = ("server", "node")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
 
@@ -37,7 +36,7 @@ class DaemonState:
 
 def states(instance: Instance) -> Sequence[DaemonState]:
     """What runs of the instance."""
-    return [_state(instance, daemon) for daemon in DAEMONS]
+    return [_state(instance, daemon) for daemon in instance.daemons]
 
 
 def _state(instance: Instance, daemon: str) -> DaemonState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +25,7 @@ class UpFailed(Exception):
     """Nothing was started; the text says why."""
 
 
-_DEFAULTS = {
-    "docker_tcp": "no address",
-    "store": SQLITE,
-    "ingress": "no ports",
-    "proxy_mode": "the mode of its configuration",
-}
+_DEFAULTS = {"docker_tcp": "no address", "store": SQLITE, "ingress": "no ports"}
 """What an instance has that says nothing of it, for messages."""
 
 
@@ -53,8 +49,9 @@ def up(
     ingress: str | None = None,
     kubelet_config: str | None = None,
     scheduler_config: str | None = None,
-    proxy_mode: str | None = None,
-    proxy_config: str | None = None,
+    advertise_address: str | None = None,
+    api_names: Sequence[str] | None = None,
+    pod_network: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
@@ -64,9 +61,10 @@ def up(
     forgets those that were kept; ``controller_args`` are likewise the controllers'. ``ingress`` is
     where Ingresses are served: two ports, or ``off``. ``kubelet_config`` is a file with a
     KubeletConfiguration, whose text is kept; '' forgets it. ``scheduler_config`` is one with a
-    KubeSchedulerConfiguration; its place is kept, as it may name files beside it. ``proxy_mode`` is
-    how Services are served, '' for what ``proxy_config`` says: a file with a
-    KubeProxyConfiguration, whose text is kept.
+    KubeSchedulerConfiguration; its place is kept, as it may name files beside it.
+    ``advertise_address`` is the address of this machine by which others reach it; ``api_names`` are
+    further names and addresses under which they know its API server; '' forgets them.
+    ``pod_network`` is how pods of other nodes are reached: ``auto``, ``host-gw`` or ``vxlan``.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -78,14 +76,22 @@ def up(
         told = None if apiserver_args is None else _checked(apiserver_args)
         bidden = None if controller_args is None else _checked_for_controllers(controller_args)
         served = None if ingress is None else ingresses.normalise(ingress)
-        text = None if kubelet_config is None else _configuration(kubelet_config)
-        services = None if proxy_config is None else _proxy_configuration(proxy_config)
-        if proxy_mode:
-            _check_proxy_mode(proxy_mode)
+        text = None if kubelet_config is None else kubelet_configuration(kubelet_config)
         profiles = None if scheduler_config is None else _profiles(scheduler_config)
+        address = None if advertise_address is None else node_address(advertise_address)
+        names = None if api_names is None else tuple(name for name in api_names if name)
     except (ValueError, OSError) as error:
         raise UpFailed(str(error)) from error
-    instance = instances.open_or_create(data_dir, api_port=api_port, node_name=node_name)
+    instance = instances.open_or_create(
+        data_dir, api_port=api_port, node_name=node_name, node_ip=address
+    )
+    if instance.joined and any(
+        word is not None for word in (told, bidden, served, profiles, names, store, pod_network)
+    ):
+        raise UpFailed(
+            f"{data_dir} is a node of the cluster at {instance.joined}: options of its server are "
+            "given there"
+        )
     try:
         lock = PidFile(instance.run_dir / "up.pid")
     except AlreadyRunning as error:
@@ -102,8 +108,9 @@ def up(
             ("server", "scheduler_config", profiles, "the server runs already, with other options"),
             ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
             ("node", "kubelet_config", text, "the node runs already, with another configuration"),
-            ("node", "proxy_config", services, "the node runs already, with another configuration"),
-            ("node", "proxy_mode", proxy_mode, "the node runs already, with the proxy in {}"),
+            ("node", "node_ip", address, "the node runs already, at the address {}"),
+            ("node", "pod_network", pod_network, "the node runs already, with the pod network {}"),
+            ("server", "api_names", names, "the server runs already, with other names"),
         ):
             present = getattr(instance, field)
             if wanted is None or wanted == present:
@@ -113,13 +120,15 @@ def up(
                     f"{meaning.format(present or _DEFAULTS.get(field))}; "
                     "`wherry down` stops it for the change"
                 )
+            if field in ("node_ip", "api_names") and not instance.joined:
+                pki.forget_servers(instance)
             changed: dict[str, Any] = {field: wanted}
             instance = replace(instance, **changed)
             instances.save(instance)
-        if running == set(supervise.DAEMONS):
+        if running == set(instance.daemons):
             return Started(instance, None)
         try:
-            if "server" not in running:
+            if "server" in instance.daemons and "server" not in running:
                 _check_port(instance.api_port, "API server")
                 _check_ingress(instance)
             if "node" not in running:
@@ -131,7 +140,8 @@ def up(
             if not instance.kubeconfig.exists():  # never started: forget the choice of ports too
                 instances.forget(instance)
             raise
-        pki.ensure(instance)
+        if not instance.joined:
+            pki.ensure(instance)
         addresses.ensure(instance)
         return Started(instance, asyncio.run(supervise.start(instance)))
     finally:
@@ -148,7 +158,20 @@ def _checked(arguments: Sequence[str]) -> tuple[str, ...]:
     return flags.canonical(given)
 
 
-def _configuration(file: str) -> str:
+def node_address(text: str) -> str:
+    """An address of this machine that others reach. Raises ValueError."""
+    address = ipaddress.ip_address(text)
+    if address.version != 4 or address.is_unspecified or address.is_loopback:
+        raise ValueError(f"{text} is no IPv4 address by which other machines reach this one")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((text, 0))
+        except OSError as error:
+            raise ValueError(f"{text} is no address of this machine") from error
+    return str(address)
+
+
+def kubelet_configuration(file: str) -> str:
     """The text of a kubelet's configuration file, empty for none. ValueError: it is none."""
     if not file:
         return ""
@@ -156,25 +179,6 @@ def _configuration(file: str) -> str:
 
     config.load(Path(file))
     return Path(file).read_text()
-
-
-def _proxy_configuration(file: str) -> str:
-    """The text of a proxy's configuration file, empty for none. ValueError: it is none."""
-    if not file:
-        return ""
-    from wherry.kube.proxy import config_file
-
-    text = Path(file).read_text()
-    _check_proxy_mode(config_file.parse(text).mode)
-    return text
-
-
-def _check_proxy_mode(mode: str) -> None:
-    """Raises ValueError where the machine has not what the mode needs."""
-    from wherry.net import iptables
-
-    if mode == "iptables" and (fault := iptables.missing()):
-        raise ValueError(f"the proxy's mode iptables: {fault}")
 
 
 def _profiles(file: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.net import namespaces, netlink
+from wherry.net import links, namespaces, netlink
 from wherry.net.links import NEW, address_body, mac_address, packed_mac, remove_link
 from wherry.net.netlink import Connection, attribute, nested
 
@@ -79,7 +79,7 @@ def connect(namespace: Path, inner: Inner, *, bridge: str, host_interface: str) 
     try:
         namespaces.write_sysctl(f"net/ipv6/conf/{host_interface}/disable_ipv6", "1")
         # A container that calls itself by a published port or a service comes back where it left.
-        Path(f"/sys/class/net/{host_interface}/brport/hairpin_mode").write_text("1")
+        links.hairpin(host_interface)
         with namespaces.enter(namespace), Connection() as connection:
             _raise_inner(connection, inner)
     except BaseException:

@@ -171,8 +171,7 @@ class Firewall:
         for binding in listed:
             held = self._reserved.get(binding)
             if binding.relayed and held is not None and binding not in self._relays:
-                target = ((binding.container_ip, binding.container_port),)
-                relay = Relay(held, lambda _client, target=target: target)  # type: ignore[misc]
+                relay = Relay(held, (binding.container_ip, binding.container_port))
                 await relay.open()
                 self._relays[binding] = relay
         if text := "\n".join(filter(None, script)):

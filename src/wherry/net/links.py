@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def ensure_bridge(name: str, *addresses: str, mtu: int = 0, only: bool = True) -
                 parts.append(attribute(netlink.IFLA_ADDRESS, mac))
             connection.change(netlink.RTM_NEWLINK, netlink.link(*parts), NEW)
         except FileExistsError:
-            if not Path(f"/sys/class/net/{name}/bridge").is_dir():
+            if kind_of(name) != "bridge":
                 raise
         index = socket.if_nametoindex(name)
         namespaces.write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
@@ -237,6 +238,67 @@ def knows_kind(kind: str) -> bool:
         except OSError as error:
             return error.errno != errno.EOPNOTSUPP
     return True
+
+
+def kind_of(name: str) -> str:
+    """What sort of link ``name`` is (``bridge``, ``veth``); empty for a real one, or for none.
+
+    Asked of the kernel, as sysfs shows the links of the namespace in which it was mounted.
+    """
+    with Connection() as connection:
+        named = netlink.link(attribute(netlink.IFLA_IFNAME, name))
+        try:
+            answer = connection.ask(netlink.RTM_GETLINK, named)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return ""
+    _, _, values = netlink.read_link(answer[0])
+    info = netlink.attributes(values.get(netlink.IFLA_LINKINFO, b""))
+    return info.get(netlink.IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+
+
+def mtu_behind(address: str) -> int:
+    """How large packets may be on the link that has ``address``; 0 where none has, or none with an
+    end elsewhere."""
+    packed = ipaddress.ip_address(address).packed
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    with Connection() as connection:
+        everything = netlink.address(index=0, prefix_length=0, family=family)
+        for body in connection.ask(netlink.RTM_GETADDR, everything, netlink.NLM_F_DUMP):
+            index, _, found = netlink.read_address(body)
+            if packed in (found.get(netlink.IFA_LOCAL), found.get(netlink.IFA_ADDRESS)):
+                (link,) = connection.ask(netlink.RTM_GETLINK, netlink.link(index=index))
+                _, flags, values = netlink.read_link(link)
+                loops = flags & netlink.IFF_LOOPBACK
+                return 0 if loops else int.from_bytes(values[netlink.IFLA_MTU], sys.byteorder)
+    return 0
+
+
+def set_mtu(namespace: Path, name: str, mtu: int) -> None:
+    """Set how large packets may be on the interface ``name`` of a namespace.
+
+    Raises:
+        FileNotFoundError: there is no such namespace.
+        OSError: the kernel refuses; there is no such interface.
+    """
+    with namespaces.enter(namespace), Connection() as connection:
+        body = netlink.link(attribute(netlink.IFLA_MTU, mtu), index=socket.if_nametoindex(name))
+        connection.change(netlink.RTM_NEWLINK, body)
+
+
+def hairpin(name: str) -> None:
+    """Let what came from the bridge's port ``name`` leave by it again.
+
+    Raises:
+        OSError: the kernel refuses; it is on no bridge.
+    """
+    port = nested(
+        netlink.NLA_F_NESTED | netlink.IFLA_PROTINFO, attribute(netlink.IFLA_BRPORT_MODE, b"\1")
+    )
+    with Connection() as connection:
+        body = netlink.link(port, index=socket.if_nametoindex(name), family=socket.AF_BRIDGE)
+        connection.change(netlink.RTM_SETLINK, body)
 
 
 def remove_link(name: str) -> None:

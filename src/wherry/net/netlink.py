@@ -22,7 +22,7 @@ NLM_F_DUMP = 0x300
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
@@ -30,23 +30,32 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD = 18, 23, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
+IFLA_PROTINFO, IFLA_BRPORT_MODE, NLA_F_NESTED = 12, 4, 0x8000
 IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE, IFLA_VLAN_ID = 1, 1, 1
 IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 36, 37
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 # Ours at once, without asking the neighbours first: who has which address, we know.
 IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
-RTN_UNICAST, RTN_UNREACHABLE = 1, 7
+RTN_UNICAST, RTN_LOCAL, RTN_UNREACHABLE = 1, 2, 7
+RTNH_F_ONLINK = 0x4
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+NDA_DST, NDA_LLADDR = 1, 2
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NTF_SELF = 0x02
+IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT = 1, 4, 7, 15
+RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE = 0x10, 0x40, 0x400
 RT_TABLE_MAIN, RT_TABLE_UNSPEC = 254, 0
 RTPROT_BOOT, RTPROT_STATIC = 3, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
-IFF_UP = 0x1
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _ERROR = struct.Struct("=i")
 
 
@@ -82,9 +91,15 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def link(*parts: bytes, index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+def link(
+    *parts: bytes,
+    index: int = 0,
+    flags: int = 0,
+    change: int = 0,
+    family: int = socket.AF_UNSPEC,
+) -> bytes:
     """The body of a message about a link (``struct ifinfomsg``)."""
-    return _LINK.pack(socket.AF_UNSPEC, 0, index, flags, change) + b"".join(parts)
+    return _LINK.pack(family, 0, index, flags, change) + b"".join(parts)
 
 
 def read_link(body: bytes) -> tuple[int, int, dict[int, bytes]]:
@@ -119,9 +134,10 @@ def route(
     table: int = RT_TABLE_MAIN,
     family: int = socket.AF_INET,
     scope: int = RT_SCOPE_UNIVERSE,
+    flags: int = 0,
 ) -> bytes:
     """The body of a message about a route (``struct rtmsg``)."""
-    fields = (family, prefix_length, 0, 0, table, protocol, scope, kind, 0)
+    fields = (family, prefix_length, 0, 0, table, protocol, scope, kind, flags)
     return _ROUTE.pack(*fields) + b"".join(parts)
 
 
@@ -132,6 +148,24 @@ def read_route(body: bytes) -> tuple[int, int, int, dict[int, bytes]]:
     if RTA_TABLE in found:
         (table,) = struct.unpack("=I", found[RTA_TABLE])
     return prefix_length, table, kind, found
+
+
+def route_protocol(body: bytes) -> int:
+    """Who made a route."""
+    return int(_ROUTE.unpack_from(body)[5])
+
+
+def neighbour(
+    *parts: bytes, index: int, family: int, state: int = NUD_PERMANENT, flags: int = 0
+) -> bytes:
+    """The body of a message about a neighbour, or what is behind a port (``struct ndmsg``)."""
+    return _NEIGHBOUR.pack(family, index, state, flags, 0) + b"".join(parts)
+
+
+def read_neighbour(body: bytes) -> tuple[int, int, dict[int, bytes]]:
+    """A neighbour's interface index, its state and its attributes."""
+    _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
+    return index, state, attributes(body[_NEIGHBOUR.size :])
 
 
 def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

@@ -8,11 +8,15 @@ one such route to a range at most, so two engines that choose at the same moment
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import enum
 import errno
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from wherry.net import netlink
 from wherry.net.netlink import Connection, attribute
@@ -114,6 +118,175 @@ def link_to(address: str) -> str:
     with contextlib.suppress(OSError):
         return socket.if_indextoname(int.from_bytes(values[netlink.RTA_OIF], sys.byteorder))
     return ""
+
+
+# ---- routes to the ranges of others
+
+OURS = 0x57  # who made them, as the kernel notes it (rtm_protocol)
+
+
+class Reach(enum.Enum):
+    """How this machine comes to an address."""
+
+    HERE = "here"  # it is one of its own
+    LINK = "link"  # without anybody in between
+    ROUTER = "router"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Range ``cidr`` is behind ``gateway``; on ``interface``, where the gateway is no neighbour by
+    its address."""
+
+    cidr: str
+    gateway: str
+    interface: str = ""
+
+
+def reach(address: str) -> Reach:
+    """How this machine would send to ``address`` now.
+
+    Raises:
+        ValueError: it is none.
+        OSError: the kernel refuses to tell.
+    """
+    ip = ipaddress.ip_address(address)
+    asked = netlink.route(
+        attribute(netlink.RTA_DST, ip.packed),
+        prefix_length=ip.max_prefixlen,
+        family=_family(ip.version),
+        table=netlink.RT_TABLE_UNSPEC,
+        protocol=0,
+        kind=0,
+    )
+    with Connection() as connection:
+        try:
+            (body,) = connection.ask(netlink.RTM_GETROUTE, asked)
+        except OSError as error:
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
+                return Reach.NOWHERE
+            raise
+    _, _, kind, values = netlink.read_route(body)
+    if kind == netlink.RTN_LOCAL:
+        return Reach.HERE
+    if kind != netlink.RTN_UNICAST:
+        return Reach.NOWHERE
+    return Reach.ROUTER if netlink.RTA_GATEWAY in values else Reach.LINK
+
+
+def lead(route: Route) -> None:
+    """Send range ``route.cidr`` that way, whichever way it went before.
+
+    Raises:
+        OSError: the kernel refuses (ENETUNREACH: the gateway is on no link).
+    """
+    with Connection() as connection:
+        flags = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
+        connection.change(netlink.RTM_NEWROUTE, _leading(route), flags)
+
+
+def forget(cidr: str) -> None:
+    """Undo ``lead``; nothing where it was not done.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    network = ipaddress.ip_network(cidr)
+    body = netlink.route(
+        attribute(netlink.RTA_DST, network.network_address.packed),
+        prefix_length=network.prefixlen,
+        family=_family(network.version),
+        protocol=OURS,
+        scope=255,
+    )
+    with Connection() as connection:
+        try:
+            connection.change(netlink.RTM_DELROUTE, body)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+
+def led(within: str) -> set[Route]:
+    """The routes of ``lead`` to ranges in ``within``, whoever made them.
+
+    Raises:
+        OSError: the kernel refuses to tell.
+    """
+    whole = ipaddress.ip_network(within)
+    found = set()
+    with Connection() as connection:
+        everything = netlink.route(family=_family(whole.version))
+        for body in connection.ask(netlink.RTM_GETROUTE, everything, netlink.NLM_F_DUMP):
+            prefix_length, table, _, values = netlink.read_route(body)
+            if table != netlink.RT_TABLE_MAIN or netlink.route_protocol(body) != OURS:
+                continue
+            if netlink.RTA_DST not in values or netlink.RTA_GATEWAY not in values:
+                continue
+            network = ipaddress.ip_network((values[netlink.RTA_DST], prefix_length))
+            if network.version != whole.version or not network.subnet_of(whole):  # type: ignore[arg-type]
+                continue
+            gateway = str(ipaddress.ip_address(values[netlink.RTA_GATEWAY]))
+            name = socket.if_indextoname(int.from_bytes(values[netlink.RTA_OIF], sys.byteorder))
+            found.add(Route(str(network), gateway, name))
+    return found
+
+
+def _leading(route: Route) -> bytes:
+    network = ipaddress.ip_network(route.cidr)
+    parts = [
+        attribute(netlink.RTA_DST, network.network_address.packed),
+        attribute(netlink.RTA_GATEWAY, ipaddress.ip_address(route.gateway).packed),
+    ]
+    if route.interface:
+        parts.append(attribute(netlink.RTA_OIF, socket.if_nametoindex(route.interface)))
+    return netlink.route(
+        *parts,
+        prefix_length=network.prefixlen,
+        family=_family(network.version),
+        protocol=OURS,
+        flags=netlink.RTNH_F_ONLINK if route.interface else 0,
+    )
+
+
+class Changes:
+    """Tells of changes of this machine's routes and addresses: ``on_change`` is called in the
+    running loop, from ``open`` to ``close``."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Begin.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        groups = netlink.RTMGRP_IPV4_IFADDR | netlink.RTMGRP_IPV4_ROUTE | netlink.RTMGRP_IPV6_ROUTE
+        self._socket.bind((0, groups))
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
+
+    def close(self) -> None:
+        """Stop; nothing where it was not begun."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    self._socket.recv(1 << 16)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # there were more than it could hold
+                        raise
+        self._on_change()
 
 
 _SPARED = tuple(map(ipaddress.ip_network, ("fe80::/10", "ff00::/8")))

@@ -8,6 +8,7 @@ next start: only an acknowledged network counts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import secrets
@@ -24,6 +25,7 @@ from wherry.engine.network import creation, pools
 from wherry.engine.network.drivers import driver
 from wherry.engine.network.network import (
     DEFAULT,
+    MTU,
     POD_NETWORK,
     Network,
     Subnet,
@@ -33,7 +35,7 @@ from wherry.engine.network.network import (
 )
 from wherry.engine.network.places import Places
 from wherry.host.files import make_private, write_atomic
-from wherry.net import namespaces, routes
+from wherry.net import links, namespaces, routes
 from wherry.net.firewall import Firewall
 from wherry.net.nft import Nftables, NftError
 
@@ -70,6 +72,8 @@ class Networks:
         self._events = events
         self._networks: dict[str, Network] = {}  # by name
         self._site = ""  # this engine's /48 of unique local addresses
+        self._pod_mtu = 0
+        self._neighbours: tuple[str, ...] = ()
         self._changing = asyncio.Lock()  # one network is made or removed at a time
         self.places = Places(namespaces_root, self._firewall, self.find, self._tell_of)
 
@@ -123,7 +127,7 @@ class Networks:
 
     async def _raise_walls(self) -> None:
         segments = [driver(n.driver).segment(n) for n in self._networks.values()]
-        elsewhere = [self._pod_range] if self._pod_range else []
+        elsewhere = [cidr for cidr in (self._pod_range, *self._neighbours) if cidr]
         await self._firewall.setup([s for s in segments if s], unmasqueraded=elsewhere)
 
     async def set_pod_range(self, cidr: str) -> None:
@@ -140,6 +144,8 @@ class Networks:
                 f"pods have addresses of {present.ranges[0]}, which must go before {cidr} comes"
             )
         network = bridge_network(POD_NETWORK, self._pod_bridge, cidr)
+        if self._pod_mtu:
+            network.options[MTU] = str(self._pod_mtu)
         kind = driver(network.driver)
         if present:
             await asyncio.to_thread(kind.down, present)
@@ -149,6 +155,38 @@ class Networks:
         self.places.pools.add(network, rotating=True)
         await self._raise_walls()
         self._save()
+
+    async def set_pod_mtu(self, mtu: int) -> None:
+        """Packets of pods may have ``mtu`` bytes, also those of pods that run; 0 is the kernel's
+        own choice.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._pod_mtu = mtu
+        network = self._networks.get(POD_NETWORK)
+        if network is None or network.options.get(MTU, "") == (str(mtu) if mtu else ""):
+            return
+        network.options.pop(MTU, None)
+        if mtu:
+            network.options[MTU] = str(mtu)
+        await asyncio.to_thread(driver(network.driver).up, network)
+        for container in tuple(self.places.members(network)) if mtu else ():
+            interface = container.endpoints[POD_NETWORK].interface
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                await asyncio.to_thread(
+                    links.set_mtu, self.places.namespace(container.id), interface, mtu
+                )
+        self._save()
+
+    async def set_pod_neighbours(self, addresses: Sequence[str]) -> None:
+        """Machines to which pods show their own addresses, as they know the way back.
+
+        Raises:
+            NftError: the kernel refuses.
+        """
+        self._neighbours = tuple(addresses)
+        await self._raise_walls()
 
     async def close(self) -> None:
         """Let go; links and rules stay, as containers go on using them."""

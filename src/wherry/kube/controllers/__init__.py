@@ -17,6 +17,8 @@ from wherry.kube.client.transport import Transport
 from wherry.kube.controllers.account_token import AccountTokenController
 from wherry.kube.controllers.autoscaling.controller import HorizontalPodAutoscalerController
 from wherry.kube.controllers.base import Context, Controller, Options
+from wherry.kube.controllers.bootstrap.cleaner import TokenCleanerController
+from wherry.kube.controllers.bootstrap.signer import BootstrapSignerController
 from wherry.kube.controllers.certificates.controllers import (
     ApprovingController,
     CleaningController,
@@ -93,6 +95,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ApprovingController,
     SigningController,
     CleaningController,
+    BootstrapSignerController,
+    TokenCleanerController,
     # nodes and the pods on them
     NodeIPAMController,
     NodeLifecycleController,

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 LEASE_NAMESPACE = "kube-node-lease"
+_PATIENCE = 10.0  # seconds: on a connection that died without a word one would wait for long
 
 
 # what to say
@@ -97,6 +98,14 @@ def node_object(config: KubeletConfig, machine: Machine) -> Object:
     }
 
 
+def addresses(config: KubeletConfig) -> list[Object]:
+    """Where the node is found."""
+    return [
+        {"type": "InternalIP", "address": config.node_ip},
+        {"type": "Hostname", "address": config.node_name},
+    ]
+
+
 def conditions(
     pressure: Collection[str], not_ready: str, old: Sequence[Object], now: str
 ) -> list[Object]:
@@ -156,10 +165,7 @@ def node_status(
     if config.settings.max_images >= 0:
         listed = listed[: config.settings.max_images]
     return {
-        "addresses": [
-            {"type": "InternalIP", "address": config.node_ip},
-            {"type": "Hostname", "address": config.node_name},
-        ],
+        "addresses": addresses(config),
         "allocatable": {**allocatable(machine, config.settings), **more},
         "capacity": {**capacity(machine, config.settings.max_pods), **more},
         "conditions": conditions,
@@ -217,6 +223,11 @@ def status_patch(old: Object, new: Object) -> Object:
     gone = {n: None for n in old.get("allocatable") or () if "/" in n and n not in given}
     own = {name: amount for name, amount in new["capacity"].items() if name not in given}
     return {**new, "capacity": own, "allocatable": {**new["allocatable"], **gone}}
+
+
+def is_unknown(status: Object) -> bool:
+    """Whether somebody has noted that he does not hear of the node any more."""
+    return any(c.get("status") == "Unknown" for c in status.get("conditions") or ())
 
 
 def lease_object(config: KubeletConfig, node_uid: str, now: str) -> Object:
@@ -325,7 +336,10 @@ class NodeAgent:
         self._take_pod_cidr(self._node)
 
     def observe(self, node: Object) -> None:
-        """The Node as a watch shows it."""
+        """The Node as a watch shows it. Who says that he knows nothing of us is put right."""
+        if is_unknown(node.get("status") or {}):
+            self._node = node
+            self._changed.set()
         if extended(node.get("status") or {}) != extended(self.observed.get("status") or {}):
             self._changed.set()
         self.observed = node
@@ -341,7 +355,8 @@ class NodeAgent:
         backoff = Backoff(0.1, 10)
         while True:
             try:
-                await self.write_status()
+                async with asyncio.timeout(_PATIENCE):
+                    await self.write_status()
                 backoff.reset()
                 wait = self._config.settings.status_period
             except (StatusError, ConnectionError, TimeoutError, CRIError) as error:
@@ -405,7 +420,8 @@ class NodeAgent:
         backoff = Backoff(0.2, 7)
         while True:
             try:
-                await self._renew()
+                async with asyncio.timeout(_PATIENCE):
+                    await self._renew()
                 backoff.reset()
                 wait = self._config.settings.lease_seconds / 4
             except (StatusError, ConnectionError, TimeoutError) as error:

@@ -89,8 +89,8 @@ class PodWorker:
             self.leave()
         elif old is None or _desired(old) != _desired(pod):
             self.objects_changed()
-        elif pod["spec"].get("readinessGates"):
-            self.wake()
+        elif pod["spec"].get("readinessGates") or (_is_ready(old) and not _is_ready(pod)):
+            self.wake()  # who thought the node lost called its pods unready: they may not be
 
     def leave(self, *, unknown: bool = False) -> None:
         """End the pod: it is being deleted, or (``unknown``) the API has it no longer."""
@@ -482,6 +482,11 @@ class PodWorker:
         if self.pod is None:
             return None
         return self._publish(self.pod, ended=True)
+
+
+def _is_ready(pod: Object) -> bool:
+    listed = (pod.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in listed)
 
 
 def _desired(pod: Object) -> tuple[Any, ...]:

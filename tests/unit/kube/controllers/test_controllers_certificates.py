@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -154,3 +154,55 @@ def test_a_token_goes_with_its_account() -> None:
     held = secret()
     held["metadata"]["annotations"]["kubernetes.io/service-account.uid"] = "u0"
     assert is_orphan(held, ACCOUNT)
+
+
+def asking(
+    signer: str, user: str, groups: list[str], asked: x509.CertificateSigningRequest, purpose: str
+) -> dict[str, Any]:
+    pem = asked.public_bytes(serialization.Encoding.PEM)
+    spec = {
+        "signerName": signer,
+        "username": user,
+        "groups": groups,
+        "usages": ["digital signature", purpose],
+        "request": base64.b64encode(pem).decode(),
+    }
+    return {"metadata": {"name": "csr-1"}, "spec": spec}
+
+
+NODE = {
+    "metadata": {"name": "n1"},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+}
+
+
+def test_the_certificate_of_a_kubelets_server_is_for_what_its_node_is_called_alone() -> None:
+    def judged(user: str, groups: list[str], *dns: str, node: Any = NODE) -> list[str]:
+        asked = asking(
+            requests.KUBELET_SERVING,
+            user,
+            groups,
+            request("system:node:n1", "system:nodes", *dns),
+            "server auth",
+        )
+        assert requests.serving_node(asked) == ("n1" if user == "system:node:n1" else None)
+        return [right for right, _ in requests.recognised(asked, node)]
+
+    nodes = ["system:nodes", "system:authenticated"]
+    assert judged("system:node:n1", nodes, "n1") == ["selfnodeserver"]
+    assert judged("system:node:n1", nodes, "n1", "kubernetes.default") == []
+    assert judged("system:node:n1", nodes, "n1", node=None) == []
+    assert judged("jane", ["system:authenticated"], "n1") == []
+
+
+def test_nodes_may_ask_for_the_proxys_certificate_and_no_other_client() -> None:
+    def judged(name: str, organization: str, groups: list[str]) -> list[str]:
+        asked = asking(
+            requests.CLIENT, "system:node:n1", groups, request(name, organization), "client auth"
+        )
+        return [right for right, _ in requests.recognised(asked, NODE)]
+
+    assert judged("system:kube-proxy", "", ["system:nodes"]) == ["proxyclient"]
+    assert judged("system:kube-proxy", "", ["system:authenticated"]) == []
+    assert judged("system:kube-proxy", "system:masters", ["system:nodes"]) == []
+    assert judged("system:kube-scheduler", "", ["system:nodes"]) == []

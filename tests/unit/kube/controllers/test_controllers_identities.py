@@ -11,7 +11,7 @@ BOUND = {
     subject["name"]
     for _, o in objects()
     for subject in o.get("subjects") or ()
-    if subject["kind"] == "ServiceAccount" and "namespace" not in o["metadata"]
+    if subject["kind"] == "ServiceAccount"
 }
 
 

@@ -72,6 +72,12 @@ async def test_slices_have_them_as_nodes_come():
             )
 
         await cluster.until(lambda: meant_for() == ["a", "b"])
+        nowhere = {**made, "metadata": {"name": "n3"}}
+        await cluster.client.create(NODES, nowhere)
+        await cluster.until(lambda: meant_for() == [])
+        control = {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}
+        await cluster.client.patch(NODES, "n3", control)
+        await cluster.until(lambda: meant_for() == ["a", "b"])
         gone = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
         await cluster.client.patch(NODES, "n2", gone, subresource="status")
         await cluster.until(lambda: meant_for() == [])

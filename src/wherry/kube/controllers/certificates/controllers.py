@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import CERTIFICATE_SIGNING_REQUESTS as REQUESTS
+from wherry.kube.api.resources import NODES
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, now
 from wherry.kube.controllers.certificates import requests
@@ -45,18 +46,11 @@ class _RequestController(Controller):
         raise NotImplementedError
 
 
-def questions(csr: Object) -> list[tuple[str, str]]:
+def questions(csr: Object, node: Object | None = None) -> list[tuple[str, str]]:
     """The rights of which one is enough to have the request approved: the subresource that whoever
-    asked may create, and what it then is. None where it is not for us to decide."""
-    decided = requests.conditions(csr)
-    if (csr.get("status") or {}).get("certificate") or {"Approved", "Denied"} & set(decided):
-        return []
-    if not requests.is_kubelet_client(csr):
-        return []
-    found = [("nodeclient", "kubelet client certificate")]
-    if csr["spec"].get("username") == requests.common_name(requests.parse(csr)):
-        found.insert(0, ("selfnodeclient", "self kubelet client certificate"))
-    return found
+    asked may create, and what it then is. None where it is not for us to decide. ``node`` is the
+    Node whose server's certificate it is about."""
+    return [] if requests.is_decided(csr) else requests.recognised(csr, node)
 
 
 def approved(csr: Object, what: str) -> Object:
@@ -102,13 +96,34 @@ def answered(csr: Object, authority: Authority | None, now: datetime) -> Object 
 
 
 class ApprovingController(_RequestController):
-    """Approves what kubelets ask for, if whoever asked may have it."""
+    """Approves what kubelets and nodes' proxies ask for, if whoever asked may have it.
+
+    Upstream approves a kubelet's client certificate alone. What a node needs besides, it gets by
+    rights that ``wherry token create`` gives: a certificate for the kubelet's server, for the
+    addresses that the node has, and the proxy's as a client.
+    """
 
     name = "certificatesigningrequest-approving-controller"
     account = "certificate-controller"
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.nodes = self.watch(NODES)
+        self.nodes.add_handlers(on_add=self._node, on_update=lambda _, new: self._node(new))
+
+    def _node(self, node: Object) -> None:
+        """A request for its server may have come before it."""
+        user = f"system:node:{meta.name(node)}"
+        for csr in self.requests.list():
+            spec = csr["spec"]
+            waits = spec.get("username") == user and not requests.is_decided(csr)
+            if waits and spec.get("signerName") == requests.KUBELET_SERVING:
+                self.enqueue(csr)
+
     async def handle(self, csr: Object) -> None:
-        for subresource, what in questions(csr):
+        name = requests.serving_node(csr)
+        node = None if name is None else self.nodes.get(None, name)
+        for subresource, what in questions(csr, node):
             if await self._may(csr["spec"], subresource):
                 written = await self.client.update(
                     REQUESTS, {**csr, "status": approved(csr, what)}, subresource="approval"

@@ -20,6 +20,7 @@ KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 LEGACY = "kubernetes.io/legacy-unknown"
 
+PROXY = "system:kube-proxy"
 _NODES = "system:nodes"
 _NODE = "system:node:"
 _SIGNATURE, _ENCIPHERMENT = "digital signature", "key encipherment"
@@ -91,16 +92,56 @@ SIGNERS: Mapping[str, Callable[[Any, frozenset[str]], None]] = {
 """The signers that are ours, and what they ask of a request."""
 
 
-def is_kubelet_client(csr: Object) -> bool:
-    """Whether it is a node's request for its own client certificate."""
+def is_decided(csr: Object) -> bool:
+    """Whether it is approved, denied, or signed already."""
+    signed = (csr.get("status") or {}).get("certificate")
+    return bool(signed or {"Approved", "Denied"} & set(conditions(csr)))
+
+
+def serving_node(csr: Object) -> str | None:
+    """The node whose kubelet asks for a certificate of its server; None where it is another's."""
     spec = csr["spec"]
-    if spec.get("signerName") != KUBELET_CLIENT:
-        return False
+    user = spec.get("username") or ""
+    if spec.get("signerName") != KUBELET_SERVING or _NODES not in (spec.get("groups") or ()):
+        return None
+    return user.removeprefix(_NODE) if user.startswith(_NODE) else None
+
+
+def recognised(csr: Object, node: Object | None) -> list[tuple[str, str]]:
+    """As what it could be approved: the right that is needed, and what it is, the first first.
+
+    ``node`` is the Node of ``serving_node``.
+    """
+    spec = csr["spec"]
+    signer = spec.get("signerName")
+    usages = frozenset(spec.get("usages") or ())
     try:
-        check_kubelet_client(parse(csr), frozenset(spec.get("usages") or ()))
+        request = parse(csr)
+        if signer == KUBELET_CLIENT:
+            check_kubelet_client(request, usages)
+            found = [("nodeclient", "kubelet client certificate")]
+            if spec.get("username") == common_name(request):
+                found.insert(0, ("selfnodeclient", "self kubelet client certificate"))
+            return found
+        if signer == KUBELET_SERVING and node is not None:
+            check_kubelet_serving(request, usages)
+            own = spec.get("username") == common_name(request)
+            if own and set(alternative_names(request)) <= _known_as(node):
+                return [("selfnodeserver", "self kubelet server certificate")]
+        if signer == CLIENT and _NODES in (spec.get("groups") or ()):
+            _check_usages(usages, _CLIENT_AUTH)
+            plain = not organizations(request) and not alternative_names(request)
+            if plain and common_name(request) == PROXY:
+                return [("proxyclient", "proxy client certificate")]
     except Unfit:
-        return False
-    return True
+        pass
+    return []
+
+
+def _known_as(node: Object) -> set[str]:
+    """The names and addresses of a node."""
+    addresses = (node.get("status") or {}).get("addresses") or ()
+    return {node["metadata"]["name"], *(a["address"] for a in addresses)}
 
 
 def common_name(request: x509.CertificateSigningRequest) -> str:
@@ -153,3 +194,16 @@ def _alternative_names(request: x509.CertificateSigningRequest) -> set[str]:
     except ValueError as error:
         raise Unfit(str(error)) from None
     return {type(name).__name__ for name in found.value}
+
+
+def alternative_names(request: x509.CertificateSigningRequest) -> list[str]:
+    """The subject's alternative names and addresses. Raises Unfit."""
+    from cryptography import x509
+
+    try:
+        found = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    except ValueError as error:
+        raise Unfit(str(error)) from None
+    return [str(name.value) for name in found.value]

@@ -78,14 +78,13 @@ class EndpointSliceController(_ServiceController):
         if meta.labels(old).get(_ZONE) != meta.labels(new).get(_ZONE):
             self._node_changed(new)
         elif _capacity(old) != _capacity(new):
-            for service in self.services.list():
-                if hints.is_automatic(service):
-                    self.enqueue(service)
+            self._node_changed(new, zone=False)
 
-    def _node_changed(self, node: Object) -> None:
-        """Its zone is part of the endpoints on it."""
-        if meta.labels(node).get(_ZONE):
-            for service in self.services.list():
+    def _node_changed(self, node: Object, zone: bool = True) -> None:
+        """Its zone is part of the endpoints on it, and its CPUs are of the automatic hints."""
+        everyone = zone and meta.labels(node).get(_ZONE)
+        for service in self.services.list():
+            if everyone or hints.is_automatic(service):
                 self.enqueue(service)
 
     async def sync(self, key: str) -> None:
@@ -114,11 +113,12 @@ class EndpointSliceController(_ServiceController):
             raise
 
     def _cpus(self) -> dict[str, float]:
-        """Of the ready nodes by zone; nothing where a node does not tell its zone or its CPUs."""
+        """Of the ready nodes by zone, but for those of the control plane; nothing where a node does
+        not tell its zone or its CPUs."""
         result: dict[str, float] = {}
         for node in self.nodes.list():
-            zone, (is_ready, cpus) = meta.labels(node).get(_ZONE), _capacity(node)
-            if not is_ready:
+            zone, (counts, cpus) = meta.labels(node).get(_ZONE), _capacity(node)
+            if not counts:
                 continue
             if not zone or not cpus:
                 return {}
@@ -131,10 +131,14 @@ class EndpointSliceController(_ServiceController):
         return {name: meta.labels(node).get(_ZONE, "") for name, node in nodes if node is not None}
 
 
+_CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+
+
 def _capacity(node: Object) -> tuple[bool, float]:
-    """Whether the node is ready, and how many CPUs it has to give."""
+    """Whether the node is ready and for pods, and how many CPUs it has to give."""
     allocatable = (node.get("status") or {}).get("allocatable") or {}
-    return is_ready(node), to_milli(allocatable.get("cpu") or 0) / 1000
+    controls = any(role in meta.labels(node) for role in _CONTROL_PLANE)
+    return is_ready(node) and not controls, to_milli(allocatable.get("cpu") or 0) / 1000
 
 
 def _service_of(slice: Object) -> Iterable[str]:

@@ -1,0 +1,166 @@
+"""A network over a network: frames in datagrams to other machines (RFC 7348).
+
+One device a machine. Nothing is learned and nobody is asked: which machine has which range is
+known, and so are the hardware addresses, which follow from the ranges. All functions block.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wherry.net import netlink
+from wherry.net.links import (
+    NEW,
+    address_body,
+    kind_of,
+    mac_address,
+    packed_mac,
+    remove_link,
+)
+from wherry.net.netlink import Connection, attribute, nested
+
+PORT = 8472
+OVERHEAD = 50  # bytes that a packet grows by, over IPv4
+
+
+class NotSupported(Exception):
+    """The kernel has no VXLAN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Our end: called ``name``, in the network ``number``, at the machine's address ``local``.
+
+    ``inside`` is its address in the network, for which ``mac`` stands.
+    """
+
+    name: str
+    number: int
+    local: str
+    inside: str
+    mtu: int = 0
+
+    @property
+    def mac(self) -> bytes:
+        return packed_mac(mac_address(self.inside))
+
+
+def ensure(device: Device) -> None:
+    """See to it that ``device`` is there, up, and as it should be.
+
+    Raises:
+        NotSupported: the kernel does not know such devices.
+        OSError: it refuses.
+    """
+    if kind_of(device.name) and not _is(device):
+        remove_link(device.name)
+    if not kind_of(device.name):
+        _make(device)
+    index = socket.if_nametoindex(device.name)
+    up = netlink.link(
+        *([attribute(netlink.IFLA_MTU, device.mtu)] if device.mtu else []),
+        index=index,
+        flags=netlink.IFF_UP,
+        change=netlink.IFF_UP,
+    )
+    interface = ipaddress.ip_interface(f"{device.inside}/32")
+    with Connection() as connection:
+        connection.change(netlink.RTM_NEWLINK, up)
+        try:
+            connection.change(netlink.RTM_NEWADDR, address_body(index, interface), NEW)
+        except FileExistsError:
+            return
+
+
+def _make(device: Device) -> None:
+    data = nested(
+        netlink.IFLA_INFO_DATA,
+        attribute(netlink.IFLA_VXLAN_ID, device.number),
+        attribute(netlink.IFLA_VXLAN_LOCAL, ipaddress.IPv4Address(device.local).packed),
+        attribute(netlink.IFLA_VXLAN_LEARNING, b"\0"),
+        attribute(netlink.IFLA_VXLAN_PORT, struct.pack("!H", PORT)),
+    )
+    body = netlink.link(
+        attribute(netlink.IFLA_IFNAME, device.name),
+        attribute(netlink.IFLA_ADDRESS, device.mac),
+        nested(netlink.IFLA_LINKINFO, attribute(netlink.IFLA_INFO_KIND, b"vxlan"), data),
+    )
+    with Connection() as connection:
+        try:
+            connection.change(netlink.RTM_NEWLINK, body, NEW)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                raise NotSupported("this machine's kernel has no VXLAN") from error
+            raise
+
+
+def _is(device: Device) -> bool:
+    """Whether the link of that name is what ``device`` says, but for its address and MTU."""
+    with Connection() as connection:
+        named = netlink.link(attribute(netlink.IFLA_IFNAME, device.name))
+        (body,) = connection.ask(netlink.RTM_GETLINK, named)
+    _, _, values = netlink.read_link(body)
+    info = netlink.attributes(values.get(netlink.IFLA_LINKINFO, b""))
+    data = netlink.attributes(info.get(netlink.IFLA_INFO_DATA, b""))
+    return (
+        info.get(netlink.IFLA_INFO_KIND, b"").rstrip(b"\0") == b"vxlan"
+        and data.get(netlink.IFLA_VXLAN_ID) == struct.pack("=I", device.number)
+        and data.get(netlink.IFLA_VXLAN_LOCAL) == ipaddress.IPv4Address(device.local).packed
+        and values.get(netlink.IFLA_ADDRESS) == device.mac
+    )
+
+
+def set_peers(name: str, peers: Mapping[str, str]) -> None:
+    """The other ends: their addresses in the network, and those of their machines; no others.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    index = socket.if_nametoindex(name)
+    replace = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
+    wanted = {packed_mac(mac_address(inside)): inside for inside in peers}
+    changes: list[tuple[int, bytes, int]] = []
+    with Connection() as connection:
+        for family, new in ((socket.AF_BRIDGE, _behind), (socket.AF_INET, _neighbour)):
+            everything = netlink.neighbour(index=0, family=family, state=0)
+            for body in connection.ask(netlink.RTM_GETNEIGH, everything, netlink.NLM_F_DUMP):
+                owner, state, values = netlink.read_neighbour(body)
+                mac = values.get(netlink.NDA_LLADDR, b"")
+                if owner == index and state & netlink.NUD_PERMANENT and mac not in wanted:
+                    stale = new(index, mac, values.get(netlink.NDA_DST, b""))
+                    changes.append((netlink.RTM_DELNEIGH, stale, 0))
+        for mac, inside in wanted.items():
+            remote = ipaddress.IPv4Address(peers[inside]).packed
+            changes.append((netlink.RTM_NEWNEIGH, _behind(index, mac, remote), replace))
+            own = ipaddress.IPv4Address(inside).packed
+            changes.append((netlink.RTM_NEWNEIGH, _neighbour(index, mac, own), replace))
+        if changes:
+            connection.change_all(changes)
+
+
+def _behind(index: int, mac: bytes, remote: bytes) -> bytes:
+    return netlink.neighbour(
+        attribute(netlink.NDA_LLADDR, mac),
+        attribute(netlink.NDA_DST, remote),
+        index=index,
+        family=socket.AF_BRIDGE,
+        state=netlink.NUD_PERMANENT | netlink.NUD_NOARP,
+        flags=netlink.NTF_SELF,
+    )
+
+
+def _neighbour(index: int, mac: bytes, inside: bytes) -> bytes:
+    return netlink.neighbour(
+        attribute(netlink.NDA_LLADDR, mac),
+        attribute(netlink.NDA_DST, inside),
+        index=index,
+        family=socket.AF_INET,
+    )
+
+
+__all__ = ["OVERHEAD", "Device", "NotSupported", "ensure", "set_peers"]

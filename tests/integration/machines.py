@@ -1,0 +1,144 @@
+"""Machines that are network namespaces: two on one link, the others behind a router.
+
+All links lie in the router's namespace, so nothing of this machine's own network is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import CLIENTS, Finished, Instance, _run
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A namespace called ``namespace`` with one interface, at ``address``."""
+
+    namespace: str
+    address: str
+
+    @property
+    def prefix(self) -> list[str]:
+        """What runs a command there."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+
+    def run(self, *argv: str, ok: bool = True) -> Finished:
+        return _run([*self.prefix, *argv], dict(os.environ), ok=ok)
+
+
+class NodeInstance(Instance):
+    """An instance on a machine of its own."""
+
+    def __init__(self, data_dir: Path, machine: Machine) -> None:
+        super().__init__(data_dir)
+        self.machine = machine
+
+    def wherry(self, command: str, *arguments: str, ok: bool = True) -> Finished:
+        argv = [*self.machine.prefix, sys.executable, "-m", "wherry", *command.split(), *arguments]
+        return _run([*argv, "--data-dir", str(self.data_dir)], dict(os.environ), ok=ok)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(
+            os.environ,
+            PATH=f"{CLIENTS}:{os.environ['PATH']}",
+            KUBECONFIG=str(self.data_dir / "admin.conf"),
+        )
+
+    def kubectl(self, *arguments: str, ok: bool = True, stdin: str | None = None) -> Finished:
+        argv = [*self.machine.prefix, self.kubectl_name, *arguments]
+        return _run(argv, self.environment, ok=ok, stdin=stdin)
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        return super().start(*self.machine.prefix, *argv)
+
+
+class Machines:
+    """``a``, ``b`` on one link, ``c`` on another, a router between; instances in ``home``."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        tag = f"w{os.getpid() % 100000}"
+        self.router = f"{tag}r"
+        self.by_name: Mapping[str, Machine] = {
+            name: Machine(f"{tag}{name}", address)
+            for name, address in (("a", "198.18.0.1"), ("b", "198.18.0.2"), ("c", "198.18.1.3"))
+        }
+        self._made: list[NodeInstance] = []
+
+    def open(self) -> None:
+        _ip("netns", "add", self.router)
+        inside = ("-n", self.router)
+        _ip(*inside, "link", "set", "lo", "up")
+        for net in ("0", "1"):
+            _ip(*inside, "link", "add", f"net{net}", "type", "bridge")
+            _ip(*inside, "addr", "add", f"198.18.{net}.254/24", "dev", f"net{net}")
+            _ip(*inside, "link", "set", f"net{net}", "up")
+        forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+        _call("nsenter", f"--net=/run/netns/{self.router}", "sh", "-c", forward)
+        for name, machine in self.by_name.items():
+            net = machine.address.split(".")[2]
+            there = ("-n", machine.namespace)
+            _ip("netns", "add", machine.namespace)
+            ends = ("type", "veth", "peer", "name", "eth0", "netns", machine.namespace)
+            _ip(*inside, "link", "add", f"to-{name}", *ends)
+            _ip(*inside, "link", "set", f"to-{name}", "master", f"net{net}", "up")
+            _ip(*there, "link", "set", "lo", "up")
+            _ip(*there, "addr", "add", f"{machine.address}/24", "dev", "eth0")
+            _ip(*there, "link", "set", "eth0", "up")
+            _ip(*there, "route", "add", "default", "via", f"198.18.{net}.254")
+
+    def close(self) -> None:
+        for instance in reversed(self._made):
+            if (instance.data_dir / "instance.json").exists():
+                instance.wherry("down", "--purge", "--grace", "1", ok=False)
+        for name in (*(m.namespace for m in self.by_name.values()), self.router):
+            _ip("netns", "del", name, ok=False)
+
+    def cut(self, name: str) -> None:
+        """Pull the cable of a machine."""
+        _ip("-n", self.router, "link", "set", f"to-{name}", "down")
+
+    def mend(self, name: str) -> None:
+        _ip("-n", self.router, "link", "set", f"to-{name}", "up")
+
+    def instance(self, name: str, directory: str = "") -> NodeInstance:
+        """The instance of that name on the machine of that name."""
+        made = NodeInstance(self.home / (directory or name), self.by_name[name])
+        self._made.append(made)
+        return made
+
+
+def _ip(*arguments: str, ok: bool = True) -> None:
+    _call("ip", *arguments, ok=ok)
+
+
+def _call(*argv: str, ok: bool = True) -> None:
+    subprocess.run(argv, check=ok, capture_output=True)
+
+
+@contextlib.contextmanager
+def machines() -> Iterator[Machines]:
+    """The machines, and afterwards no trace of them or of what was made on them."""
+    home = Path(tempfile.mkdtemp(prefix="wherry-nodes-"))
+    made = Machines(home)
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def join(node: NodeInstance, command: str, *arguments: str, ok: bool = True) -> Finished:
+    """Run the join command that ``token create`` printed."""
+    words: Sequence[str] = command.split()[2:]
+    return node.wherry("join", *words, *arguments, ok=ok)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wherry.kube.pod_network import plan as planning
+from wherry.kube.pod_network.plan import AUTO, HOST_GW, MODES, VXLAN, Peer, peers, plan, pod_mtu
+from wherry.net.routes import Reach, Route
+
+NEAR = Peer("b", "10.244.1.0/24", "192.0.2.2")
+FAR = Peer("c", "10.244.2.0/24", "198.51.100.3")
+REACHES = {NEAR.address: Reach.LINK, FAR.address: Reach.ROUTER}
+
+
+def node(name: str, *cidrs: str, addresses: tuple[str, ...] = ()) -> dict[str, Any]:
+    spec = {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)} if cidrs else {}
+    listed = [{"type": "InternalIP", "address": a} for a in addresses]
+    return {"metadata": {"name": name}, "spec": spec, "status": {"addresses": listed}}
+
+
+def made(mode: str = AUTO, tunnels: str = "", **reaches: Reach) -> planning.Plan:
+    known = {NEAR.address: Reach.LINK, FAR.address: Reach.ROUTER}
+    return plan([NEAR, FAR], known, mode=mode, device="v", tunnels=tunnels)
+
+
+def test_peers_are_the_nodes_with_a_range_and_an_address() -> None:
+    found = peers(
+        [
+            node("a", "10.244.0.0/24", addresses=("192.0.2.1",)),
+            node("b", "10.244.1.0/24", "fd00:1::/64", addresses=("192.0.2.2", "fd00::2")),
+            node("new"),
+            node("lost", "10.244.9.0/24"),
+        ],
+        "a",
+    )
+    assert found == [
+        Peer("b", "10.244.1.0/24", "192.0.2.2"),
+        Peer("b", "fd00:1::/64", "fd00::2"),
+    ]
+
+
+def test_neighbours_get_a_route_and_others_a_tunnel() -> None:
+    found = made()
+    assert found.routes == {
+        Route(NEAR.cidr, NEAR.address),
+        Route(FAR.cidr, "10.244.2.0", "v"),
+    }
+    assert found.ends == {"10.244.2.0": FAR.address}
+    assert found.near == (NEAR.address,)
+    assert not found.faults
+
+
+def test_who_wants_tunnels_alone_gets_them() -> None:
+    assert set(made(VXLAN).ends.values()) == {NEAR.address, FAR.address}
+    assert made(VXLAN).near == ()
+
+
+def test_what_cannot_be_is_told() -> None:
+    assert made(HOST_GW).faults == {
+        "c": "198.51.100.3 is behind a router, which host-gw cannot pass"
+    }
+    without = made(tunnels="this machine's kernel has no VXLAN")
+    assert without.faults == {
+        "c": "198.51.100.3 is behind a router, and this machine's kernel has no VXLAN"
+    }
+    assert without.routes == {Route(NEAR.cidr, NEAR.address)}
+    nowhere = plan([NEAR], {NEAR.address: Reach.NOWHERE}, mode=AUTO, device="v", tunnels="")
+    assert nowhere.faults == {"b": "there is no route to 192.0.2.2"}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 255), st.sampled_from(Reach)), unique_by=lambda p: p[0]),
+    st.sampled_from(MODES),
+)
+def test_each_peer_has_one_way_or_a_reason(known: list[tuple[int, Reach]], mode: str) -> None:
+    listed = [Peer(f"n{n}", f"10.244.{n}.0/24", f"192.0.2.{n}") for n, _ in known]
+    reaches = {f"192.0.2.{n}": reach for n, reach in known}
+    found = plan(listed, reaches, mode=mode, device="v", tunnels="")
+    here = {p.cidr for p in listed if reaches[p.address] is Reach.HERE}
+    led = [route.cidr for route in found.routes]
+    faulty = {p.cidr for p in listed if p.node in found.faults}
+    assert len(led) == len(set(led))
+    assert {*led, *faulty, *here} == {p.cidr for p in listed}
+    assert not set(led) & (faulty | here)
+    assert len(found.ends) == sum(route.interface == "v" for route in found.routes)
+
+
+def test_packets_of_pods_fit_the_machines_link() -> None:
+    assert pod_mtu(1500, 50, tunnelled=False) == 1500
+    assert pod_mtu(1500, 50, tunnelled=True) == 1450
+    assert pod_mtu(9000, 50, tunnelled=False) == 9000
+    assert pod_mtu(0, 50, tunnelled=True) == 0
+
+
+def test_clusters_of_other_ranges_have_other_numbers() -> None:
+    numbers = {planning.network_number(f"10.{n}.0.0/16") for n in range(256)}
+    assert len(numbers) == 256 and max(numbers) < 1 << 24
