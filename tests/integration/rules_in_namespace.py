@@ -1,4 +1,6 @@
-"""Play histories of Services against the kernel's nftables, in the network namespace we are in.
+"""Play histories of Services against the kernel's rules, in the network namespace we are in.
+
+Of nftables or of iptables: the first argument; the second is the seed.
 
 After each history the tables are compared with those of a fresh start. Prints what differs.
 """
@@ -7,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import subprocess
 import sys
 
-from wherry.net import service_route
+from wherry.net import iptables, service_route
 from wherry.net.nft import Nftables
 from wherry.net.routes import block, unblock
+from wherry.net.service_chains import Names
 from wherry.net.service_map import _CONTAINERS, ServiceMap
 from wherry.net.service_ports import ServicePort
+from wherry.net.service_tables import ServiceTables
 
 SERVICES, PODS = ["10.96.0.0/16", "fd00:96::/108"], ["10.244.0.0/16", "fd00:244::/64"]
 
@@ -109,5 +115,70 @@ async def play(seed: int) -> int:
     return 0
 
 
+# ---- the same with chains of iptables
+
+
+def tables(prefix: str) -> ServiceTables:
+    return ServiceTables(Names(prefix), services=SERVICES, pods=PODS)
+
+
+def chains(prefix: str) -> dict[tuple[str, str, str], list[str]]:
+    """What there is, under names that do not tell whose it is."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for family in ("ip", "ip6"):
+        listed = iptables.read(family, Names(prefix))
+        for table, name in listed.chains | listed.rules.keys():
+            rules = [r.replace(prefix, "X") for r in listed.rules.get((table, name), ())]
+            if re.match(rf"{prefix}-(SERVICES|NODEPORTS|EXTERNAL|PROXY)", name):
+                rules.sort()  # each is about another packet
+            found[family, table, name.replace(prefix, "X")] = rules
+    return found
+
+
+def ruleset() -> str:
+    argv = ["nft", "list", "ruleset"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def foreign_rule() -> None:
+    rule = ["PREROUTING", "-d", "198.51.100.9", "-j", "ACCEPT"]
+    subprocess.run(["iptables-nft", "-t", "nat", "-A", *rule], check=True)
+
+
+async def play_iptables(seed: int) -> int:
+    random_ = random.Random(seed)
+    foreign_rule()
+    before = ruleset()
+    live = tables("LIVE")
+    last = chosen(random_)
+    await live.start(last)
+    for _ in range(6):
+        now = chosen(random_)
+        if random_.random() < 0.3:  # the proxy was killed
+            live = tables("LIVE")
+            await live.start(now)
+        else:
+            gone = {key: None for key in last if key not in now}
+            await live.change({**gone, **now})
+        last = now
+        fresh = tables("FRESH")
+        await fresh.remove()
+        await fresh.start(now)
+        one, other = chains("LIVE"), chains("FRESH")
+        if one != other:
+            print("differs", seed, {k: (one.get(k), other.get(k)) for k in one.keys() | other.keys()
+                                    if one.get(k) != other.get(k)})  # fmt: skip
+            return 1
+    for prefix in ("LIVE", "FRESH"):
+        await tables(prefix).remove()
+    # Not a chain, nor an empty table, is left; nor is a rule of others gone.
+    if ruleset() != before:
+        print("left", ruleset())
+        return 1
+    print("the same")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(play(int(sys.argv[1]))))
+    played = play_iptables if sys.argv[1] == "iptables" else play
+    sys.exit(asyncio.run(played(int(sys.argv[2]))))

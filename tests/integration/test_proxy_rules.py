@@ -11,9 +11,30 @@ import pytest
 PLAYER = Path(__file__).with_name("rules_in_namespace.py")
 
 
+UNDER_FIRE = Path(__file__).with_name("datagrams_during_changes.py")
+
+
+def played(script: Path, *arguments: str) -> tuple[int, str, str]:
+    """How a script in a network namespace of its own ends, and what it says."""
+    argv = ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "-"]
+    argv += [sys.executable, str(script), *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_history_ends_in_the_rules_of_a_fresh_start(seed: int) -> None:
-    argv = ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "-"]
-    argv += [sys.executable, str(PLAYER), str(seed)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=100)
-    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
+    code, said, error = played(PLAYER, "nftables", str(seed))
+    assert (code, said) == (0, "the same\n"), error
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_history_ends_in_the_chains_of_a_fresh_start(seed: int) -> None:
+    code, said, error = played(PLAYER, "iptables", str(seed))
+    assert (code, said) == (0, "the same\n"), error
+
+
+@pytest.mark.parametrize("affinity", [0, 60])
+def test_no_datagram_is_refused_while_endpoints_come_and_go(affinity: int) -> None:
+    code, said, error = played(UNDER_FIRE, str(affinity))
+    assert (code, said) == (0, "none was refused\n"), error

@@ -115,6 +115,19 @@ def _parser() -> argparse.ArgumentParser:
         help="how nodes reach each other's pods: by routes on a common link and VXLAN elsewhere "
         "(auto), or always so; is kept with the instance",
     )
+    up.add_argument(
+        "--proxy-mode",
+        choices=("nftables", "iptables", "userspace", ""),
+        metavar="MODE",
+        help="how this node leads clients to Services: nftables (the default), iptables or "
+        "userspace; is kept with the instance; '' forgets it",
+    )
+    up.add_argument(
+        "--proxy-config",
+        metavar="FILE",
+        help="a KubeProxyConfiguration (mode, healthzBindAddress, …) for this node's proxy; is "
+        "kept with the instance; '' forgets it",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -204,6 +217,8 @@ def _up(options: argparse.Namespace) -> int:
             advertise_address=options.advertise_address,
             api_names=options.api_name,
             pod_network=options.pod_network,
+            proxy_mode=options.proxy_mode,
+            proxy_config=options.proxy_config,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

@@ -51,6 +51,8 @@ class Instance:
     scheduler_config: str = ""  # the path of a KubeSchedulerConfiguration; empty: the default one
     apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
     controller_args: tuple[str, ...] = ()  # kube-controller-manager's, likewise
+    proxy_mode: str = ""  # nftables, iptables or userspace; empty: as proxy_config says
+    proxy_config: str = ""  # the text of a KubeProxyConfiguration; empty: upstream's defaults
     store: str = ""  # as `wherry.kube.store.address` reads it; empty: the embedded one
     api_names: tuple[str, ...] = ()  # further names and addresses of the API server
     joined: str = (
@@ -136,6 +138,12 @@ class Instance:
     def nft_table(self) -> str:
         """The engine's table; the proxy's has ``-proxy`` behind it."""
         return f"wherry{self.slot}"
+
+    @property
+    def iptables_chains(self) -> str:
+        """How names of the proxy's chains in iptables begin, which is everybody's; upstream's in
+        the first instance."""
+        return f"KUBE{self.slot or ''}"
 
     @property
     def proxy_health_port(self) -> int:

@@ -27,6 +27,7 @@ from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.kubelet.node import addresses, node_object
 from wherry.kube.network_policy.enforcer import Enforcer, Running
 from wherry.kube.pod_network.router import PodRouter, Setting
+from wherry.kube.proxy import config_file as proxy_file
 from wherry.kube.proxy.configuration import ProxyConfig, make, teardown
 from wherry.launcher import credentials, docker_tcp
 from wherry.launcher.daemon import BeginAnew
@@ -191,6 +192,7 @@ def _kubelet_root(instance: Instance) -> Path:
 
 
 def _proxy_config(instance: Instance) -> ProxyConfig:
+    told = proxy_file.parse(instance.proxy_config)
     return ProxyConfig(
         node_name=instance.node_name,
         node_ips=(instance.node_ip,),
@@ -198,8 +200,10 @@ def _proxy_config(instance: Instance) -> ProxyConfig:
         services=(instance.service_range,),
         table=f"{instance.nft_table}-proxy",
         bridge=instance.pod_bridge,
-        healthz=("0.0.0.0", instance.proxy_health_port),
-        metrics=("127.0.0.1", instance.proxy_metrics_port),
+        chains=instance.iptables_chains,
+        mode=instance.proxy_mode or told.mode,
+        healthz=told.healthz or ("0.0.0.0", instance.proxy_health_port),
+        metrics=told.metrics or ("127.0.0.1", instance.proxy_metrics_port),
     )
 
 

@@ -25,7 +25,12 @@ class UpFailed(Exception):
     """Nothing was started; the text says why."""
 
 
-_DEFAULTS = {"docker_tcp": "no address", "store": SQLITE, "ingress": "no ports"}
+_DEFAULTS = {
+    "docker_tcp": "no address",
+    "store": SQLITE,
+    "ingress": "no ports",
+    "proxy_mode": "the mode of its configuration",
+}
 """What an instance has that says nothing of it, for messages."""
 
 
@@ -52,6 +57,8 @@ def up(
     advertise_address: str | None = None,
     api_names: Sequence[str] | None = None,
     pod_network: str | None = None,
+    proxy_mode: str | None = None,
+    proxy_config: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
@@ -65,6 +72,8 @@ def up(
     ``advertise_address`` is the address of this machine by which others reach it; ``api_names`` are
     further names and addresses under which they know its API server; '' forgets them.
     ``pod_network`` is how pods of other nodes are reached: ``auto``, ``host-gw`` or ``vxlan``.
+    ``proxy_mode`` is how Services are served, '' for what ``proxy_config`` says: a file with a
+    KubeProxyConfiguration, whose text is kept.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -77,6 +86,9 @@ def up(
         bidden = None if controller_args is None else _checked_for_controllers(controller_args)
         served = None if ingress is None else ingresses.normalise(ingress)
         text = None if kubelet_config is None else kubelet_configuration(kubelet_config)
+        services = None if proxy_config is None else _proxy_configuration(proxy_config)
+        if proxy_mode:
+            _check_proxy_mode(proxy_mode)
         profiles = None if scheduler_config is None else _profiles(scheduler_config)
         address = None if advertise_address is None else node_address(advertise_address)
         names = None if api_names is None else tuple(name for name in api_names if name)
@@ -111,6 +123,8 @@ def up(
             ("node", "node_ip", address, "the node runs already, at the address {}"),
             ("node", "pod_network", pod_network, "the node runs already, with the pod network {}"),
             ("server", "api_names", names, "the server runs already, with other names"),
+            ("node", "proxy_config", services, "the node runs already, with another configuration"),
+            ("node", "proxy_mode", proxy_mode, "the node runs already, with the proxy in {}"),
         ):
             present = getattr(instance, field)
             if wanted is None or wanted == present:
@@ -179,6 +193,25 @@ def kubelet_configuration(file: str) -> str:
 
     config.load(Path(file))
     return Path(file).read_text()
+
+
+def _proxy_configuration(file: str) -> str:
+    """The text of a proxy's configuration file, empty for none. ValueError: it is none."""
+    if not file:
+        return ""
+    from wherry.kube.proxy import config_file
+
+    text = Path(file).read_text()
+    _check_proxy_mode(config_file.parse(text).mode)
+    return text
+
+
+def _check_proxy_mode(mode: str) -> None:
+    """Raises ValueError where the machine has not what the mode needs."""
+    from wherry.net import iptables
+
+    if mode == "iptables" and (fault := iptables.missing()):
+        raise ValueError(f"the proxy's mode iptables: {fault}")
 
 
 def _profiles(file: str) -> str:

@@ -171,7 +171,8 @@ class Firewall:
         for binding in listed:
             held = self._reserved.get(binding)
             if binding.relayed and held is not None and binding not in self._relays:
-                relay = Relay(held, (binding.container_ip, binding.container_port))
+                target = ((binding.container_ip, binding.container_port),)
+                relay = Relay(held, lambda _client, target=target: target)  # type: ignore[misc]
                 await relay.open()
                 self._relays[binding] = relay
         if text := "\n".join(filter(None, script)):

@@ -11,6 +11,7 @@ Tables, chains and rules are made by ``net.nft``. Everything here is blocking.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -25,7 +26,8 @@ from wherry.net.nft import NftError
 from wherry.net.nft_rules import FAMILIES, SUBSYSTEM, Chain
 
 _NETFILTER = 12  # the netlink family; Python has no name for it
-_GET_CHAIN = SUBSYSTEM << 8 | 4
+_DELETE_TABLE, _GET_CHAIN = SUBSYSTEM << 8 | 2, SUBSYSTEM << 8 | 4
+_ONLY_EMPTY = 0x100  # NLM_F_NONREC
 _NEW, _GET, _DELETE = (SUBSYSTEM << 8 | number for number in (12, 13, 14))
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _HEADER = struct.Struct("=BBH")
@@ -96,6 +98,15 @@ class Table:
             self._socket = _open()
         bodies = {sequence: body for sequence, (_, _, body) in enumerate(parts, 1)}
         _transact(self._socket, b"".join(batch), bodies)
+
+    def remove_empty(self, family: str) -> None:
+        """Take the table away if nothing is in it (blocking)."""
+        body = _HEADER.pack(FAMILIES[family], 0, 0) + attribute(1, self._name)
+        flags = netlink.NLM_F_REQUEST | NLM_F_ACK | _ONLY_EMPTY
+        batch = _batch(_BATCH_BEGIN, 0) + netlink.message(_DELETE_TABLE, flags, 1, body)
+        # There may be none, or something in it.
+        with contextlib.suppress(NftError), contextlib.closing(_open()) as connection:
+            _transact(connection, batch + _batch(_BATCH_END, 2), {1: body})
 
     def close(self) -> None:
         """Let the socket go."""

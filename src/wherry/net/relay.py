@@ -1,9 +1,10 @@
 """Ports that the kernel cannot lead to a container: this process passes their traffic on.
 
-There are two. What this machine sends to ::1 may not leave by another link and come back (the
-kernel takes ::1 from no link but the loopback, translated or not). And a port of IPv6 cannot lead
-to a container that has IPv4 alone. Everything else is translated by the kernel (``firewall``) and
-goes on when this process ends; what is relayed ends with it.
+For a container there are two. What this machine sends to ::1 may not leave by another link and come
+back (the kernel takes ::1 from no link but the loopback, translated or not). And a port of IPv6
+cannot lead to a container that has IPv4 alone. Everything else is translated by the kernel
+(``firewall``) and goes on when this process ends; what is relayed ends with it. A service proxy in
+mode userspace relays everything (``balancer``).
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
+# Where to lead a client, by its address: what to try, one after the other.
+Targets = Callable[[str], Sequence[Address]]
 _CHUNK = 1 << 16
+# How long to try each of several, in seconds; the last one as long as the kernel does.
+_PATIENCE = 1.0
 # As long as Docker keeps a client of UDP that says nothing, in seconds.
 IDLE = 90.0
 
@@ -25,9 +31,10 @@ IDLE = 90.0
 class Relay:
     """Passes on what arrives at ``bound``, a socket that listens or takes datagrams."""
 
-    def __init__(self, bound: socket.socket, target: Address) -> None:
+    def __init__(self, bound: socket.socket, targets: Targets) -> None:
         self._bound = bound
-        self._target = target
+        self._targets = targets
+        self._front: _Front | None = None
         self._server: asyncio.Server | None = None
         self._transport: asyncio.DatagramTransport | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -41,9 +48,14 @@ class Relay:
         if own.type == socket.SOCK_STREAM:
             self._server = await asyncio.start_server(self._accept, sock=own)
         else:
-            self._transport, _ = await loop.create_datagram_endpoint(
-                lambda: _Front(self._target), sock=own
+            self._transport, self._front = await loop.create_datagram_endpoint(
+                lambda: _Front(self._targets), sock=own
             )
+
+    def keep(self, targets: Collection[Address]) -> None:
+        """End the flows of datagrams that lead elsewhere than to ``targets``."""
+        if self._front is not None:
+            self._front.keep(targets)
 
     def close(self) -> None:
         """End what is passed on now as well."""
@@ -64,11 +76,24 @@ class Relay:
         writer.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
+        there, back = await self._reach(writer)
         try:
             await asyncio.gather(_pump(reader, back), _pump(there, writer))
         finally:
             back.close()
+
+    async def _reach(
+        self, client: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        name = client.get_extra_info("peername")
+        targets = self._targets(name[0] if name else "")
+        for target in targets[:-1]:
+            with contextlib.suppress(OSError):  # time-outs are such
+                async with asyncio.timeout(_PATIENCE):
+                    return await asyncio.open_connection(*target)
+        if not targets:
+            raise ConnectionRefusedError
+        return await asyncio.open_connection(*targets[-1])
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,8 +108,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 class _Front(asyncio.DatagramProtocol):
     """Where clients' datagrams arrive: each client gets a socket of its own towards the target."""
 
-    def __init__(self, target: Address) -> None:
-        self._target = target
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
         self._backs: dict[Any, _Back] = {}
         self.transport: asyncio.DatagramTransport | None = None
 
@@ -94,9 +119,17 @@ class _Front(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: Any) -> None:
         back = self._backs.get(address)
         if back is None:
-            back = self._backs[address] = _Back(self, address)
-            back.opening = asyncio.ensure_future(back.open(self._target))
+            targets = self._targets(address[0])
+            if not targets:
+                return
+            back = self._backs[address] = _Back(self, address, targets[0])
+            back.opening = asyncio.ensure_future(back.open())
         back.pass_on(data)
+
+    def keep(self, targets: Collection[Address]) -> None:
+        for back in tuple(self._backs.values()):
+            if back.target not in targets:
+                back.close()
 
     def error_received(self, error: Exception) -> None:
         log.debug("a relayed port: %s", error)
@@ -118,19 +151,19 @@ class _Front(asyncio.DatagramProtocol):
 class _Back(asyncio.DatagramProtocol):
     """The way to the target, and back, of one client."""
 
-    def __init__(self, front: _Front, address: Any) -> None:
-        self._front, self._address = front, address
+    def __init__(self, front: _Front, address: Any, target: Address) -> None:
+        self._front, self._address, self.target = front, address, target
         self._waiting: list[bytes] = []
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.opening: asyncio.Future[None] | None = None
 
-    async def open(self, target: Address) -> None:
+    async def open(self) -> None:
         """Connect, and send what has arrived meanwhile."""
         loop = asyncio.get_running_loop()
         try:
             self._transport, _ = await loop.create_datagram_endpoint(
-                lambda: self, remote_addr=target
+                lambda: self, remote_addr=self.target
             )
         except OSError as error:
             log.debug("a relayed port: %s", error)

@@ -195,8 +195,11 @@ def choosing(family: str, chain: str) -> Chain:
     words = chain.removeprefix("node-").split("-")
     node, count, bits = chain.startswith("node-"), int(words[1]), KINDS[words[2]]
     turn = [take_turn(1, count, MARKS + bits), set_mark(1)]
+    # A packet that comes this far while there is a change may draw an endpoint that is not there
+    # any more. It gets the first one then: no one shall be refused who could be served.
+    first = [take_turn(1, 1, MARKS + bits), set_mark(1)]
     if "sticky" in words:
-        return Chain(family, chain, _with_affinity(family, node, turn, int(words[-1])))
+        return Chain(family, chain, _with_affinity(family, node, turn, first, int(words[-1])))
     container = "node-endpoints" if node else "endpoints"
     if node:
         loads = [load_protocol(1), load_payload(TRANSPORT, 2, 2, 9), load_mark(10)]
@@ -216,11 +219,12 @@ def choosing(family: str, chain: str) -> Chain:
         ]
     to = lead_to(family, 1, 9 if family == "ip" else 2)
     transport = [load_protocol(1), look_up("transports", 1)]
-    return Chain(family, chain, (turn, [*transport, *loads, look_up(container, 1, 1), to]))
+    led = [*transport, *loads, look_up(container, 1, 1), to]
+    return Chain(family, chain, (turn, led, first, led))
 
 
 def _with_affinity(
-    family: str, node: bool, turn: list[Expression], seconds: int
+    family: str, node: bool, turn: list[Expression], first: list[Expression], seconds: int
 ) -> list[list[Expression]]:
     """The rules for clients who keep what they were given.
 
@@ -257,16 +261,24 @@ def _with_affinity(
         look_up("numbers", 1, 1),
         lead_to(family, 1, _register(words)),
     ]
+    choice = [*frontend, load_mark(mark), look_up(f"{prefix}choices", 1, 1), set_mark(1)]
+    numbered = only_mark(1, MARKS_MASK | NUMBERED, MARKS | NUMBERED)
+    unnumbered = only_mark(1, MARKS_MASK | NUMBERED, MARKS)
     return [
         [*client, look_up(affinity, 1, 1), set_mark(1)],
         # Keeping an endpoint is counted from the client's last connection.
-        [*only_mark(1, MARKS_MASK | NUMBERED, MARKS | NUMBERED), *keep],
+        [*numbered, *keep],
         given,
         turn,
-        [*frontend, load_mark(mark), look_up(f"{prefix}choices", 1, 1), set_mark(1)],
+        choice,
+        [*unnumbered, *first],
+        [*unnumbered, *choice],
         # What a client was given before has gone, or it would not have come this far.
         [*client, load_mark(free), forget(affinity, 1, free)],
         keep,
+        given,
+        first,
+        choice,
         given,
     ]
 

@@ -343,16 +343,15 @@ class ServiceMap:
         for name in links:
             await asyncio.to_thread(service_route.accept_loopback, name)
 
-    async def refuse_loopback(self, own: str = "") -> None:
-        """Undo ``accept_loopback`` and what it stood for, except at the link ``own``."""
+    async def refuse_loopback(self, keep: Iterable[str] = ()) -> None:
+        """Undo ``accept_loopback``, except at links to ``keep``; before ``remove``."""
         for element in await asyncio.to_thread(self._elements.read, "ip", _LINKS):
             name = element.key.rstrip(b"\0").decode()
-            if name != own:
+            if name not in keep:
                 await asyncio.to_thread(service_route.refuse_loopback, name)
 
     async def remove(self) -> None:
         """Take the tables away."""
-        await self.refuse_loopback()
         self._forget()
         await remove_tables(self._runner, self._table)
 

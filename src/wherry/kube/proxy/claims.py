@@ -76,6 +76,10 @@ class Claims:
             changes |= {key: port for key, port in new.items() if old.get(key) != port}
         return changes
 
+    def protocols(self, service: str) -> frozenset[str]:
+        """The transports of the ports that ``service`` asks for."""
+        return frozenset(port.protocol for port in self._asked.get(service, ("", []))[1])
+
     def lost(self, service: str) -> list[Lost]:
         """What ``service`` asks for in vain."""
         _, asked = self._asked.get(service, ("", []))

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.proxy.health import Health
-from wherry.kube.proxy.modes import NFTABLES, NftablesMode
+from wherry.kube.proxy.modes import IPTABLES, NFTABLES, USERSPACE, KernelMode, Mode, UserspaceMode
 from wherry.kube.proxy.proxy import Proxy
 from wherry.net import service_route
+from wherry.net.balancer import Balancers
 from wherry.net.nft import Nftables
 from wherry.net.routes import block, unblock
-from wherry.net.service_map import ServiceMap, remove_tables
+from wherry.net.service_chains import Names
+from wherry.net.service_map import ServiceMap
+from wherry.net.service_tables import ServiceTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class ProxyConfig:
 
     ``node_ips`` are the addresses of this machine that pods can answer, at most one a family;
     ``pods`` all pods' ranges, ``services`` those of cluster IPs. ``table`` is the name of nftables'
-    tables that are ours alone, ``bridge`` the interface behind which this node's pods are.
+    tables that are ours alone, ``chains`` the beginning of the names of iptables' chains that are,
+    ``bridge`` the interface behind which this node's pods are.
     ``healthz`` and ``metrics`` are where to serve those, None for nowhere.
     """
 
@@ -31,6 +35,7 @@ class ProxyConfig:
     services: tuple[str, ...]
     table: str
     bridge: str = ""
+    chains: str = "KUBE"
     mode: str = NFTABLES
     healthz: tuple[str, int] | None = None
     metrics: tuple[str, int] | None = None
@@ -48,20 +53,35 @@ def make(informers: SharedInformers, nft: Nftables, config: ProxyConfig) -> Prox
             await asyncio.to_thread(block, cidr)
             await asyncio.to_thread(service_route.add, cidr, config.node_ip(cidr))
 
-    services = ServiceMap(nft, config.table, services=config.services, pods=config.pods)
     return Proxy(
         informers,
-        NftablesMode(services, config.bridge),
+        _mode(nft, config),
         node_name=config.node_name,
         prepare=(prepare,),
         health=Health(config.healthz, config.metrics, config.mode, config.node_name),
     )
 
 
+def _mode(nft: Nftables, config: ProxyConfig) -> Mode:
+    services, pods = config.services, config.pods
+    table = ServiceMap(nft, config.table, services=services, pods=pods)
+    chains = ServiceTables(Names(config.chains), services=services, pods=pods)
+    if config.mode == NFTABLES:
+        return KernelMode(NFTABLES, table, chains, config.bridge)
+    if config.mode == IPTABLES:
+        return KernelMode(IPTABLES, chains, table, config.bridge)
+    assert config.mode == USERSPACE, config.mode
+    return UserspaceMode(Balancers(config.node_ips), table, chains)
+
+
 async def teardown(nft: Nftables, config: ProxyConfig) -> None:
     """Take away what a proxy leaves in the kernel; no error where there is nothing."""
-    await ServiceMap(nft, config.table, services=(), pods=()).refuse_loopback(config.bridge)
-    await remove_tables(nft, config.table)
+    for rules in (
+        ServiceMap(nft, config.table, services=(), pods=()),
+        ServiceTables(Names(config.chains), services=(), pods=()),
+    ):
+        await rules.refuse_loopback((config.bridge,))
+        await rules.remove()
     for cidr in config.services:
         await asyncio.to_thread(service_route.remove, cidr)
         await asyncio.to_thread(unblock, cidr)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from wherry.net.balancer import PROTOCOLS as BALANCED
+from wherry.net.balancer import Balancers
 from wherry.net.routes import link_to
-from wherry.net.service_map import ServiceMap
-from wherry.net.service_ports import Key, ServicePort
+from wherry.net.service_ports import PROTOCOLS, Key, ServicePort
 from wherry.net.stale_flows import Change, end_stale
 
 NFTABLES, IPTABLES, USERSPACE = "nftables", "iptables", "userspace"
@@ -21,18 +22,49 @@ Changes = Mapping[Key, ServicePort | None]
 class Mode(Protocol):
     """How what is served becomes so."""
 
+    name: str
+    protocols: frozenset[str]  # that it can serve
+
     async def start(self, wanted: Wanted) -> None:
-        """Serve ``wanted``, whatever was served before."""
+        """Serve ``wanted``, whatever was served before, and in whichever mode."""
 
     async def change(self, changes: Changes) -> None:
         """Serve something else from now on; None ends it. After an error ``start`` must follow."""
 
+    async def stop(self) -> None:
+        """The process ends; what can go on without it does."""
 
-class NftablesMode:
-    """By elements of nftables' maps (``net.service_map``)."""
 
-    def __init__(self, services: ServiceMap, bridge: str) -> None:
-        self._map = services
+class Rules(Protocol):
+    """Rules of the kernel that serve: ``ServiceMap``, ``ServiceTables``."""
+
+    async def start(self, wanted: Wanted) -> None:
+        """Make them serve ``wanted``, whatever a former process left."""
+
+    async def change(self, changes: Changes) -> None:
+        """Change what is served."""
+
+    async def accept_loopback(self, links: Sequence[str]) -> None:
+        """Let connections from 127.0.0.1 leave by ``links``."""
+
+    async def refuse_loopback(self, keep: Iterable[str] = ()) -> None:
+        """Undo that, except for links to ``keep``."""
+
+    async def remove(self) -> None:
+        """Take the rules away."""
+
+
+class KernelMode:
+    """By rules alone: elements of nftables' maps, or chains of iptables.
+
+    ``other`` are the rules of the other of these two, which go once ours are there.
+    """
+
+    def __init__(self, name: str, rules: Rules, other: Rules, bridge: str) -> None:
+        self.name = name
+        self.protocols = frozenset(PROTOCOLS)
+        self._rules = rules
+        self._other = other
         self._bridge = bridge
         self._current: dict[Key, ServicePort] = {}
         self._links: dict[str, str] = {}  # by an endpoint's address
@@ -44,11 +76,13 @@ class NftablesMode:
         Raises:
             NftError, OSError: the kernel refuses.
         """
-        await self._map.start(wanted)
+        await self._rules.start(wanted)
         self._current = dict(wanted)
         self._links, self._opened = {}, set()
         await self._accept_loopback(wanted.values())
-        await _forget([(None, served) for served in wanted.values()])
+        await self._other.refuse_loopback(self._opened)
+        await self._other.remove()
+        await forget([(None, served) for served in wanted.values()])
 
     async def change(self, changes: Changes) -> None:
         """Serve something else.
@@ -57,14 +91,17 @@ class NftablesMode:
             NftError, OSError: the kernel refuses.
         """
         done: list[Change] = [(self._current.get(key), served) for key, served in changes.items()]
-        await self._map.change(changes)
+        await self._rules.change(changes)
         for key, served in changes.items():
             if served is None:
                 self._current.pop(key, None)
             else:
                 self._current[key] = served
         await self._accept_loopback(served for _, served in done if served is not None)
-        await _forget(done)
+        await forget(done)
+
+    async def stop(self) -> None:
+        """Rules stay in force."""
 
     async def _accept_loopback(self, served: Iterable[ServicePort]) -> None:
         """Let connections from 127.0.0.1 to node ports leave by the links to their endpoints."""
@@ -78,13 +115,79 @@ class NftablesMode:
             self._links |= await asyncio.to_thread(_links_to, unknown)
         links = {self._bridge, *self._links.values()} if self._links else set()
         if new := links - self._opened - {"", "lo"}:
-            await self._map.accept_loopback(sorted(new))
+            await self._rules.accept_loopback(sorted(new))
             self._opened |= new
+
+
+class UserspaceMode:
+    """By this process, to which rules lead everybody; without it nobody is served.
+
+    ``other`` are the rules of mode ``iptables``; those of ``nftables`` are taken over.
+    """
+
+    name = USERSPACE
+    protocols = BALANCED
+
+    def __init__(self, balancers: Balancers, rules: Rules, other: Rules) -> None:
+        self._balancers = balancers
+        self._rules = rules
+        self._other = other
+        self._current: dict[Key, ServicePort] = {}
+
+    async def start(self, wanted: Wanted) -> None:
+        """Serve ``wanted``.
+
+        Raises:
+            NftError, OSError: the kernel refuses.
+        """
+        ours = await self._listen(wanted)
+        await self._rules.start({k: new for k, new in ours.items() if new is not None})
+        for key in self._balancers.keys - wanted.keys():
+            self._balancers.close(key)
+        await self._rules.refuse_loopback()
+        await self._other.refuse_loopback()
+        await self._other.remove()
+        self._current = {}
+        await self._led(ours)
+
+    async def change(self, changes: Changes) -> None:
+        """Serve something else.
+
+        Raises:
+            NftError, OSError: the kernel refuses.
+        """
+        ours = await self._listen(changes)
+        await self._rules.change(ours)
+        for key, new in changes.items():
+            if new is None:
+                self._balancers.close(key)
+        await self._led(ours)
+
+    async def stop(self) -> None:
+        """Nobody is served any more."""
+        await self._balancers.stop()
+
+    async def _listen(self, wanted: Changes) -> dict[Key, ServicePort | None]:
+        return {
+            key: None if served is None else await self._balancers.serve(served)
+            for key, served in wanted.items()
+        }
+
+    async def _led(self, ours: Changes) -> None:
+        """Datagrams are led by the kernel to where they were led before, too."""
+        done: list[Change] = [(self._current.get(key), new) for key, new in ours.items()]
+        for key, new in ours.items():
+            if new is None:
+                self._current.pop(key, None)
+            else:
+                self._current[key] = new
+        await forget(done)
 
 
 def _links_to(addresses: Iterable[str]) -> dict[str, str]:
     return {address: link_to(address) for address in addresses}
 
 
-async def _forget(changes: list[Change]) -> None:
+async def forget(changes: list[Change]) -> None:
+    """Let go of what datagrams were translated to and shall not be any more."""
     await asyncio.to_thread(end_stale, changes)

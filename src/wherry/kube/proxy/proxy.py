@@ -77,6 +77,7 @@ class Proxy:
             await self._follow()
         finally:
             await self._health.stop()
+            await self._mode.stop()
             await self._node.stop()
             await self._recorder.stop()
 
@@ -144,15 +145,20 @@ class Proxy:
     def _tell_lost(self, services: set[str]) -> None:
         """Say of what Services ask for in vain; once, until that changes."""
         for key in services:
-            lost = [str(one) for one in self._claims.lost(key)]
-            for text in lost:
+            lost = {str(one): "AddressTaken" for one in self._claims.lost(key)}
+            for protocol in sorted(self._claims.protocols(key) - self._mode.protocols):
+                text = (
+                    f"{protocol.upper()} is not served: the proxy's mode {self._mode.name} cannot"
+                )
+                lost[text] = "ProtocolNotServed"
+            for text, reason in lost.items():
                 if text not in self._lost.get(key, ()):
                     service = self._services.get(*key.split("/", 1))
                     if service is not None:
-                        self._recorder.event(SERVICES, service, "Warning", "AddressTaken", text)
+                        self._recorder.event(SERVICES, service, "Warning", reason, text)
                     log.warning("service %s: %s", key, text)
             if lost:
-                self._lost[key] = lost
+                self._lost[key] = list(lost)
             else:
                 self._lost.pop(key, None)
 

@@ -1,0 +1,341 @@
+"""Service addresses as chains of iptables: one a Service and one an endpoint. Pure.
+
+The chains, their names and what a packet meets in them are kube-proxy's
+(https://kubernetes.io/docs/reference/networking/virtual-ips/): ``KUBE-SERVICES`` leads by address
+to ``KUBE-SVC-…`` (or ``KUBE-SVL-…``, where a policy leaves only this node's endpoints), by way of
+``KUBE-EXT-…`` where it was sent to an address outside, and of ``KUBE-FW-…`` where not everybody
+may; that draws an endpoint at random, whose ``KUBE-SEP-…`` translates. ``KUBE-MARK-MASQ`` marks
+what ``KUBE-POSTROUTING`` hides behind this machine. What nobody answers table filter refuses.
+
+Chains begin with ``KUBE`` in the first instance of a machine only; others put their number behind
+it, as a table of iptables is everybody's.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from wherry.net.service_ports import Endpoint, ServicePort
+
+MARK = "0x4000/0x4000"
+TABLES = ("filter", "nat")
+Chain = tuple[str, str]  # of a table, of that name
+Rules = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What our chains are called."""
+
+    prefix: str = "KUBE"
+
+    @property
+    def owner(self) -> str:
+        """The chain that says whose the others are."""
+        return f"{self.prefix}-WHERRY"
+
+    def of(self, word: str) -> str:
+        """One of the chains that there are always."""
+        return f"{self.prefix}-{word}"
+
+    def service(self, kind: str, served: ServicePort, rest: str = "") -> str:
+        """A chain of a Service's own."""
+        return f"{self.prefix}-{kind}-{_hash(served.name + served.protocol + rest)}"
+
+    def has(self, chain: str) -> bool:
+        """Whether a chain of that name is ours."""
+        return chain.startswith(f"{self.prefix}-")
+
+
+@dataclass(slots=True)
+class Part:
+    """What one port of a Service adds: chains of its own, and rules in those of all."""
+
+    chains: dict[Chain, Rules] = field(default_factory=dict)
+    shared: dict[Chain, list[str]] = field(default_factory=dict)
+
+    def share(self, table: str, chain: str, rule: str) -> None:
+        """Add a rule to a chain of all."""
+        self.shared.setdefault((table, chain), []).append(rule)
+
+
+@functools.lru_cache(1 << 16)
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return base64.b32encode(digest).decode()[:16]
+
+
+# ---- what there is always
+
+_LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1/128"}
+
+
+def jumps(names: Names) -> dict[Chain, Rules]:
+    """The rules at the beginning of iptables' own chains."""
+    new = "-m conntrack --ctstate NEW"
+
+    def jump(comment: str, word: str, only: str = "") -> str:
+        return f"{only} {_comment(comment)} -j {names.of(word)}".strip()
+
+    firewall = jump("kubernetes load balancer firewall", "PROXY-FIREWALL", new)
+    services = jump("kubernetes service portals", "SERVICES", new)
+    outside = jump("kubernetes externally-visible service portals", "EXTERNAL-SERVICES", new)
+    nobody = jump("kubernetes addresses without a service", "REFUSE", new)
+    loopback = jump("kubernetes loopback addresses", "FIREWALL")
+    portals = jump("kubernetes service portals", "SERVICES")
+    return {
+        ("filter", "INPUT"): (firewall, outside, loopback),
+        ("filter", "FORWARD"): (
+            firewall,
+            jump("kubernetes forwarding rules", "FORWARD"),
+            services,
+            outside,
+            nobody,
+        ),
+        ("filter", "OUTPUT"): (firewall, services, outside, nobody),
+        ("nat", "PREROUTING"): (portals,),
+        ("nat", "OUTPUT"): (portals,),
+        ("nat", "POSTROUTING"): (jump("kubernetes postrouting rules", "POSTROUTING"),),
+    }
+
+
+def frame(names: Names, family: str, services: Sequence[str]) -> dict[Chain, Rules]:
+    """The chains of all, without a Service; ``services`` are ranges of ``family``."""
+    translated = "-m conntrack --ctstate DNAT -j RETURN"
+    local = "-m addrtype --dst-type LOCAL"
+    if family == "ip6":  # nothing that was sent to ::1 can leave by another link and find back
+        local += " ! -d ::1/128"
+    refuse = [translated]
+    for cidr in services:
+        refuse += [f"-d {cidr} -p tcp {_refuse('tcp')}", f"-d {cidr} {_refuse('')}"]
+    return {
+        ("filter", names.owner): (),
+        ("filter", names.of("SERVICES")): (translated,),
+        ("filter", names.of("EXTERNAL-SERVICES")): (translated,),
+        ("filter", names.of("PROXY-FIREWALL")): (translated,),
+        ("filter", names.of("REFUSE")): tuple(refuse),
+        ("filter", names.of("FORWARD")): (
+            f"{_comment('kubernetes forwarding rules')} -m mark --mark {MARK} -j ACCEPT",
+            f"{_comment('kubernetes forwarding conntrack rule')} "
+            "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        ),
+        firewall(names): (),
+        ("nat", names.owner): (),
+        ("nat", names.of("SERVICES")): (
+            _comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
+            + f" {local} -j {names.of('NODEPORTS')}",
+        ),
+        ("nat", names.of("NODEPORTS")): (),
+        ("nat", names.of("MARK-MASQ")): (f"-j MARK --set-xmark {MARK}",),
+        ("nat", names.of("POSTROUTING")): (
+            f"-m mark ! --mark {MARK} -j RETURN",
+            "-j MARK --set-xmark 0x4000/0x0",
+            f"{_comment('kubernetes service traffic requiring SNAT')} -j MASQUERADE --random-fully",
+        ),
+    }
+
+
+def first(names: Names, chain: Chain) -> bool:
+    """Whether Services' rules come before those that are always in ``chain``."""
+    return chain == ("nat", names.of("SERVICES"))
+
+
+def firewall(names: Names) -> Chain:
+    """The chain that says by which links connections from 127.0.0.1 may leave (IPv4)."""
+    return "filter", names.of("FIREWALL")
+
+
+def closed(link: str) -> str:
+    """The rule of that chain for a link: nothing comes in by it for 127.0.0.1."""
+    return (
+        f"-i {link} -d {_LOOPBACK['ip']} {_comment('block incoming localnet connections')} "
+        "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+    )
+
+
+def _comment(text: str) -> str:
+    return f'-m comment --comment "{text}"'
+
+
+def _refuse(protocol: str) -> str:
+    return "-j REJECT --reject-with tcp-reset" if protocol == "tcp" else "-j REJECT"
+
+
+# ---- what a Service adds
+
+
+def part(names: Names, served: ServicePort, pods: Sequence[str]) -> Part:
+    """What ``served`` adds; ``pods`` are the ranges of its family, at most one."""
+    made = Part()
+    balancing = _balancing(names, served)
+    for endpoints, chain in balancing.items():
+        made.chains["nat", chain] = tuple(_draw(names, served, endpoints))
+    for endpoint in sorted(served.endpoints):
+        made.chains["nat", _endpoint(names, served, endpoint)] = tuple(
+            _translate(names, served, endpoint)
+        )
+    _inside(names, served, pods, balancing, made)
+    if served.outer_addresses or served.node_port:
+        _outside(names, served, pods, balancing, made)
+    return made
+
+
+def _balancing(names: Names, served: ServicePort) -> dict[tuple[Endpoint, ...], str]:
+    """Which chain draws among which endpoints: KUBE-SVC among those of the whole cluster."""
+    outer = served.outside if served.masquerade else served.everywhere
+    reached = bool(served.outer_addresses or served.node_port)
+    sets = [outer] if reached and outer else []
+    sets += [served.inside, served.everywhere, served.outside]
+    found: dict[tuple[Endpoint, ...], str] = {}
+    for endpoints in sets:
+        if endpoints and endpoints not in found:
+            kind = "SVL" if found else "SVC"
+            found[endpoints] = names.service(kind, served, "" if len(found) < 2 else "outside")
+    return found
+
+
+def _draw(names: Names, served: ServicePort, endpoints: Sequence[Endpoint]) -> Iterator[str]:
+    said = [
+        (_endpoint(names, served, at), _comment(f"{served.name} -> {_at(at)}")) for at in endpoints
+    ]
+    if served.affinity:
+        for chain, comment in said:
+            yield (
+                f"{comment} -m recent --name {chain} --rcheck --seconds {served.affinity} --reap "
+                f"-j {chain}"
+            )
+    for left, (chain, comment) in zip(range(len(said), 0, -1), said, strict=True):
+        chance = f" -m statistic --mode random --probability {1 / left:.10f}" if left > 1 else ""
+        yield f"{comment}{chance} -j {chain}"
+
+
+def _endpoint(names: Names, served: ServicePort, endpoint: Endpoint) -> str:
+    return names.service("SEP", served, _at(endpoint))
+
+
+def _at(endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _translate(names: Names, served: ServicePort, endpoint: Endpoint) -> Iterator[str]:
+    comment = _comment(served.name)
+    yield f"-s {endpoint[0]} {comment} -j {names.of('MARK-MASQ')}"
+    chain = _endpoint(names, served, endpoint)
+    keep = f" -m recent --name {chain} --set" if served.affinity else ""
+    yield (
+        f"-p {served.protocol} {comment}{keep} -m {served.protocol} "
+        f"-j DNAT --to-destination {_at(endpoint)}"
+    )
+
+
+def _to(served: ServicePort, address: str, port: int, what: str) -> str:
+    """What finds packets for a place of the Service."""
+    comment = _comment(f"{served.name} {what}")
+    at = f"-d {address} " if address else ""
+    return f"{at}-p {served.protocol} {comment} -m {served.protocol} --dport {port}"
+
+
+def _nobody(served: ServicePort, elsewhere: bool) -> tuple[str, str]:
+    """Why nobody answers, and what becomes of the packet."""
+    if elsewhere:
+        return "has no local endpoints", "-j DROP"
+    return "has no endpoints", _refuse(served.protocol)
+
+
+def _inside(
+    names: Names,
+    served: ServicePort,
+    pods: Sequence[str],
+    balancing: dict[tuple[Endpoint, ...], str],
+    made: Part,
+) -> None:
+    services = names.of("SERVICES")
+    if not served.cluster_ip:
+        return
+    if not served.inside:
+        why, fate = _nobody(served, served.inside_elsewhere)
+        made.share("filter", services, f"{_to(served, served.cluster_ip, served.port, why)} {fate}")
+        return
+    chain = balancing[served.inside]
+    to = _to(served, served.cluster_ip, served.port, "cluster IP")
+    # Who comes from neither a pod nor this machine knows no way back from a pod but through here.
+    strangers = "".join(f"! -s {cidr} " for cidr in pods) + "-m addrtype ! --src-type LOCAL "
+    made.chains["nat", chain] = (
+        f"{strangers}{to} -j {names.of('MARK-MASQ')}",
+        *made.chains["nat", chain],
+    )
+    made.share("nat", services, f"{to} -j {chain}")
+
+
+def _outside(
+    names: Names,
+    served: ServicePort,
+    pods: Sequence[str],
+    balancing: dict[tuple[Endpoint, ...], str],
+    made: Part,
+) -> None:
+    ext, firewall_ = names.service("EXT", served), names.service("FW", served)
+    led = bool(served.outside or served.everywhere)
+    if led:
+        made.chains["nat", ext] = tuple(_external(names, served, pods, balancing))
+    guarded = bool(served.sources and served.balancer_ips)
+    if guarded and led:
+        comment = _comment(f"{served.name} loadbalancer IP")
+        allowed = (f"-s {cidr} {comment} -j {ext}" for cidr in served.sources)
+        made.chains["nat", firewall_] = tuple(allowed)
+    places = [(at, "external IP", ext) for at in served.external_ips]
+    places += [
+        (at, "loadbalancer IP", firewall_ if guarded else ext)
+        for at in served.balancer_ips
+        if at not in served.external_ips
+    ]
+    why, fate = _nobody(served, served.outside_elsewhere)
+    for address, what, chain in places:
+        if address == served.cluster_ip:
+            continue
+        if led:
+            to = _to(served, address, served.port, what)
+            made.share("nat", names.of("SERVICES"), f"{to} -j {chain}")
+        if chain == firewall_:
+            to = _to(served, address, served.port, f"traffic not accepted by {firewall_}")
+            # Those who may are translated, or refused; others are told nothing.
+            for cidr in () if served.outside else served.sources:
+                made.share("filter", names.of("PROXY-FIREWALL"), f"-s {cidr} {to} -j RETURN")
+            made.share("filter", names.of("PROXY-FIREWALL"), f"{to} -j DROP")
+        if not served.outside:
+            to = _to(served, address, served.port, why)
+            made.share("filter", names.of("EXTERNAL-SERVICES"), f"{to} {fate}")
+    if served.node_port:
+        if led:
+            to = _to(served, "", served.node_port, "nodeport")
+            made.share("nat", names.of("NODEPORTS"), f"{to} -j {ext}")
+        if not served.outside:
+            to = f"-m addrtype --dst-type LOCAL {_to(served, '', served.node_port, why)}"
+            made.share("filter", names.of("EXTERNAL-SERVICES"), f"{to} {fate}")
+
+
+def _external(
+    names: Names,
+    served: ServicePort,
+    pods: Sequence[str],
+    balancing: dict[tuple[Endpoint, ...], str],
+) -> Iterator[str]:
+    """Where clients of an address outside are led, by where they are."""
+    mark = names.of("MARK-MASQ")
+    if served.masquerade:
+        yield f"{_comment(f'masquerade traffic for {served.name} external destinations')} -j {mark}"
+    elif served.everywhere:
+        chain = balancing[served.everywhere]
+        local = "-m addrtype --src-type LOCAL"
+        what = f"{served.name} external destinations"
+        for cidr in pods:
+            yield f"-s {cidr} {_comment(f'pod traffic for {what}')} -j {chain}"
+        yield f"{_comment(f'masquerade LOCAL traffic for {what}')} {local} -j {mark}"
+        yield f"{_comment(f'route LOCAL traffic for {what}')} {local} -j {chain}"
+    if served.outside:
+        yield f"-j {balancing[served.outside]}"

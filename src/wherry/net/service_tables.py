@@ -1,0 +1,190 @@
+"""Services in iptables as they are in the kernel, and the way to another state of them.
+
+What a former process left is written anew, as one transaction a table: chains that are the same
+count as kept, so that clients with affinity keep their endpoints. From then on the chains and the
+rules are changed that a Service's change concerns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from wherry.net import iptables, service_chains, service_route
+from wherry.net.iptables import Change
+from wherry.net.service_chains import Chain, Names, Part
+from wherry.net.service_ports import Key, ServicePort
+
+_FAMILIES = ("ip", "ip6")
+
+
+class ServiceTables:
+    """The chains of our beginning in the tables of iptables.
+
+    Args:
+        names: what our chains are called.
+        services: ranges of cluster IPs, of either family.
+        pods: the range of all pods of the cluster, of either family.
+    """
+
+    def __init__(self, names: Names, *, services: Sequence[str], pods: Sequence[str]) -> None:
+        self._names = names
+        self._services = services
+        self._pods = pods
+        self._current: dict[Key, ServicePort] | None = None
+        self._families: set[str] = set()
+        self._links: list[str] = []
+
+    async def start(self, wanted: Mapping[Key, ServicePort]) -> None:
+        """Make the tables say ``wanted``, whatever a former process left in them.
+
+        Raises:
+            NftError, OSError: the kernel refused, or the chains are another proxy's.
+        """
+        self._current = None
+        self._families = set()
+        for family in _FAMILIES:
+            if self._concerns(family, wanted.values()):
+                await asyncio.to_thread(self._begin, family, wanted)
+            else:
+                await asyncio.to_thread(iptables.clear, family, self._names)
+        self._current = dict(wanted)
+
+    async def change(self, changes: Mapping[Key, ServicePort | None]) -> None:
+        """Change what is served; None ends it.
+
+        Raises:
+            NftError, OSError: the kernel refused; ``start`` must follow.
+        """
+        if self._current is None:
+            raise RuntimeError("start comes first")
+        current, self._current = self._current, None
+        for family in _FAMILIES:
+            own = {key: new for key, new in changes.items() if key[2] == family}
+            if own and family not in self._families:
+                await asyncio.to_thread(self._begin, family, {})
+            if script := self._difference(current, own).script():
+                await asyncio.to_thread(iptables.apply, family, script)
+        for key, new in changes.items():
+            if new is None:
+                current.pop(key, None)
+            else:
+                current[key] = new
+        self._current = current
+
+    async def remove(self) -> None:
+        """Take all of ours away; no error where there is nothing.
+
+        Raises:
+            NftError, OSError: the kernel refused.
+        """
+        self._current = None
+        for family in _FAMILIES:
+            await asyncio.to_thread(iptables.clear, family, self._names)
+
+    async def accept_loopback(self, links: Sequence[str]) -> None:
+        """Let connections from 127.0.0.1 leave by ``links``, and none come in for it by them.
+
+        Raises:
+            NftError, OSError: the kernel refused.
+        """
+        chain = service_chains.firewall(self._names)
+        new = [link for link in links if link not in self._links]
+        change = Change(added=[(chain, service_chains.closed(link)) for link in new])
+        if new:
+            await asyncio.to_thread(iptables.apply, "ip", change.script())
+            self._links += new
+        for link in links:
+            await asyncio.to_thread(service_route.accept_loopback, link)
+
+    async def refuse_loopback(self, keep: Iterable[str] = ()) -> None:
+        """Undo ``accept_loopback``, except at links to ``keep``; before ``remove``.
+
+        Raises:
+            NftError, OSError: the tables cannot be read.
+        """
+        if not await asyncio.to_thread(iptables.present, "ip", self._names):
+            return
+        listed = await asyncio.to_thread(iptables.read, "ip", self._names)
+        for link in set(self._opened(listed)) - set(keep):
+            await asyncio.to_thread(service_route.refuse_loopback, link)
+
+    def _opened(self, listed: iptables.Listed) -> list[str]:
+        rules = listed.rules.get(service_chains.firewall(self._names), ())
+        return [link for rule in rules if (link := iptables.link_of(rule))]
+
+    def _concerns(self, family: str, ports: Iterable[ServicePort]) -> bool:
+        return bool(self._ranges(family, self._services)) or any(p.family == family for p in ports)
+
+    def _ranges(self, family: str, cidrs: Sequence[str]) -> list[str]:
+        return [cidr for cidr in cidrs if (":" in cidr) == (family == "ip6")]
+
+    def _begin(self, family: str, wanted: Mapping[Key, ServicePort]) -> None:
+        iptables.check_owner(family, self._names)
+        listed = iptables.read(family, self._names)
+        if family == "ip":
+            self._links = self._opened(listed)
+        script = self._whole(family, wanted, listed).script()
+        iptables.apply(family, script)
+        self._families.add(family)
+
+    # pure: from what is to what shall be
+
+    def _part(self, served: ServicePort) -> Part:
+        return service_chains.part(self._names, served, self._ranges(served.family, self._pods))
+
+    def _whole(
+        self, family: str, wanted: Mapping[Key, ServicePort], listed: iptables.Listed
+    ) -> Change:
+        names = self._names
+        chains = service_chains.frame(names, family, self._ranges(family, self._services))
+        own = service_chains.firewall(names)
+        if family == "ip":
+            chains[own] = tuple(service_chains.closed(link) for link in self._links)
+        for served in wanted.values():
+            if served.family != family:
+                continue
+            part = self._part(served)
+            chains.update(part.chains)
+            for chain, rules in part.shared.items():
+                before = service_chains.first(names, chain)
+                always = chains[chain]
+                chains[chain] = (*rules, *always) if before else (*always, *rules)
+        jumps = service_chains.jumps(names)
+        there = set(iptables.leading(listed, names))
+        wished = [(chain, rule) for chain, rules in jumps.items() for rule in rules]
+        return Change(
+            whole=chains,
+            cut=sorted(there - set(wished)),
+            # The last one inserted is the first one met.
+            inserted=[place for place in reversed(wished) if place not in there],
+            gone=listed.chains - chains.keys(),
+        )
+
+    def _difference(
+        self, current: Mapping[Key, ServicePort], changes: Mapping[Key, ServicePort | None]
+    ) -> Change:
+        change = Change()
+        before: dict[Chain, service_chains.Rules] = {}
+        after: dict[Chain, service_chains.Rules] = {}
+        had: dict[tuple[Chain, str], None] = {}
+        has: dict[tuple[Chain, str], None] = {}
+        for key, new in changes.items():
+            for served, chains, rules in ((current.get(key), before, had), (new, after, has)):
+                if served is None:
+                    continue
+                part = self._part(served)
+                chains.update(part.chains)
+                rules.update(
+                    ((chain, rule), None) for chain, some in part.shared.items() for rule in some
+                )
+        change.whole = {
+            chain: rules for chain, rules in after.items() if before.get(chain) != rules
+        }
+        change.gone = before.keys() - after.keys()
+        change.cut = [place for place in had if place not in has]
+        for place in has:
+            if place not in had:
+                first = service_chains.first(self._names, place[0])
+                (change.inserted if first else change.added).append(place)
+        return change
