@@ -192,6 +192,8 @@ class Container:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     ports: list[PublishedPort] = field(default_factory=list)
     mounts: list[MountPoint] = field(default_factory=list)
+    # Whom its process runs or ran as, in numbers: user, group, further groups.
+    account: list[int] = field(default_factory=list)
     sandbox: str = ""  # where its network namespace is to be found, while it has one
     links: list[Link] = field(default_factory=list)
     restart_count: int = 0
@@ -316,6 +318,7 @@ _PLAIN = (
     "restart_count",
     "manually_stopped",
     "holding",
+    "account",
     "sandbox",
     "remove_volumes",
 )

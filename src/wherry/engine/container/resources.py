@@ -105,6 +105,8 @@ class Resources:
         mounts = cast(list[MountSpec], results[0])
         check_destinations(container.rootfs, mounts)
         account = users.account_of(container)
+        user = account.user
+        container.account = [user.uid, user.gid, *user.additional_gids]
         if directory := container.config["WorkingDir"]:
             working_directory.make(container.rootfs, directory, remapping)
         if owner is container:

@@ -65,6 +65,7 @@ def container_status(container: Container) -> ContainerStatus:
         labels=labels,
         annotations=annotations,
         log_path=Path(container.log_path) if container.log_path else None,
+        user=tuple(container.account),
     )
 
 

@@ -228,6 +228,7 @@ class ContainerStatus:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     log_path: Path | None = None
+    user: Sequence[int] = ()  # user, group and further groups, once it was started
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.engine.cri.types import ContainerState, ContainerStatus
-from wherry.kube.kubelet import pods
+from wherry.kube.kubelet import pods, rounds
 from wherry.kube.kubelet.view import PodRuntime
 
 Object = dict[str, Any]
@@ -26,6 +26,7 @@ class Kill:
     name: str
     message: str
     restart: bool = False  # to be started again whatever the restart policy
+    at_once: bool = False  # no hook, no grace
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,9 @@ def compute_pod_actions(
         health: what its probes found.
         restarting: ids of containers that were stopped in order to be started again.
     """
+    if rounds.is_ending(pod, runtime):
+        return Actions(kill=_restarting_all(runtime))
+    runtime = rounds.current(pod, runtime)
     change, attempt = _sandbox_change(pod, runtime)
     if change:
         return _with_new_sandbox(pod, runtime, attempt, restarting)
@@ -135,6 +139,14 @@ def _ended(status: ContainerStatus | None) -> ContainerStatus | None:
 def _remaining(runtime: PodRuntime) -> tuple[Kill, ...]:
     return tuple(
         Kill(c.id, c.metadata.name, f"Stopping container {c.metadata.name}")
+        for c in runtime.running()
+    )
+
+
+def _restarting_all(runtime: PodRuntime) -> tuple[Kill, ...]:
+    text = "Stopping container {}: all containers of the pod are restarted"
+    return tuple(
+        Kill(c.id, c.metadata.name, text.format(c.metadata.name), at_once=True)
         for c in runtime.running()
     )
 

@@ -141,6 +141,7 @@ def container_config(
     target: str = "",
     settings: Settings = DEFAULTS,
     page_sizes: Sequence[str] = (),
+    round_: int = 0,
 ) -> ContainerConfig:
     """What a container is made from.
 
@@ -153,6 +154,7 @@ def container_config(
         seccomp_default: who asks for no filter of system calls gets the default one.
         target: the id of the container whose processes it is to see.
         page_sizes: those of the node's huge pages.
+        round_: how often all containers of the pod were restarted before.
 
     Raises:
         ConfigError: the spec forbids what the image wants.
@@ -168,6 +170,8 @@ def container_config(
         pods.MESSAGE_POLICY: container.get("terminationMessagePolicy") or "",
         pods.GRACE_PERIOD: str(pods.grace_period(pod)),
     }
+    if round_:
+        annotations[pods.ROUND] = str(round_)
     pre_stop = (container.get("lifecycle") or {}).get("preStop")
     if pre_stop:
         annotations[pods.PRE_STOP] = json.dumps(pre_stop)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kube.api import meta, quantity
-from wherry.kube.kubelet import resources
+from wherry.kube.kubelet import env_files, resources
 
 Object = dict[str, Any]
 
@@ -36,6 +36,10 @@ class PodFacts:
     pod_ips: Sequence[str] = ()
     allocatable: Mapping[str, str] = field(default_factory=dict)
 
+
+ReadFile = Callable[[str, str], bytes | None]
+"""The content of a file in a volume of the pod, by the volume's name and the path; None: no file.
+Raises ConfigError where there is no such volume, or the file cannot be read."""
 
 Lookup = Callable[[str, str], Mapping[str, bytes] | None]
 """The content of a ConfigMap or Secret of the pod's namespace, by kind and name; None: none."""
@@ -141,6 +145,7 @@ def container_environment(
     *,
     services: Mapping[str, str],
     lookup: Lookup,
+    read_file: ReadFile = lambda _volume, _path: None,
 ) -> dict[str, str]:
     """The variables of ``container``.
 
@@ -153,7 +158,11 @@ def container_environment(
     for variable in container.get("env") or ():
         name = variable["name"]
         if variable.get("valueFrom"):
-            value = _value_from(pod, container, variable["valueFrom"], facts, lookup)
+            source = variable["valueFrom"]
+            if source.get("fileKeyRef"):
+                value = _from_file(source["fileKeyRef"], read_file)
+            else:
+                value = _value_from(pod, container, source, facts, lookup)
             if value is None:
                 continue
         else:
@@ -207,6 +216,23 @@ def _value_from(
             raise ConfigError(f"couldn't find key {key} in {kind} {meta.namespace(pod)}/{name}")
         return data[key].decode("utf-8", "replace")
     raise ConfigError("unsupported environment variable source")
+
+
+def _from_file(reference: Object, read_file: ReadFile) -> str | None:
+    volume, path, key = (reference[name] for name in ("volumeName", "path", "key"))
+    data = read_file(volume, path)
+    optional = bool(reference.get("optional"))
+    if data is None:
+        if optional:
+            return None
+        raise ConfigError(f'couldn\'t parse env file: no file "{path}" in volume "{volume}"')
+    try:
+        found = env_files.find(data.decode("utf-8", "replace"), key)
+    except env_files.EnvFileFault as fault:
+        raise ConfigError(f"couldn't parse env file: {fault}") from fault
+    if found is None and not optional:
+        raise ConfigError(f'environment variable key "{key}" not found in file "{path}"')
+    return found
 
 
 def _absent(kind: str, name: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, restarts
 
 Object = dict[str, Any]
 
@@ -23,6 +23,7 @@ MESSAGE_PATH: Final = "io.kubernetes.container.terminationMessagePath"
 MESSAGE_POLICY: Final = "io.kubernetes.container.terminationMessagePolicy"
 GRACE_PERIOD: Final = "io.kubernetes.pod.terminationGracePeriod"
 PRE_STOP: Final = "io.kubernetes.container.preStopHandler"
+ROUND: Final = "io.wherry.pod.round"  # how often all containers were restarted before
 PORTS: Final = "io.kubernetes.container.ports"
 
 SOURCE: Final = "kubernetes.io/config.source"
@@ -30,7 +31,6 @@ MIRROR: Final = "kubernetes.io/config.mirror"
 
 DEFAULT_GRACE = 30
 SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
-RESTART_ALL: Final = "RestartAllContainers"
 
 
 def describe(pod: Object) -> str:
@@ -86,24 +86,9 @@ def restart_policy(pod: Object) -> str:
     return pod["spec"].get("restartPolicy") or "Always"
 
 
-def container_restart_policy(pod: Object, container: Object) -> str:
-    """The container's own policy, else its pod's."""
-    return container.get("restartPolicy") or restart_policy(pod)
-
-
 def is_restarted(pod: Object, container: Object, exit_code: int) -> bool:
-    """Whether a container that ended with ``exit_code`` is started again.
-
-    The first of its ``restartPolicyRules`` that knows the code decides, else its policy
-    (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules).
-    """
-    for rule in container.get("restartPolicyRules") or ():
-        codes = rule.get("exitCodes") or {}
-        listed = exit_code in (codes.get("values") or ())
-        if codes and listed == (codes.get("operator") != "NotIn"):
-            return str(rule.get("action")) in ("Restart", RESTART_ALL)
-    policy = container_restart_policy(pod, container)
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+    """Whether a container that ended with ``exit_code`` is started again."""
+    return restarts.is_restarted(pod["spec"], container, exit_code)
 
 
 def is_sidecar(container: Object) -> bool:

@@ -21,7 +21,7 @@ from wherry.engine.cri.types import (
     PodSandboxConfig,
 )
 from wherry.kube.api import meta
-from wherry.kube.kubelet import containers, pods, pull_secrets
+from wherry.kube.kubelet import containers, pods, pull_secrets, rounds
 from wherry.kube.kubelet.backoff import Backoff, go_duration
 from wherry.kube.kubelet.environment import (
     ConfigError,
@@ -33,6 +33,7 @@ from wherry.kube.kubelet.hooks import Target
 from wherry.kube.kubelet.images import ImageError, Present
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.view import PodRuntime
+from wherry.kube.kubelet.volumes import subpath
 from wherry.kube.kubelet.volumes.manager import devices
 from wherry.kube.kubelet.volumes.place import Place
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 Result = TypeVar("Result")
+MAX_ENV_FILE = 1 << 20  # bytes
 RETRY = 10.0  # seconds until a container that could not be made is tried again
 
 
@@ -199,6 +201,7 @@ class Starter:
             self.facts(pod, runtime),
             services=service_variables(parts.services(), namespace, links=links),
             lookup=lambda kind, name: parts.objects.data(kind, namespace, name),
+            read_file=lambda volume, path: _read_file(places, volume, path),
         )
         mounts = await asyncio.to_thread(
             self._mounts, pod, container, attempt, places, environment, runtime
@@ -218,6 +221,7 @@ class Starter:
             devices=devices(container, places),
             settings=parts.config.settings,
             page_sizes=parts.page_sizes,
+            round_=rounds.next_number(pod, runtime),
         )
 
     def _target(self, container: Object, runtime: PodRuntime) -> str:
@@ -305,6 +309,16 @@ class Starter:
             await self._parts.runtime.remove_container(old.id)
             await self._parts.view.refresh_container(old.id)
             self._parts.logs.remove_container(old)
+
+
+def _read_file(places: Mapping[str, Place], volume: str, path: str) -> bytes | None:
+    place = places.get(volume)
+    if place is None or place.image or place.device:
+        raise ConfigError(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+    try:
+        return subpath.read_file(place.path, path, MAX_ENV_FILE)
+    except subpath.SubPathError as error:
+        raise ConfigError(f"couldn't parse env file: {error}") from error
 
 
 def _next_attempt(pod: Object, container: Object, runtime: PodRuntime) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from wherry.engine.cri.types import ContainerState, ContainerStatus
 from wherry.kube.api import meta
-from wherry.kube.kubelet import pods
+from wherry.kube.kubelet import conditions, pods, rounds
 from wherry.kube.kubelet.resources import qos_class
 from wherry.kube.kubelet.view import PodRuntime
 
@@ -60,7 +60,11 @@ def pod_status(pod: Object, runtime: PodRuntime, findings: Findings, now: str) -
     ephemeral = _statuses(
         pod, "ephemeralContainers", "ephemeralContainerStatuses", runtime, findings
     )
-    phase = _phase(pod, init, app, findings)
+    stale = set() if findings.ended else rounds.stale(pod, runtime)
+    _begin_anew(pod, [s for s in (*init, *app) if s["name"] in stale], findings)
+    phase = _phase(pod, init, app, findings, stale)
+    if rounds.is_ending(pod, runtime) and not findings.reason:
+        phase = "Pending"
     if pods.is_finished(pod):
         phase = old["phase"]
     status: Object = {
@@ -87,33 +91,11 @@ def pod_status(pod: Object, runtime: PodRuntime, findings: Findings, now: str) -
     status["containerStatuses"] = app
     if ephemeral:
         status["ephemeralContainerStatuses"] = ephemeral
-    conditions = _conditions(pod, runtime, phase, init, app, now)
-    status["conditions"] = _of_node(pod, findings, conditions, now)
+    present = conditions.conditions(pod, runtime, phase, init, app, now)
+    status["conditions"] = conditions.with_nodes(
+        pod, present, findings.resize, findings.disruption, now
+    )
     return status
-
-
-def _of_node(pod: Object, findings: Findings, present: list[Object], now: str) -> list[Object]:
-    """``present`` with what the node has to say: a resize that waits, that the pod was put off."""
-    ours = list(findings.resize)
-    gone = {"PodResizePending", "PodResizeInProgress"}
-    if findings.disruption:
-        ours.append(
-            {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "TerminationByKubelet",
-                "message": findings.disruption,
-            }
-        )
-        gone.add("DisruptionTarget")
-    old = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or ()}
-    generation = meta.generation(pod)
-    for condition in ours:
-        before = old.get(condition["type"]) or {}
-        condition["lastTransitionTime"] = before.get("lastTransitionTime") or now
-        if generation:
-            condition["observedGeneration"] = generation
-    return [c for c in present if c["type"] not in gone] + ours
 
 
 def _name(status: Object) -> str:
@@ -165,6 +147,10 @@ def _container_status(
         status["image"] = newest.annotations.get(pods.IMAGE) or newest.image
         status["imageID"] = _image_id(newest.image_ref)
         status["containerID"] = f"docker://{newest.id}"
+        if newest.user:
+            uid, gid, *_ = newest.user
+            groups = list(dict.fromkeys(newest.user[1:]))
+            status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": groups}}
         exited = [c for c in incarnations[1:] if c.state is ContainerState.EXITED]
         if exited:
             status["lastState"] = _state(exited[0], runtime)
@@ -189,6 +175,22 @@ def _container_status(
         }
     _add_resources(container, status)
     return status
+
+
+def _begin_anew(pod: Object, stale: list[Object], findings: Findings) -> None:
+    """How containers are told of that ran in an earlier round and have not begun in this one."""
+    for status in stale:
+        reason, message = findings.waiting.get(status["name"], (_before_the_start(pod), ""))
+        if "terminated" in status["state"]:
+            status["lastState"] = status["state"]
+        status["state"] = {
+            "waiting": {"reason": reason, **({"message": message} if message else {})}
+        }
+        status["ready"] = status["started"] = False
+
+
+def _before_the_start(pod: Object) -> str:
+    return "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
 
 
 def _will_be_started(pod: Object, container: Object, state: Object) -> bool:
@@ -229,7 +231,15 @@ def _from_memory(pod: Object, status: Object, old: Object | None, findings: Find
     """The state of a container that the runtime does not know (yet, or any more)."""
     old_state = (old or {}).get("state") or {}
     if old is not None and "terminated" in old_state:
-        for key in ("state", "lastState", "restartCount", "image", "imageID", "containerID"):
+        for key in (
+            "state",
+            "lastState",
+            "restartCount",
+            "image",
+            "imageID",
+            "containerID",
+            "user",
+        ):
             if key in old:
                 status[key] = old[key]
         status["ready"] = bool(old.get("ready")) and old_state["terminated"].get("exitCode") == 0
@@ -243,15 +253,14 @@ def _from_memory(pod: Object, status: Object, old: Object | None, findings: Find
                 "containerID": old.get("containerID", ""),
             }
         }
-        for key in ("restartCount", "image", "imageID", "containerID"):
+        for key in ("restartCount", "image", "imageID", "containerID", "user"):
             if key in old:
                 status[key] = old[key]
         if findings.ended:
             status["state"] = lost
             return
         status["lastState"] = lost
-    reason = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
-    status["state"] = {"waiting": {"reason": reason}}
+    status["state"] = {"waiting": {"reason": _before_the_start(pod)}}
     status["started"] = False
 
 
@@ -285,7 +294,13 @@ def _time(nanoseconds: int) -> str:
 # the pod
 
 
-def _phase(pod: Object, init: list[Object], app: list[Object], findings: Findings) -> str:
+def _phase(
+    pod: Object,
+    init: list[Object],
+    app: list[Object],
+    findings: Findings,
+    stale: Collection[str],
+) -> str:
     if findings.reason:
         return "Failed"
     by_name = {c["name"]: c for c in (*pods.init_containers(pod), *pods.containers(pod))}
@@ -294,7 +309,9 @@ def _phase(pod: Object, init: list[Object], app: list[Object], findings: Finding
         terminated = status["state"].get("terminated")
         last = status["lastState"].get("terminated")
         container = by_name[status["name"]]
-        if pods.is_sidecar(container):
+        if status["name"] in stale:
+            pending = True
+        elif pods.is_sidecar(container):
             pending = pending or not status.get("started")
         elif terminated:
             if terminated["exitCode"] != 0:
@@ -306,7 +323,9 @@ def _phase(pod: Object, init: list[Object], app: list[Object], findings: Finding
     running = waiting = stopped = succeeded = restarted = 0
     for status in app:
         state = status["state"]
-        if "running" in state:
+        if status["name"] in stale:
+            waiting += 1
+        elif "running" in state:
             running += 1
         elif "terminated" in state:
             stopped += 1
@@ -331,106 +350,6 @@ def _phase(pod: Object, init: list[Object], app: list[Object], findings: Finding
     if restarted:
         return "Running"
     return "Succeeded" if stopped == succeeded else "Failed"
-
-
-def _conditions(
-    pod: Object,
-    runtime: PodRuntime,
-    phase: str,
-    init: list[Object],
-    app: list[Object],
-    now: str,
-) -> list[Object]:
-    has_network = runtime.ready_sandbox is not None and (
-        pods.is_host_network(pod) or bool(runtime.ips)
-    )
-    containers_ready = _containers_ready(init, app, pod, phase)
-    made = [
-        _condition("PodReadyToStartContainers", has_network),
-        _initialized(pod, init, phase),
-        _ready(pod, containers_ready),
-        {**containers_ready, "type": "ContainersReady"},
-        _condition("PodScheduled", True),
-    ]
-    old = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or ()}
-    generation = meta.generation(pod)
-    for condition in made:
-        before = old.pop(condition["type"], None)
-        unchanged = before is not None and before["status"] == condition["status"]
-        condition["lastTransitionTime"] = (
-            (before or {}).get("lastTransitionTime") or now if unchanged else now
-        )
-        if generation:
-            condition["observedGeneration"] = generation
-    # Conditions of others (readiness gates, DisruptionTarget) stay as they are.
-    return made + list(old.values())
-
-
-def _condition(type_: str, value: bool, reason: str = "", message: str = "") -> Object:
-    condition: Object = {"type": type_, "status": "True" if value else "False"}
-    if reason:
-        condition["reason"] = reason
-    if message:
-        condition["message"] = message
-    return condition
-
-
-def _initialized(pod: Object, init: list[Object], phase: str) -> Object:
-    if phase == "Succeeded":
-        return _condition("Initialized", True, "PodCompleted")
-    by_name = {c["name"]: c for c in pods.init_containers(pod)}
-    incomplete = [
-        s["name"]
-        for s in init
-        if not (s.get("started") if pods.is_sidecar(by_name[s["name"]]) else s["ready"])
-    ]
-    if not incomplete:
-        return _condition("Initialized", True)
-    return _condition(
-        "Initialized",
-        False,
-        "ContainersNotInitialized",
-        f"containers with incomplete status: [{' '.join(incomplete)}]",
-    )
-
-
-def _containers_ready(init: list[Object], app: list[Object], pod: Object, phase: str) -> Object:
-    if phase == "Succeeded":
-        return _condition("ContainersReady", False, "PodCompleted")
-    if phase == "Failed":
-        return _condition("ContainersReady", False, "PodFailed")
-    sidecars = {c["name"] for c in pods.init_containers(pod) if pods.is_sidecar(c)}
-    members = [s for s in init if s["name"] in sidecars] + app
-    unready = [s["name"] for s in members if not s["ready"]]
-    if not unready:
-        return _condition("ContainersReady", True)
-    return _condition(
-        "ContainersReady",
-        False,
-        "ContainersNotReady",
-        f"containers with unready status: [{' '.join(unready)}]",
-    )
-
-
-def _ready(pod: Object, containers_ready: Object) -> Object:
-    condition = {**containers_ready, "type": "Ready"}
-    if condition["status"] != "True":
-        return condition
-    present = {c["type"]: c["status"] for c in (pod.get("status") or {}).get("conditions") or ()}
-    missing, false = [], []
-    for gate in pod["spec"].get("readinessGates") or ():
-        kind = gate["conditionType"]
-        if kind not in present:
-            missing.append(
-                f'corresponding condition of pod readiness gate "{kind}" does not exist.'
-            )
-        elif present[kind] != "True":
-            false.append(
-                f'the status of pod readiness gate "{kind}" is not "True", but {present[kind]}'
-            )
-    if missing or false:
-        return _condition("Ready", False, "ReadinessGatesNotReady", ", ".join(missing + false))
-    return condition
 
 
 def status_changes(old: Object, new: Object) -> Object:

@@ -360,6 +360,8 @@ class PodWorker:
         grace = self._parts.probes.grace_period(container, probe, pods.grace_period(pod))
         if self._hurry is not None:
             grace = min(grace, self._hurry)
+        if kill.at_once:
+            grace = 0
         if kill.restart:
             self._restarting.add(kill.id)
 

@@ -36,8 +36,12 @@ def sandbox(attempt=0, state=PodSandboxState.READY, ips=("10.0.0.1",)):
     return PodSandboxStatus(f"s{attempt}", metadata, state, attempt, ips)
 
 
-def status(name, state=RUNNING, code=0, attempt=0, in_sandbox="s0", image="i:1"):
+def status(
+    name, state=RUNNING, code=0, attempt=0, in_sandbox="s0", image="i:1", in_round=0, user=()
+):
     annotations = {pods.CONTAINER_HASH: pods.container_hash({"name": name, "image": image})}
+    if in_round:
+        annotations[pods.ROUND] = str(in_round)
     return ContainerStatus(
         f"{name}-{attempt}",
         in_sandbox,
@@ -46,6 +50,7 @@ def status(name, state=RUNNING, code=0, attempt=0, in_sandbox="s0", image="i:1")
         created_at=attempt,
         exit_code=code,
         annotations=annotations,
+        user=user,
     )
 
 

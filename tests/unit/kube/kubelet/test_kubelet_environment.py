@@ -181,3 +181,37 @@ def test_only_services_of_the_own_namespace_and_the_clusters_own_are_told():
     without = service_variables(services, "demo", links=False)
     assert without["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
     assert not any(name.startswith(("WEB", "OTHER", "HEADLESS")) for name in without)
+
+
+FILES = {("config", "a.env"): b"A='1'", ("config", "bad"): b"A"}
+
+
+def from_file(path, key="A", **more):
+    reference = {"volumeName": "config", "path": path, "key": key, **more}
+    return container_environment(
+        POD,
+        {"name": "web", "env": [{"name": "X", "valueFrom": {"fileKeyRef": reference}}]},
+        FACTS,
+        services={},
+        lookup=lambda _kind, _name: None,
+        read_file=lambda volume, path: FILES.get((volume, path)),
+    )
+
+
+def test_a_variable_may_come_from_a_file():
+    assert from_file("a.env") == {"X": "1"}
+    assert from_file("a.env", "B", optional=True) == {}
+    assert from_file("none", optional=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "optional", "text"),
+    [
+        ("a.env", "B", False, 'environment variable key "B" not found in file "a.env"'),
+        ("none", "A", False, "couldn't parse env file: no file"),
+        ("bad", "A", True, "couldn't parse env file: invalid environment variable format"),
+    ],
+)
+def test_a_file_that_does_not_say_it_is_told(path, key, optional, text):
+    with pytest.raises(ConfigError, match=text):
+        from_file(path, key, optional=optional)

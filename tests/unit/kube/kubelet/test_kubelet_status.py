@@ -172,3 +172,11 @@ def test_only_what_changed_is_written():
     assert kinds == {"PodReadyToStartContainers", "Ready", "ContainersReady"}
     assert status_changes(new, new) == {}
     assert status_changes({**new, "reason": "Evicted"}, new) == {"reason": None}
+
+
+def test_whom_a_container_runs_as_is_told():
+    result = told(pod("web"), runtime(status("web", user=(1000, 3000, 3000, 4000))))
+    assert result["containerStatuses"][0]["user"] == {
+        "linux": {"uid": 1000, "gid": 3000, "supplementalGroups": [3000, 4000]}
+    }
+    assert "user" not in told(pod("web"), runtime(status("web")))["containerStatuses"][0]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wherry.kube.api import restarts
 from wherry.kube.api.kinds import checks, fields
 from wherry.kube.api.kinds.checks import Faults
-from wherry.kube.api.kinds.podspec.resources import is_sidecar
 
 Object = dict[str, Any]
 
@@ -71,15 +71,13 @@ def check(new: Object, old: Object, faults: Faults) -> None:
     if nominated and nominated != before.get("nominatedNodeName"):
         checks.node_name(nominated, "status.nominatedNodeName", faults)
     faults += fields.immutable("status.qosClass", status.get("qosClass"), before.get("qosClass"))
-    sidecars = {c.get("name") for c in spec.get("initContainers") or () if is_sidecar(c)}
-    policy = spec.get("restartPolicy", "Always")
-    for kind, restart, exempt in (
-        ("containerStatuses", policy, set()),
-        ("initContainerStatuses", policy, sidecars),
-        ("ephemeralContainerStatuses", "Never", set()),
-    ):
-        if restart != "Always":
-            _check_ended(status, before, kind, restart, exempt, faults)
+    if not restarts.may_restart_all(spec):
+        for kind, containers in (
+            ("containerStatuses", "containers"),
+            ("initContainerStatuses", "initContainers"),
+            ("ephemeralContainerStatuses", "ephemeralContainers"),
+        ):
+            _check_ended(spec, containers, status, before, kind, faults)
     if addresses := status.get("podIPs"):
         checks.ip_list(addresses, "status.podIPs", faults)
     if addresses := status.get("hostIPs"):
@@ -92,17 +90,18 @@ def check(new: Object, old: Object, faults: Faults) -> None:
 
 
 def _check_ended(
-    status: Object, before: Object, kind: str, restart: str, exempt: set[Any], faults: Faults
+    spec: Object, containers: str, status: Object, before: Object, kind: str, faults: Faults
 ) -> None:
     """A container that ended and is not to be restarted stays ended."""
+    known = {c.get("name"): c for c in spec.get(containers) or ()}
+    never = containers == "ephemeralContainers"
     now = {s.get("name"): s.get("state") or {} for s in status.get(kind) or ()}
     for index, previous in enumerate(before.get(kind) or ()):
         name = previous.get("name")
         ended = (previous.get("state") or {}).get("terminated")
-        if ended is None or name in exempt or name not in now:
+        if ended is None or name not in now or "terminated" in now[name]:
             continue
-        if ended.get("exitCode", 0) != 0 and restart == "OnFailure":
-            continue
-        if "terminated" not in now[name]:
+        code = ended.get("exitCode", 0)
+        if never or not restarts.is_restarted(spec, known.get(name) or {}, code):
             why = "may not be transitioned to non-terminated state"
             faults.append(fields.forbidden(f"status.{kind}[{index}].state", why))

@@ -73,6 +73,34 @@ def open_subpath(volume: Path, path: str) -> int:
         os.close(root)
 
 
+def read_file(volume: Path, path: str, most: int) -> bytes | None:
+    """The content of a regular file in ``volume``; None where there is none.
+
+    Raises:
+        SubPathError: it leads out of the volume, is no regular file, or has more than ``most``
+            bytes.
+    """
+    root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        handle = _open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise SubPathError(f"path {path!r} leads out of its volume") from error
+        raise SubPathError(f"path {path!r}: {error.strerror}") from error
+    finally:
+        os.close(root)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise SubPathError(f"path {path!r} is no regular file")
+    with os.fdopen(handle, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise SubPathError(f"file {path!r} has more than {most} bytes")
+    return content
+
+
 def _make_directory(root: int, parts: list[str], mode: int) -> None:
     parent = _open_beneath(root, "/".join(parts[:-1]) or ".", os.O_PATH | os.O_DIRECTORY)
     try:

@@ -11,7 +11,7 @@ from wherry.kube.kubelet.volumes import empty_dir, mounts, nfs, ownership, persi
 from wherry.kube.kubelet.volumes.claims import ClaimError, Claims
 from wherry.kube.kubelet.volumes.manager import Inputs, Volumes, devices
 from wherry.kube.kubelet.volumes.place import Place
-from wherry.kube.kubelet.volumes.subpath import open_subpath
+from wherry.kube.kubelet.volumes.subpath import SubPathError, open_subpath, read_file
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="owners need root")
 
@@ -325,3 +325,23 @@ async def test_a_memory_that_was_unmounted_is_mounted_again(tmp_path):
     finally:
         await volumes.remove("u")
     assert mounts.mounts_below(tmp_path) == []
+
+
+def test_a_file_is_read_within_its_volume_only(tmp_path):
+    (tmp_path / "outside").write_text("not yours")
+    volume = tmp_path / "v"
+    (volume / "d").mkdir(parents=True)
+    (volume / "d/a").write_text("mine")
+    (volume / "link").symlink_to("d/a")
+    (volume / "out").symlink_to("../outside")
+    os.mkfifo(volume / "pipe")
+    assert read_file(volume, "d/a", 4) == read_file(volume, "link", 4) == b"mine"
+    assert read_file(volume, "none", 4) is None
+    for path, text in (
+        ("out", "leads out of its volume"),
+        ("pipe", "is no regular file"),
+        ("d", "is no regular file"),
+        ("d/a", "has more than 3 bytes"),
+    ):
+        with pytest.raises(SubPathError, match=text):
+            read_file(volume, path, 3)
