@@ -87,13 +87,13 @@ def _cgroups() -> set[str]:
 
 
 def _monitors() -> set[str]:
-    """Command lines of all monitors."""
+    """Command lines of all processes that outlive a daemon: monitors, name servers."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_text().replace("\0", " ")
         except OSError:
             continue
-        if "/runtime/monitor/__main__.py" in command:
+        if "/runtime/monitor/__main__.py" in command or " wherry.kube.dns " in command:
             found.add(command)
     return found

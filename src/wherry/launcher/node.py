@@ -1,4 +1,5 @@
-"""``wherry node``: container engine, kubelet and service proxy in one process.
+"""``wherry node``: container engine, kubelet and service proxy in one process, which keeps another
+one for names.
 
 The engine is a daemon of its own right: ``docker`` works as soon as its socket is there, with or
 without a control plane.
@@ -21,7 +22,9 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.https import from_kubeconfig
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.recorder import EventRecorder
-from wherry.kube.dns.server import NameServer
+from wherry.kube.dns import keeping
+from wherry.kube.dns.following import Follower
+from wherry.kube.dns.keeping import NameService
 from wherry.kube.kubelet import config, machine
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.kubelet.node import addresses, node_object
@@ -66,13 +69,16 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         )
         ending = _at_power_failure(kubelet, stop)
         proxy = make(informers, Nftables(), _proxy_config(instance))
-        names = NameServer(
-            proxy_client,
-            informers,
-            domain=instance.cluster_domain,
-            node_name=instance.node_name,
-            service_addresses=(instance.cluster_dns,),
-            ranges=(instance.service_range, instance.cluster_range),
+        names = NameService(
+            Follower(
+                proxy_client,
+                informers,
+                domain=instance.cluster_domain,
+                node_name=instance.node_name,
+                service_addresses=(instance.cluster_dns,),
+                ranges=(instance.service_range, instance.cluster_range),
+            ),
+            instance.run_dir,
         )
         recorder = EventRecorder(proxy_client, "pod-network", instance.node_name)
         router = PodRouter(
@@ -137,6 +143,7 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
     """
     config = engine_config(instance)
     await stop_all(config, grace)
+    await keeping.stop(instance.run_dir)
     if purge:
         await teardown(Nftables(), _proxy_config(instance))
         await Enforcer.teardown(Nftables(), table=f"{instance.nft_table}-policy")

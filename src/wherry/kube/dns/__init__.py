@@ -4,6 +4,10 @@
 writes answers, ``forwarding`` asks other servers and remembers, ``settings`` reads the ConfigMap,
 ``listening`` has the sockets, and ``server`` is the way of a question through these.
 
+They are a process of their own (``__main__``), so that a busy node delays no answer and a killed
+one stops none. ``following`` is what the node knows, ``telling`` the words in which the process
+hears of it, and ``keeping`` starts it, finds it again, and ends it.
+
 Kubernetes DNS specification 1.1:
 https://github.com/kubernetes/dns/blob/master/docs/specification.md
 """

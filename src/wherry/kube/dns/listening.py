@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
 log = logging.getLogger(__name__)
@@ -24,38 +24,52 @@ Answer = Callable[[bytes, bool], Awaitable[bytes | None]]
 """The answer to any question (and whether it came as a datagram); None for silence."""
 
 
-class Listener:
-    """Serves questions at one address of each family, which need not be there yet."""
+Pair = tuple[socket.socket, socket.socket]
+"""Of one address: for datagrams, and for connections."""
 
-    def __init__(self, at_once: At_once, answer: Answer) -> None:
+
+def bind(addresses: Iterable[str], port: int = 53) -> list[Pair]:
+    """Take addresses, which need not be there yet: what is asked from now on waits.
+
+    Raises:
+        OSError: somebody else has the port.
+    """
+    pairs: list[Pair] = []
+    try:
+        for address in addresses:
+            datagrams = _bound(address, port, socket.SOCK_DGRAM)
+            with contextlib.suppress(OSError):
+                datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            port = datagrams.getsockname()[1]
+            try:
+                pairs.append((datagrams, _bound(address, port, socket.SOCK_STREAM)))
+            except OSError:
+                datagrams.close()
+                raise
+    except OSError:
+        close(pairs)
+        raise
+    return pairs
+
+
+def close(pairs: Iterable[Pair]) -> None:
+    """Give them back."""
+    for pair in pairs:
+        for bound in pair:
+            bound.close()
+
+
+class Listener:
+    """Serves the questions that come to sockets."""
+
+    def __init__(self, sockets: Sequence[Pair], at_once: At_once, answer: Answer) -> None:
         self._at_once = at_once
         self._answer = answer
         self._transports: list[asyncio.DatagramTransport] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
-        self._sockets: list[tuple[socket.socket, socket.socket]] = []
-        self.opened = asyncio.Event()
-        """Set once questions are answered, at ``port``."""
-
-    def bind(self, addresses: Iterable[str], port: int = 53) -> None:
-        """Take the addresses: what is asked from now on waits for ``open``.
-
-        Raises:
-            OSError: somebody else has the port.
-        """
-        self.port = port
-        for address in addresses:
-            datagrams = _bound(address, self.port, socket.SOCK_DGRAM)
-            with contextlib.suppress(OSError):
-                datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-            self.port = datagrams.getsockname()[1]
-            try:
-                connections = _bound(address, self.port, socket.SOCK_STREAM)
-            except OSError:
-                datagrams.close()
-                raise
-            self._sockets.append((datagrams, connections))
+        self._sockets = list(sockets)
 
     async def open(self) -> None:
         """Begin to answer."""
@@ -66,7 +80,6 @@ class Listener:
             )
             self._transports.append(transport)
             self._servers.append(await asyncio.start_server(self._connected, sock=connections))
-        self.opened.set()
 
     async def close(self) -> None:
         """Stop, and give up what is under way."""
@@ -75,9 +88,7 @@ class Listener:
         for server in self._servers:
             server.close()
         self._transports, self._servers = [], []
-        for pair in self._sockets:
-            for bound in pair:
-                bound.close()
+        close(self._sockets)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

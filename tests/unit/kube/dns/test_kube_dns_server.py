@@ -21,9 +21,12 @@ from wherry.kube.api.resources import (
 )
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
+from wherry.kube.dns.following import Follower
 from wherry.kube.dns.forwarding import Memory
+from wherry.kube.dns.listening import Listener, bind
 from wherry.kube.dns.server import NameServer
 from wherry.kube.dns.settings import read, servers
+from wherry.kube.dns.telling import Told, Unpacker, pack
 
 
 class Beyond(asyncio.DatagramProtocol):
@@ -54,8 +57,9 @@ class Beyond(asyncio.DatagramProtocol):
 
 
 class World:
-    def __init__(self, api: FakeAPI, server: NameServer, beyond: Beyond) -> None:
+    def __init__(self, api: FakeAPI, server: NameServer, beyond: Beyond, port: int) -> None:
         self.api, self.client, self.server, self.beyond = api, Client(api), server, beyond
+        self.port = port
 
     async def ask(self, name: str, type: str = "A") -> DNSRecord:
         return DNSRecord.parse(await self.send(bytes(DNSRecord.question(name, type).pack())))
@@ -69,8 +73,8 @@ class World:
                 if not got.done():
                     got.set_result(data)
 
-        port = self.server.listener.port
-        transport, _ = await loop.create_datagram_endpoint(Asking, remote_addr=("127.0.0.1", port))
+        to = ("127.0.0.1", self.port)
+        transport, _ = await loop.create_datagram_endpoint(Asking, remote_addr=to)
         try:
             transport.sendto(data)
             return await asyncio.wait_for(got, seconds)
@@ -92,22 +96,35 @@ async def world() -> AsyncIterator[World]:
     loop = asyncio.get_running_loop()
     _, beyond = await loop.create_datagram_endpoint(Beyond, local_addr=("127.0.0.1", 0))
     informers = SharedInformers(client)
-    server = NameServer(
+    follower = Follower(
         client,
         informers,
         domain="cluster.local",
         node_name="n",
         service_addresses=["10.96.0.10"],
-        port=0,
         upstreams=[beyond.address],
     )
     informers.start()
-    running = asyncio.ensure_future(server.run())
-    await server.listener.opened.wait()
-    yield World(api, server, beyond)
+    running = asyncio.ensure_future(follower.run())
+    server = NameServer()
+    sockets = bind(await follower.addresses, 0)
+    listener = Listener(sockets, server.at_once, server.answer)
+    await follower.synced()
+    unpacker = Unpacker()
+
+    def tell(told: Told) -> None:
+        for heard in unpacker.feed(pack(told)):
+            server.take(heard)
+
+    follower.attach(tell)
+    await server.whole.wait()
+    await listener.open()
+    yield World(api, server, beyond, sockets[0][0].getsockname()[1])
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    await listener.close()
+    await server.close()
     await informers.stop()
     beyond.transport.close()
 
@@ -204,7 +221,7 @@ async def test_garbage_and_silence_do_not_stop_answers(world: World):
 async def test_connections_take_many_questions(world: World):
     await world.client.create(SERVICES, service("web", "10.96.0.7"))
     await eventually(world, "web.default.svc.cluster.local", ["10.96.0.7"])
-    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.listener.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
     question = bytes(DNSRecord.question("web.default.svc.cluster.local").pack())
     for _ in range(3):
         writer.write(struct.pack("!H", len(question)) + question)
@@ -307,7 +324,7 @@ async def test_a_flood_of_names_nobody_has_does_not_stop_answers(world: World):
     world.beyond.silent = True
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, remote_addr=("127.0.0.1", world.server.listener.port)
+        asyncio.DatagramProtocol, remote_addr=("127.0.0.1", world.port)
     )
     for n in range(4000):
         for name in (f"x{n}.default.svc.cluster.local", f"x{n}.example"):
