@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from wherry.kube.api import meta
@@ -35,6 +35,15 @@ class _Unusable(Exception):
     def __init__(self, message: str, statuses: Sequence[Object] | None = None) -> None:
         super().__init__(message)
         self.statuses = statuses
+
+
+_LABELS = "labels"
+
+
+def _pairs(pod: Object) -> Iterable[str]:
+    """Indexer: each label of a pod, with its namespace."""
+    namespace = meta.namespace(pod)
+    return [f"{namespace}/{key}={value}" for key, value in meta.labels(pod).items()]
 
 
 class HorizontalPodAutoscalerController(Controller):
@@ -230,12 +239,13 @@ class HorizontalPodAutoscalerController(Controller):
             message = "couldn't convert selector into a corresponding internal selector object: "
             self._refuse(autoscaler, status, "InvalidSelector", f"{message}{error}")
         self._selectors[key] = selector
-        found = [p for p in self.pods.list(namespace) if selector.matches(meta.labels(p))]
+        found = self._selected(namespace, selector)
+        kinds = {frozenset(meta.labels(pod).items()) for pod in found}
+        labels = [dict(each) for each in kinds]
         claimants = sorted(
             other
             for other, theirs in self._selectors.items()
-            if other.startswith(f"{namespace}/")
-            and any(theirs.matches(meta.labels(pod)) for pod in found)
+            if other.startswith(f"{namespace}/") and any(map(theirs.matches, labels))
         )
         if len(claimants) > 1:
             message = (
@@ -243,6 +253,19 @@ class HorizontalPodAutoscalerController(Controller):
             )
             self._refuse(autoscaler, status, "AmbiguousSelector", message)
         return found
+
+    def _selected(self, namespace: str, selector: LabelSelector) -> list[Object]:
+        """The pods it selects, found by a label that few have; where there is no autoscaler,
+        nobody needs to know who has which."""
+        self.pods.add_indexer(_LABELS, _pairs)
+        demanded = [(each.key, selector.exact(each.key)) for each in selector.requirements]
+        candidates = [
+            self.pods.by_index(_LABELS, f"{namespace}/{key}={value}")
+            for key, value in demanded
+            if value is not None
+        ]
+        among = min(candidates, key=len) if candidates else self.pods.list(namespace)
+        return [pod for pod in among if selector.matches(meta.labels(pod))]
 
     def _refuse(self, autoscaler: Object, status: Status, reason: str, message: str) -> None:
         self._event(autoscaler, WARNING, reason, message)
