@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from wherry.engine.cri.types import ContainerRuntime, ContainerState, CRIError, LinuxResources
@@ -181,6 +181,11 @@ class Housekeeping:
             log.info("evicting pod %s/%s: %s", meta.namespace(pod), meta.name(pod), message)
             worker.tell("Warning", reason, message)
             worker.fail(reason, message, grace=grace, disruption=message)
+
+    async def cleared(self, pods: Iterable[Object]) -> None:
+        """Wait until nothing of these pods runs or takes room any more."""
+        workers = (self._workers.get(meta.uid(pod)) for pod in pods)
+        await asyncio.gather(*(worker.settled.wait() for worker in workers if worker))
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""

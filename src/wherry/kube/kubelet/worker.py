@@ -66,7 +66,7 @@ class PodWorker:
         self._failure: tuple[str, str] | None = None  # of the pod as a whole
         self._finished = False
         self._unknown = False
-        self.settled = asyncio.Event()  # nothing of it runs any more
+        self.settled = asyncio.Event()  # nothing of it runs any more, or takes room
         self._refused = False
         self._hurry: int | None = None  # seconds at the most that are left to containers
         self._disruption = ""  # why the node puts it off
@@ -404,9 +404,9 @@ class PodWorker:
                 await self._parts.runtime.stop_pod_sandbox(sandbox.id)
                 await self._parts.view.refresh_sandbox(sandbox.id)
         self._publish(pod, ended=True)
-        self.settled.set()
         self._release()
         await self._parts.volumes.remove(self.uid)
+        self.settled.set()
 
     def _begin_stop(self, pod: Object) -> None:
         """Stop all that runs, beside everything else; its end wakes the worker."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from wherry.engine.cri.types import ContainerRuntime, ContainerStats, CRIError
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 PERIOD = 10.0
 SOONER = 1.0  # while something is short
+PATIENCE = 30.0  # seconds that an evicted pod gets to give back what it has
 
 
 class Host(Protocol):
@@ -46,6 +47,9 @@ class Host(Protocol):
 
     def evict(self, pod: Object, reason: str, message: str, grace: int) -> None:
         """End a pod as Failed, ``grace`` seconds before SIGKILL."""
+
+    async def cleared(self, pods: Iterable[Object]) -> None:
+        """Wait until nothing of these pods runs or takes room any more."""
 
     def tell(self, pod: Object, type_: str, reason: str, message: str) -> None:
         """Record an event of a pod."""
@@ -92,6 +96,7 @@ class EvictionManager:
         self._crowded: set[str] = set()
         self._pressure = Pressure.none()
         self._evicted: set[str] = set()
+        self._going: list[Object] = []  # of the last look
 
     @property
     def conditions(self) -> frozenset[str]:
@@ -106,7 +111,17 @@ class EvictionManager:
             except (CRIError, OSError) as error:
                 log.warning("what the node has left cannot be seen: %s", error)
                 acted = False
+            await self._wait_for_room()
             await asyncio.sleep(SOONER if acted else PERIOD)
+
+    async def _wait_for_room(self) -> None:
+        """Whom it took what is short must give it back before anybody else has to go."""
+        going, self._going = self._going, []
+        if going:
+            try:
+                await asyncio.wait_for(self._host.cleared(going), PATIENCE)
+            except TimeoutError:
+                log.warning("evicted pods are not cleared away after %g s", PATIENCE)
 
     def look(self) -> Mapping[str, Observation]:
         """See what is left, and say so of the node."""
@@ -165,6 +180,7 @@ class EvictionManager:
 
     def _evict(self, pod: Object, text: str, grace: int) -> None:
         self._evicted.add(meta.uid(pod))
+        self._going.append(pod)
         self._host.evict(pod, "Evicted", text, grace)
 
     async def _uses(self, pods: list[Object], threshold: Threshold) -> dict[str, Use]:
