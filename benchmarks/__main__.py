@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "kubelet_probes": kubelet.probes,
     "kubelet_streams": kubelet.streams,
     "dns": dns.answers,
+    "dns_busy": dns.busy,
     "ingress": ingress.rate,
     "ingress_changes": ingress.changes,
     "network_policy": network_policy.changes,

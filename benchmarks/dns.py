@@ -7,6 +7,7 @@ has not, and ports; ``dnsperf`` asks.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from benchmarks.harness import Figure, Wherry, command, wherry
 
 SERVICES = 500
 RATE = 20_000
+BUSY_RATE = 2_000
 SECONDS = 5
 RUNS = 3
 
@@ -42,6 +44,28 @@ def answers() -> list[Figure]:
     return [
         Figure("DNS answers a second, one core", many, "", RATE, peer=theirs),
         Figure(f"DNS, 99th percentile at {RATE} a second", slow, "ms", 2, peer=their_slow),
+    ]
+
+
+def busy() -> list[Figure]:
+    """How long answers take while the node has nothing else to do, and while it starts 30 pods."""
+    dnsperf = packages.program("dnsperf")
+    if dnsperf is None:
+        raise SystemExit("dnsperf is not installed and cannot be downloaded")
+    with tempfile.TemporaryDirectory() as place, wherry() as instance:
+        questions = Path(place) / "questions"
+        questions.write_text("".join(_questions()))
+        asking = _Asking(dnsperf, questions)
+        service = _services(instance)
+        idle = [asking.latency(*service, rate=BUSY_RATE) for _ in range(RUNS)]
+        values = []
+        for run in range(RUNS):
+            create = ("create", "deployment", f"many{run}", "--image=hello:1", "--replicas=30")
+            command("kubectl", *create, env=instance.env)
+            values.append(asking.latency(*service, rate=BUSY_RATE))
+    return [
+        Figure(f"DNS, 99th percentile at {BUSY_RATE} a second", idle, "ms", 2),
+        Figure("the same while the node starts pods", values, "ms"),
     ]
 
 
@@ -83,10 +107,12 @@ class _Asking:
         said = self._run(address, port, "-q", "100")
         return float(said.partition("Queries per second:")[2].split()[0])
 
-    def latency(self, address: str, port: int) -> float:
+    def latency(self, address: str, port: int, rate: int = RATE) -> float:
         """The 99th percentile in milliseconds."""
-        said = self._run(address, port, "-q", "100", "-Q", str(RATE), "-v")
-        times = sorted(float(line.split()[-1]) for line in said.splitlines() if line[:2] == "> ")
+        said = self._run(address, port, "-q", "100", "-Q", str(rate), "-v")
+        lines = [line.split() for line in said.splitlines() if line[:2] == "> "]
+        # "T" is one that nobody answered.
+        times = sorted(math.inf if words[1] == "T" else float(words[-1]) for words in lines)
         return times[len(times) * 99 // 100] * 1000
 
     def _run(self, address: str, port: int, *more: str) -> str:
