@@ -219,6 +219,7 @@ def test_endpoints_have_hints_for_their_zones(kubectl: Space) -> None:
 
     own = [("east", "east"), ("east", "east"), ("west", "west"), ("west", "west")]
     eventually(lambda: hints("auto") == own)
+    eventually(lambda: "TopologyAwareHintsEnabled" in kubectl.describe("service/auto"))
     eventually(lambda: hints("near") == own)
     eventually(lambda: hints("plain") == [(zone, None) for zone, _ in own])
 

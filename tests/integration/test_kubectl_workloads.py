@@ -147,6 +147,8 @@ def test_a_cron_job_is_run_by_hand(cluster: Instance, namespace: str) -> None:
     run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
     run("apply", "-f", "-", stdin=CRON)
     run("create", "job", "now", "--from=cronjob/tick")
+    told = "Saw a job that the controller did not create or forgot: now"
+    eventually(lambda: told in run("describe", "cronjob/tick"))
     run("wait", "--for=condition=Complete", "job/now", "--timeout=60s")
     assert run("logs", "job/now") == "tick\n"
     assert re.search(r"tick\s+0 0 1 1 \*\s+<none>\s+False", run("get", "cronjobs"))

@@ -96,8 +96,9 @@ def _latest(schedule: Schedule, known: datetime, now: datetime) -> datetime:
 def plan(cron_job: Object, jobs: Sequence[Object], now: datetime) -> Plan:
     """The next step for ``cron_job``, which owns ``jobs``."""
     spec, old = cron_job["spec"], cron_job.get("status") or {}
-    running = [job for job in jobs if not is_finished(job)]
     known = {entry.get("uid") for entry in old.get("active") or ()}
+    unfinished = [job for job in jobs if not is_finished(job)]
+    running = [job for job in unfinished if meta.uid(job) in known or _is_scheduled(job)]
     status: Object = {k: v for k, v in old.items() if k != "active"}
     step = Plan(status)
     for job in jobs:
@@ -114,6 +115,10 @@ def plan(cron_job: Object, jobs: Sequence[Object], now: datetime) -> Plan:
             ended = (job.get("status") or {}).get("completionTime")
             if good and ended and ended > (status.get("lastSuccessfulTime") or ""):
                 status["lastSuccessfulTime"] = ended
+    for job in unfinished:
+        if job not in running:  # somebody made it by hand: it counts for nobody
+            text = f"Saw a job that the controller did not create or forgot: {meta.name(job)}"
+            step.events.append((WARNING, "UnexpectedJob", text))
     if running:
         status["active"] = [reference(JOBS, job) for job in sorted(running, key=meta.name)]
     step.forget = _history(spec, jobs)
@@ -163,6 +168,11 @@ def plan(cron_job: Object, jobs: Sequence[Object], now: datetime) -> Plan:
         step.replace = running
     step.due = last
     return step
+
+
+def _is_scheduled(job: Object) -> bool:
+    """Whether it was made by us: it may not be in the status yet."""
+    return SCHEDULED_AT in meta.annotations(job)
 
 
 def _history(spec: Object, jobs: Sequence[Object]) -> list[Object]:

@@ -5,7 +5,7 @@ Upstream: pkg/controller/disruption.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -88,6 +88,14 @@ def disrupted(
     return kept, again
 
 
+def overdue(budget: Object, found: Iterable[Object], going: Mapping[str, str]) -> Iterator[Object]:
+    """Pods that were to go, which nobody believes any more."""
+    noted = (budget.get("status") or {}).get("disruptedPods") or {}
+    for pod in found:
+        if meta.name(pod) in noted.keys() - going.keys() and not meta.is_deleting(pod):
+            yield pod
+
+
 def status(
     budget: Object, found: Sequence[Object], wanted: Counts, going: Mapping[str, str], moment: str
 ) -> Object:
@@ -148,7 +156,7 @@ class DisruptionController(Controller):
         self.budgets.add_handlers(on_add=self.enqueue, on_update=self.enqueue_update)
         self.pods = self.watch(PODS)
         self.pods.add_handlers(
-            on_add=self._pod_seen, on_update=self._pod_changed, on_delete=self._pod_seen
+            on_add=self._pod_added, on_update=self._pod_changed, on_delete=self._pod_seen
         )
         self.definitions = self.watch(CUSTOM_RESOURCE_DEFINITIONS)
         self.owners = {resource: self.watch(resource) for resource in _SCALED}
@@ -162,6 +170,17 @@ class DisruptionController(Controller):
             if _covers(budget, pod):
                 self.enqueue(budget)
         self._look_at_target(pod)
+
+    def _pod_added(self, pod: Object) -> None:
+        self._pod_seen(pod)
+        covering = [b for b in self.budgets.list(meta.namespace(pod)) if _covers(b, pod)]
+        if len(covering) > 1:
+            namespace, name = meta.namespace(pod), meta.name(pod)
+            message = (
+                f'Pod "{namespace}"/"{name}" matches multiple PodDisruptionBudgets.  Chose '
+                f'"{meta.name(covering[0])}" arbitrarily.'
+            )
+            self.recorder.event(PODS, pod, WARNING, "MultiplePodDisruptionBudgets", message)
 
     def _pod_changed(self, old: Object, pod: Object) -> None:
         for budget in self.budgets.list(meta.namespace(pod)):
@@ -211,6 +230,9 @@ class DisruptionController(Controller):
             await self._write(budget, failed(budget, str(error), meta.format_time(moment)))
             return
         going, again = disrupted(budget, found, moment)
+        for pod in overdue(budget, found, going):
+            message = f"Pod was expected by PDB {key} to be deleted but it wasn't"
+            self.recorder.event(PODS, pod, WARNING, "NotDeleted", message)
         await self._write(budget, status(budget, found, wanted, going, meta.format_time(moment)))
         if again is not None:
             self.queue.add_after(key, (again - moment).total_seconds())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from wherry.kube.api import meta
 from wherry.kube.client.transport import Object
@@ -27,6 +28,10 @@ class Unavailable(Exception):
     """No address can be given; the text says why."""
 
 
+class NoNodes(Unavailable):
+    """There is no node whose address could be given."""
+
+
 def is_balanced(service: Object) -> bool:
     """Whether the Service wants a load balancer."""
     return bool(service["spec"].get("type") == "LoadBalancer") and not meta.is_deleting(service)
@@ -41,6 +46,31 @@ def addresses(service: Object) -> list[str]:
     """Those it has."""
     balancer = (service.get("status") or {}).get("loadBalancer") or {}
     return [entry["ip"] for entry in balancer.get("ingress") or () if entry.get("ip")]
+
+
+def changes(old: Object, new: Object) -> Iterator[tuple[str, str]]:
+    """What is told of a change to the spec of a Service that stays balanced: reasons, messages."""
+    for name, reason in (
+        ("loadBalancerSourceRanges", "LoadBalancerSourceRanges"),
+        ("loadBalancerIP", "LoadbalancerIP"),
+        ("externalTrafficPolicy", "ExternalTrafficPolicy"),
+        ("healthCheckNodePort", "HealthCheckNodePort"),
+    ):
+        before, after = _told(old.get(name)), _told(new.get(name))
+        if before != after:
+            yield reason, f"{before} -> {after}"
+    had, has = old.get("externalIPs") or [], new.get("externalIPs") or []
+    if len(had) != len(has):
+        yield "ExternalIP", f"Count: {len(had)} -> {len(has)}"
+    else:
+        added = [after for before, after in zip(had, has, strict=True) if before != after]
+        for address in added[:1]:
+            yield "ExternalIP", f"Added: {address}"
+
+
+def _told(value: Any) -> str:
+    """As Go prints it."""
+    return f"[{' '.join(value)}]" if isinstance(value, list) else str(value or "")
 
 
 def ports(service: Object) -> list[Port]:
@@ -107,7 +137,7 @@ def from_nodes(
     found = [address for node in chosen for address in node_addresses(node, families)]
     found = list(dict.fromkeys(found))
     if not found:
-        raise Unavailable("there are no available nodes for LoadBalancer")
+        raise NoNodes("there are no available nodes for LoadBalancer")
     for address in found:
         for protocol, number in ports(service):
             owner = taken.get((address, (protocol, number)))

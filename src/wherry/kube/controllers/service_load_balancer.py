@@ -16,7 +16,7 @@ from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers import load_balancing, pods
 from wherry.kube.controllers.base import Context, Controller, split_key
-from wherry.kube.controllers.load_balancing import Port, Unavailable
+from wherry.kube.controllers.load_balancing import NoNodes, Port, Unavailable
 
 _SERVICE = "kubernetes.io/service-name"
 _API_SERVER = "default/kubernetes"
@@ -82,6 +82,9 @@ class ServiceLoadBalancerController(Controller):
         was, is_ = old["spec"].get("type"), new["spec"].get("type")
         if was != is_ and "LoadBalancer" in (was, is_):
             self.recorder.event(SERVICES, new, NORMAL, "Type", f"{was} -> {is_}")
+        elif is_ == "LoadBalancer":
+            for reason, message in load_balancing.changes(old["spec"], new["spec"]):
+                self.recorder.event(SERVICES, new, NORMAL, reason, message)
         if load_balancing.claims((old,)).items() - load_balancing.claims((new,)).items():
             self._waiting_concerned()
         self._service_added(new)
@@ -136,6 +139,9 @@ class ServiceLoadBalancerController(Controller):
             if self._told.get(key) != message:
                 self._told[key] = message
                 self._tell(service, WARNING, "SyncLoadBalancerFailed", message)
+                if isinstance(error, NoNodes):
+                    reason = "There are no available nodes for LoadBalancer"
+                    self._tell(service, WARNING, "UnAvailableLoadBalancer", reason)
             if has:
                 await self._write(service, [])
             return

@@ -96,6 +96,9 @@ class TaintEvictionController(Controller):
         noticed = self.noticed.setdefault(key, moment)
         left = leaves_in(executing(node), pod["spec"].get("tolerations") or (), noticed, moment)
         if left is None:
+            if noticed != moment:
+                message = f"Cancelling deletion of Pod {key}"
+                self.recorder.event(PODS, pod, NORMAL, "TaintManagerEviction", message)
             self._forget(key)
             return
         if left > 0:

@@ -9,7 +9,7 @@ from cluster import Cluster
 from wherry.kube.api import meta
 from wherry.kube.api.resources import CRON_JOBS, EVENTS, JOBS
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers.cron_job import job_name, make_job, plan
+from wherry.kube.controllers.cron_job import SCHEDULED_AT, job_name, make_job, plan
 
 NOW = datetime(2026, 3, 1, 12, 0, 20, tzinfo=UTC)
 NOON = NOW.replace(second=0)
@@ -41,12 +41,15 @@ def served(minutes: int = 1) -> Object:
     return {"lastScheduleTime": meta.format_time(NOON - timedelta(minutes=minutes))}
 
 
-def job(name: str, end: str = "", started: int = 0) -> Object:
+def job(name: str, end: str = "", started: int = 0, *, by_hand: bool = False) -> Object:
     status: Object = {"startTime": meta.format_time(NOW + timedelta(seconds=started))}
     if end:
         status["conditions"] = [{"type": end, "status": "True"}]
         status["completionTime"] = meta.format_time(NOW)
-    return {"metadata": {"name": name, "namespace": "default", "uid": name}, "status": status}
+    metadata: Object = {"name": name, "namespace": "default", "uid": name}
+    if not by_hand:
+        metadata["annotations"] = {SCHEDULED_AT: meta.format_time(NOW)}
+    return {"metadata": metadata, "status": status}
 
 
 def reasons(found: Any) -> list[str]:
@@ -89,6 +92,12 @@ def test_what_happens_while_one_is_running():
     replaced = plan(cron_job(concurrencyPolicy="Replace"), running, NOW)
     assert replaced.due == NOON and replaced.replace == running
     assert plan(cron_job(), running, NOW).due == NOON
+
+
+def test_a_job_that_was_made_by_hand_is_told_and_in_nobodys_way():
+    found = plan(cron_job(concurrencyPolicy="Forbid"), [job("mine", by_hand=True)], NOW)
+    assert found.due == NOON and reasons(found) == ["UnexpectedJob"]
+    assert "active" not in found.status
 
 
 def test_times_are_those_of_the_zone():

@@ -6,9 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cluster import Cluster
 
-from wherry.kube.api.meta import format_time
-from wherry.kube.controllers.disruption import Counts, counts, disrupted, failed, status
+from wherry.kube.api.meta import format_time, name
+from wherry.kube.api.resources import EVENTS, POD_DISRUPTION_BUDGETS, PODS
+from wherry.kube.controllers.disruption import (
+    Counts,
+    counts,
+    disrupted,
+    failed,
+    overdue,
+    status,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -58,6 +67,25 @@ def test_who_was_to_go_and_has_not_is_forgotten_after_two_minutes() -> None:
     going, again = disrupted(budget, [pod("a"), pod("b")], NOW)
     assert going == {"b": format_time(late)}
     assert again == late + timedelta(minutes=2)
+    assert [name(p) for p in overdue(budget, [pod("a"), pod("b")], going)] == ["a"]
+
+
+async def test_a_pod_of_two_budgets_is_told() -> None:
+    async with Cluster("disruption-controller", kubelet=False) as cluster:
+        for each in ("one", "two"):
+            spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+            metadata = {"name": each, "namespace": "default"}
+            await cluster.client.create(
+                POD_DISRUPTION_BUDGETS, {"metadata": metadata, "spec": spec}
+            )
+        await cluster.settle()
+        labels = {"labels": {"app": "web"}, "name": "p", "namespace": "default"}
+        await cluster.client.create(PODS, {"metadata": labels, "spec": {"containers": []}})
+        told = lambda: {e["reason"]: e["message"] for e in cluster.api.find(EVENTS)}  # noqa: E731
+        await cluster.until(lambda: "MultiplePodDisruptionBudgets" in told())
+        assert told()["MultiplePodDisruptionBudgets"] == (
+            'Pod "default"/"p" matches multiple PodDisruptionBudgets.  Chose "one" arbitrarily.'
+        )
 
 
 def test_what_cannot_be_counted_allows_nothing_and_says_why() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_endpoints_controllers import pod, service
 
-from wherry.kube.api.resources import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from wherry.kube.api.resources import ENDPOINT_SLICES, EVENTS, NODES, PODS, SERVICES
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.endpoints import hints
 
@@ -72,9 +72,18 @@ async def test_slices_have_them_as_nodes_come():
             )
 
         await cluster.until(lambda: meant_for() == ["a", "b"])
+
+        def told() -> set[tuple[str, str]]:
+            return {(e["reason"], e["message"]) for e in cluster.api.find(EVENTS)}
+
+        on = ("TopologyAwareHintsEnabled", "Topology Aware Hints has been enabled")
+        await cluster.until(lambda: (on[0], f"{on[1]}, addressType: IPv4") in told())
         nowhere = {**made, "metadata": {"name": "n3"}}
         await cluster.client.create(NODES, nowhere)
         await cluster.until(lambda: meant_for() == [])
+        why = "Insufficient Node information: allocatable CPU or zone not specified on one or more "
+        off = ("TopologyAwareHintsDisabled", f"{why}nodes, addressType: IPv4")
+        await cluster.until(lambda: off in told())
         control = {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}
         await cluster.client.patch(NODES, "n3", control)
         await cluster.until(lambda: meant_for() == ["a", "b"])

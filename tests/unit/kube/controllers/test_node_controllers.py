@@ -149,6 +149,8 @@ async def test_a_taint_that_is_taken_back_in_time_harms_nobody():
         await client.patch(NODES, "n1", {"spec": {"taints": None}})
         await asyncio.sleep(1.1)
         assert not meta.is_deleting(cluster.api.get(PODS, "p", "default"))
+        said = [e["message"] for e in cluster.api.find(EVENTS)]
+        assert said == ["Cancelling deletion of Pod default/p"]
 
 
 def test_the_shortest_toleration_counts_from_when_the_taint_was_set():

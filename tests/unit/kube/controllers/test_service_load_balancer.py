@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wherry.kube.api import meta
 from wherry.kube.api.resources import ENDPOINT_SLICES, EVENTS, NODES, SERVICES
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers.load_balancing import Unavailable, from_pool
+from wherry.kube.controllers.load_balancing import Unavailable, changes, from_pool
 
 NAME = "service-lb-controller"
 
@@ -59,6 +59,8 @@ async def test_it_gets_the_addresses_of_the_nodes_and_says_so():
         await cluster.until(lambda: ips(cluster, "web") == ["192.0.2.1"])
         await cluster.until(lambda: len(reasons(cluster, "web")) == 2)
         assert reasons(cluster, "web") == ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]
+        await change(cluster, SERVICES, "web", externalTrafficPolicy="Local")
+        await cluster.until(lambda: "ExternalTrafficPolicy" in reasons(cluster, "web"))
         await cluster.client.create(NODES, node("b", "192.0.2.2"))
         await cluster.until(lambda: ips(cluster, "web") == ["192.0.2.1", "192.0.2.2"])
         await cluster.client.delete(NODES, "a")
@@ -68,6 +70,23 @@ async def test_it_gets_the_addresses_of_the_nodes_and_says_so():
         await cluster.until(lambda: ips(cluster, "web") == [])
         await cluster.until(lambda: "DeletedLoadBalancer" in reasons(cluster, "web"))
         assert "Type" in reasons(cluster, "web")
+
+
+def test_what_changed_of_a_service_is_told() -> None:
+    old = {"externalIPs": ["192.0.2.1"], "loadBalancerSourceRanges": ["10.0.0.0/8"]}
+    new = {"externalIPs": ["192.0.2.2"], "loadBalancerIP": "192.0.2.9"}
+    assert list(changes(old, new)) == [
+        ("LoadBalancerSourceRanges", "[10.0.0.0/8] -> "),
+        ("LoadbalancerIP", " -> 192.0.2.9"),
+        ("ExternalIP", "Added: 192.0.2.2"),
+    ]
+    assert list(changes(old, {**old, "externalIPs": []})) == [("ExternalIP", "Count: 1 -> 0")]
+
+
+async def test_without_nodes_it_is_said_that_there_are_none():
+    async with Cluster(NAME, kubelet=False) as cluster:
+        await cluster.client.create(SERVICES, service("web"))
+        await cluster.until(lambda: "UnAvailableLoadBalancer" in reasons(cluster, "web"))
 
 
 async def test_a_port_that_is_taken_is_told_and_had_when_it_is_free():

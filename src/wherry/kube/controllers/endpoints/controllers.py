@@ -8,7 +8,7 @@ from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.quantity import to_milli
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
-from wherry.kube.client.recorder import WARNING
+from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, namespace_is_leaving, split_key
 from wherry.kube.controllers.endpoints import backends, hints, legacy, slices
@@ -111,6 +111,9 @@ class EndpointSliceController(_ServiceController):
                 reason = "FailedToUpdateEndpointSlices"
                 self.recorder.event(SERVICES, service, WARNING, reason, message)
             raise
+        for reason, message in changes.told:
+            type = NORMAL if reason.endswith("Enabled") else WARNING
+            self.recorder.event(SERVICES, service, type, reason, message)
 
     def _cpus(self) -> dict[str, float]:
         """Of the ready nodes by zone, but for those of the control plane; nothing where a node does

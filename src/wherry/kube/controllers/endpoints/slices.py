@@ -35,6 +35,8 @@ class Changes:
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """Reasons and messages of events about hints."""
 
 
 def families(service: Object) -> list[str]:
@@ -95,7 +97,11 @@ def reconcile(
     wanted_families = families(service)
     for family in wanted_families:
         wanted = _wanted(service, chosen, family, zones)
-        hints.give(service, [e for group in wanted.values() for e in group.values()], cpus or {})
+        endpoints = [e for group in wanted.values() for e in group.values()]
+        why_not = hints.give(service, endpoints, cpus or {})
+        told = hints.told(service, why_not, by_family[family])
+        if told is not None:
+            changes.told.append((told[0], f"{told[1]}, addressType: {family}"))
         _reconcile_family(service, family, wanted, by_family[family], changes)
     for family, slices in by_family.items():
         if family not in wanted_families:
