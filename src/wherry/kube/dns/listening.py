@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import struct
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 256
 IDLE = 10.0  # seconds that a connection may be silent
 DATAGRAMS_UNDER_WAY = 2048
+_ATTEMPTS = 20
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 _LENGTH = struct.Struct("!H")
 
@@ -31,9 +33,24 @@ Pair = tuple[socket.socket, socket.socket]
 def bind(addresses: Iterable[str], port: int = 53) -> list[Pair]:
     """Take addresses, which need not be there yet: what is asked from now on waits.
 
+    Port 0 is any that is free.
+
     Raises:
         OSError: somebody else has the port.
     """
+    addresses = tuple(addresses)
+    attempts = 1 if port else _ATTEMPTS
+    for attempt in range(attempts):
+        try:
+            return _bind(addresses, port)
+        except OSError as error:
+            # One that is free for datagrams need not be free for connections.
+            if error.errno != errno.EADDRINUSE or attempt == attempts - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _bind(addresses: Iterable[str], port: int) -> list[Pair]:
     pairs: list[Pair] = []
     try:
         for address in addresses:

@@ -1,0 +1,229 @@
+"""The Kubernetes DNS specification 1.1, record by record; tests are named after its sections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dnslib import QTYPE, RCODE, DNSRecord
+from fake_api import FakeAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wherry.kube.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
+from wherry.kube.client.client import Client
+from wherry.kube.client.informer import SharedInformers
+from wherry.kube.dns.following import Follower
+from wherry.kube.dns.server import NameServer
+
+Object = dict[str, Any]
+SIX = "{}.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa"
+
+
+class Cluster:
+    """What there is, and what is answered of it. Nothing is asked of a server."""
+
+    def __init__(self) -> None:
+        client = Client(FakeAPI())
+        self.informers = SharedInformers(client)
+        self.follower = Follower(
+            client,
+            self.informers,
+            domain="cluster.local",
+            node_name="n",
+            service_addresses=["10.96.0.10"],
+            ranges=["10.96.0.0/16", "fd00::/64"],
+            upstreams=[],
+        )
+        self.server = NameServer()
+        self.follower.attach(self.server.take)
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.versions = 0
+
+    def put(self, kind: str, name: str, object: Object | None) -> None:
+        """An object comes, changes, or goes."""
+        resource = {"service": SERVICES, "slice": ENDPOINT_SLICES, "namespace": NAMESPACES}[kind]
+        informer = self.informers.informer(resource)
+        old = self.objects.pop((kind, name), None)
+        if object is None:
+            if old is not None:
+                informer._drop(old)
+            return
+        self.versions += 1
+        metadata = {"name": name, "resourceVersion": str(self.versions), "uid": name}
+        if kind != "namespace":
+            metadata["namespace"] = "shop"
+        object = {**object, "metadata": {**metadata, **object.get("metadata", {})}}
+        self.objects[kind, name] = object
+        informer._put(object)
+
+    def service(self, name: str, **spec: Any) -> None:
+        self.put("service", name, {"spec": spec})
+
+    def endpoints(self, name: str, of: str, *found: Object, ports: Any = (), type="IPv4") -> None:
+        labels = {"kubernetes.io/service-name": of}
+        body = {"addressType": type, "endpoints": [*found], "ports": [*ports]}
+        self.put("slice", name, {"metadata": {"labels": labels}, **body})
+
+    def ask(self, name: str, type: str = "A") -> DNSRecord:
+        question = bytes(DNSRecord.question(name, type).pack())
+        said = self.server.at_once(question) or asyncio.run(self.server.answer(question, True))
+        assert said is not None
+        return DNSRecord.parse(said)
+
+    def said(self, name: str, type: str = "A") -> list[str]:
+        reply = self.ask(name, type)
+        assert reply.header.aa and reply.header.rcode == RCODE.NOERROR
+        assert all(record.ttl > 0 for record in reply.rr)
+        return sorted(str(record.rdata) for record in reply.rr)
+
+
+def cluster() -> Cluster:
+    async def make() -> Cluster:
+        return Cluster()
+
+    made = asyncio.run(make())
+    made.put("namespace", "shop", {})
+    return made
+
+
+def test_2_1_names_are_compared_without_regard_to_case() -> None:
+    it = cluster()
+    it.service("web", clusterIP="10.96.0.7", clusterIPs=["10.96.0.7"])
+    assert it.said("WEB.Shop.SVC.Cluster.Local") == ["10.96.0.7"]
+
+
+def test_2_2_the_version_of_the_schema() -> None:
+    assert cluster().said("dns-version.cluster.local", "TXT") == ['"1.1.0"']
+
+
+def test_2_3_a_service_with_a_cluster_ip() -> None:
+    it = cluster()
+    ports = [
+        {"name": "https", "port": 443, "protocol": "TCP"},
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"port": 8080, "protocol": "TCP"},
+    ]
+    addresses = ["10.96.0.7", "fd00::7"]
+    it.service("web", clusterIP="10.96.0.7", clusterIPs=addresses, ports=ports)
+    web = "web.shop.svc.cluster.local"
+    assert it.said(web, "A") == ["10.96.0.7"]
+    assert it.said(web, "AAAA") == ["fd00::7"]
+    assert it.said(f"_https._tcp.{web}", "SRV") == [f"0 100 443 {web}."]
+    assert it.said(f"_dns._udp.{web}", "SRV") == [f"0 100 53 {web}."]
+    assert {str(r.rdata) for r in it.ask(f"_dns._udp.{web}", "SRV").ar} == set(addresses)
+    assert it.ask(f"_https._udp.{web}", "SRV").header.rcode == RCODE.NXDOMAIN
+    assert it.said("7.0.96.10.in-addr.arpa", "PTR") == [f"{web}."]
+    assert it.said(SIX.format(7), "PTR") == [f"{web}."]
+
+
+def test_2_4_a_headless_service() -> None:
+    it = cluster()
+    db = "db.shop.svc.cluster.local"
+    it.service("db", clusterIP="None", clusterIPs=["None"])
+    assert it.ask(db).header.rcode == RCODE.NXDOMAIN  # no endpoint is ready
+    ports = [
+        {"name": "sql", "port": 3306, "protocol": "TCP"},
+        {"name": "web", "port": 80, "protocol": "TCP"},
+        {"name": "", "port": 9, "protocol": "TCP"},
+    ]
+    it.endpoints(
+        "db-4",
+        "db",
+        {"addresses": ["10.244.0.5"], "hostname": "db-0", "conditions": {"ready": True}},
+        {"addresses": ["10.244.0.6"], "hostname": "db-0", "conditions": {"ready": True}},
+        {"addresses": ["10.244.0.7"], "conditions": {}},
+        {"addresses": ["10.244.0.8"], "hostname": "db-9", "conditions": {"ready": False}},
+        ports=ports,
+    )
+    it.endpoints("db-6", "db", {"addresses": ["fd00::5"], "hostname": "db-0"}, type="IPv6")
+    assert it.said(db) == ["10.244.0.5", "10.244.0.6", "10.244.0.7"]
+    assert it.said(db, "AAAA") == ["fd00::5"]
+    assert it.said(f"db-0.{db}") == ["10.244.0.5", "10.244.0.6"]
+    assert it.said(f"db-0.{db}", "AAAA") == ["fd00::5"]
+    assert it.ask(f"db-9.{db}").header.rcode == RCODE.NXDOMAIN
+    [other] = [n for n in it.said("7.0.244.10.in-addr.arpa", "PTR") if n.endswith(f".{db}.")]
+    assert it.said(other) == ["10.244.0.7"]
+    # As many as there are names of endpoints, for each port that has a name.
+    for port, number in (("sql", 3306), ("web", 80)):
+        found = it.said(f"_{port}._tcp.{db}", "SRV")
+        assert sorted(record.split()[2:] for record in found) == sorted(
+            [[str(number), other], [str(number), f"db-0.{db}."]]
+        )
+    for address in ("5", "6"):
+        assert it.said(f"{address}.0.244.10.in-addr.arpa", "PTR") == [f"db-0.{db}."]
+    assert it.said(SIX.format(5), "PTR") == [f"db-0.{db}."]
+    # Whoever publishes addresses that are not ready has the slice call them ready.
+    it.endpoints("db-4", "db", {"addresses": ["10.244.0.8"], "hostname": "db-9"})
+    assert it.said(db) == it.said(f"db-9.{db}") == ["10.244.0.8"]
+
+
+def test_2_5_an_external_name() -> None:
+    it = cluster()
+    it.service("out", type="ExternalName", externalName="www.example.com")
+    reply = it.ask("out.shop.svc.cluster.local", "CNAME")
+    assert [(QTYPE[r.rtype], str(r.rdata)) for r in reply.rr] == [("CNAME", "www.example.com.")]
+
+
+def test_2_6_names_of_pods_by_their_addresses() -> None:
+    it = cluster()
+    assert it.said("10-244-0-9.shop.pod.cluster.local") == ["10.244.0.9"]
+    assert it.said("fd00--9.shop.pod.cluster.local", "AAAA") == ["fd00::9"]
+
+
+# -- all of it, changing
+
+NAMES = st.sampled_from(["a", "b", "c"])
+SPECS = st.sampled_from(
+    [
+        {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80}]},
+        {
+            "clusterIP": "10.96.0.8",
+            "clusterIPs": ["10.96.0.8", "fd00::8"],
+            "ports": [{"name": "http", "port": 80}],
+        },
+        {"clusterIP": "None", "clusterIPs": ["None"]},
+        {"type": "ExternalName", "externalName": "a.shop.svc.cluster.local"},
+        {"type": "ExternalName", "externalName": "example.com"},
+    ]
+)
+ADDRESSES = st.lists(st.sampled_from(["10.244.0.1", "10.244.0.2", "10.244.0.3"]), max_size=3)
+READY = st.booleans()
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("service"), NAMES, st.none() | SPECS),
+        st.tuples(st.just("slice"), NAMES, st.none() | st.tuples(NAMES, ADDRESSES, READY)),
+        st.tuples(st.just("namespace"), st.sampled_from(["shop", "other"]), READY),
+        st.tuples(st.just("anew"), st.none(), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_whatever_happened_the_zone_is_that_of_the_last_state(steps: list[Any]) -> None:
+    it = cluster()
+    for kind, name, value in steps:
+        match kind:
+            case "service":
+                it.put("service", name, None if value is None else {"spec": value})
+            case "slice" if value is None:
+                it.put("slice", name, None)
+            case "slice":
+                of, addresses, ready = value
+                found = [{"addresses": [a], "conditions": {"ready": ready}} for a in addresses]
+                it.endpoints(name, of, *found, ports=[{"name": "x", "port": 1, "protocol": "TCP"}])
+            case "namespace":
+                it.put("namespace", name, {} if value else None)
+            case "anew":  # another node comes and tells everything
+                it.follower.attach(it.server.take)
+    fresh = cluster()
+    fresh.put("namespace", "shop", None)
+    for (kind, name), object in it.objects.items():
+        fresh.put(kind, name, object)
+    one, other = it.server.zone, fresh.server.zone
+    assert one._described == other._described
+    assert one._entries == other._entries
+    assert one._pointers == other._pointers
+    assert one._namespaces == other._namespaces
