@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,9 @@ def _run(
     return finished
 
 
-@pytest.fixture(scope="session")
-def new_instance() -> Iterator[Callable[[], Instance]]:
-    """Makes instances that are purged at the end of the session."""
+@contextmanager
+def _instances() -> Iterator[Callable[[], Instance]]:
+    """Makes instances that are purged at the end."""
     base = Path(tempfile.mkdtemp(prefix="wherry-test-"))
     base.chmod(0o755)  # users of pods with user namespaces must get through
     made: list[Instance] = []
@@ -133,12 +134,20 @@ def new_instance() -> Iterator[Callable[[], Instance]]:
     shutil.rmtree(base, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def new_instance() -> Iterator[Callable[[], Instance]]:
+    """Makes instances that are purged at the end of the file: a machine has room for some."""
+    with _instances() as make:
+        yield make
+
+
 @pytest.fixture(scope="session")
-def cluster(new_instance: Callable[[], Instance]) -> Instance:
+def cluster() -> Iterator[Instance]:
     """A running instance with the sample's images."""
-    instance = new_instance()
-    instance.wherry("up", "--sample")
-    return instance
+    with _instances() as make:
+        instance = make()
+        instance.wherry("up", "--sample")
+        yield instance
 
 
 @pytest.fixture

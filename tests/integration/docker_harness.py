@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import http.client
 import io
@@ -17,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import termios
 import time
 from collections.abc import Callable
@@ -24,11 +26,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from wherry.launcher import instance as instances
+
 ROOT = Path(__file__).parents[2]
-# Beyond the slots that instances take first; two for each of the processes that share the tests.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-SLOT = int(os.environ.get("WHERRY_TEST_SLOT", "0")) or 12 - 2 * _WORKER
-CRI_SLOT = int(os.environ.get("WHERRY_TEST_CRI_SLOT", "0")) or 13 - 2 * _WORKER
+
+
+def _slot() -> int:
+    """One of this process's own until it ends, as that of an instance which is never started."""
+    if os.geteuid() != 0:
+        return 0  # the tests are skipped
+    directory = Path(tempfile.mkdtemp(prefix="wherry-slot-"))
+    instance = instances.open_or_create(directory / "instance")
+
+    def give_back() -> None:
+        instances.forget(instance)
+        directory.rmdir()
+
+    atexit.register(give_back)
+    return instance.slot
+
+
+SLOT, CRI_SLOT = _slot(), _slot()
 BRIDGE = f"wherry{SLOT}"
 
 

@@ -14,6 +14,7 @@ from docker_harness import CRI_SLOT, busybox_archive
 
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.cri.types import (
+    IMAGE_ADDED,
     ContainerConfig,
     ContainerMetadata,
     ContainerState,
@@ -259,8 +260,10 @@ async def test_everything_that_happens_to_a_pod_is_told(node):
     await node.ended(container)
     await node.cri.remove_pod_sandbox(sandbox)
     seen = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for event in events:
+            if event.kind == IMAGE_ADDED:  # that of the pause container, the first time
+                continue
             assert event.pod_sandbox_id == sandbox
             seen.append((event.kind, "sandbox" if event.container_id == sandbox else "main"))
             if seen[-1] == ("deleted", "sandbox"):

@@ -363,10 +363,26 @@ def _create(
         ranges = (instance.bridge_range, instance.cluster_range, instance.service_range)
         if any(ipaddress.ip_network(r).overlaps(n) for r in ranges for n in in_use):
             continue
+        # (A port that the user chose is not given up: who is in its way is told by the bind.)
+        chosen = {api_port} if api_port else set()
+        if not all(map(_is_free, {instance.api_port, instance.kubelet_port} - chosen)):
+            continue
         make_private(data_dir)
         save(instance)
         return instance
-    raise InstanceError("no free address ranges are left on this machine for another instance")
+    raise InstanceError(
+        "no free address ranges and ports are left on this machine for another instance"
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+        return True
 
 
 def _kubelet_port(slot: int) -> int:

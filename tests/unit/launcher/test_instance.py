@@ -15,6 +15,7 @@ from wherry.launcher.instance import DEFAULT_DATA_DIR, InstanceError
 def _own_run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "RUN_ROOT", tmp_path / "run")
     monkeypatch.setattr(instances, "_networks_in_use", list)
+    monkeypatch.setattr(instances, "_is_free", lambda port: True)
 
 
 def test_the_default_directory_has_the_plain_name() -> None:
@@ -64,6 +65,15 @@ def test_a_slot_whose_range_the_machine_uses_is_passed_over(
     taken = ipaddress.IPv4Network("172.18.0.0/16")
     monkeypatch.setattr(instances, "_networks_in_use", lambda: [taken])
     assert instances.open_or_create(tmp_path / "one").slot == 2
+
+
+def test_a_slot_whose_port_somebody_has_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "_is_free", lambda port: port != 10251)
+    assert instances.open_or_create(tmp_path / "one").slot == 2
+    monkeypatch.setattr(instances, "_is_free", lambda port: port != 7001)
+    assert instances.open_or_create(tmp_path / "two", api_port=7001).slot == 1
 
 
 def test_another_port_for_an_instance_that_has_one_is_refused(tmp_path: Path) -> None:
