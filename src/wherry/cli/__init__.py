@@ -128,6 +128,19 @@ def _parser() -> argparse.ArgumentParser:
         help="a KubeProxyConfiguration (mode, healthzBindAddress, …) for this node's proxy; is "
         "kept with the instance; '' forgets it",
     )
+    up.add_argument(
+        "--ip-families",
+        metavar="FAMILIES",
+        help="IPv4 (the default), IPv6, or both, the primary one first: IPv4,IPv6; said at the "
+        "first start",
+    )
+    up.add_argument(
+        "--pod-network-cidr",
+        metavar="CIDR",
+        help="the range of the cluster's pods, or one of each family with a comma in between; said "
+        "at the first start",
+    )
+    up.add_argument("--service-cidr", metavar="CIDR", help="that of its Services, likewise")
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -219,6 +232,9 @@ def _up(options: argparse.Namespace) -> int:
             pod_network=options.pod_network,
             proxy_mode=options.proxy_mode,
             proxy_config=options.proxy_config,
+            ip_families=options.ip_families,
+            pod_cidr=options.pod_network_cidr,
+            service_cidr=options.service_cidr,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

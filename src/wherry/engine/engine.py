@@ -56,7 +56,7 @@ class EngineConfig:
     """What makes an engine unlike another on the same machine.
 
     ``data_dir`` outlives a reboot, ``run_dir`` does not. ``subnet`` is the range of the default
-    bridge; ``pod_cidr`` that of all pods of the cluster, empty without one.
+    bridge; ``pod_cidrs`` those of all pods of the cluster, none without one.
     """
 
     data_dir: Path
@@ -65,7 +65,7 @@ class EngineConfig:
     bridge: str
     subnet: str
     pod_bridge: str
-    pod_cidr: str
+    pod_cidrs: tuple[str, ...]
     cgroup_root: str
     nft_table: str
     owned_root: Path | None = (
@@ -116,7 +116,7 @@ class Engine:
             bridge=config.bridge,
             subnet=config.subnet,
             pod_bridge=config.pod_bridge,
-            pod_range=config.pod_cidr,
+            pod_ranges=config.pod_cidrs,
             nft_table=config.nft_table,
             events=self.events,
         )
@@ -322,7 +322,7 @@ def _purge_networks(config: EngineConfig) -> None:
             log.error("network %s: %s", network.name, error)
     for bridge in (config.bridge, config.pod_bridge):
         links.remove_link(bridge)
-    for cidr in filter(None, (config.subnet, config.pod_cidr)):
+    for cidr in (config.subnet, *config.pod_cidrs):
         routes.unblock(cidr)
 
 
@@ -340,7 +340,7 @@ def slot_config(data_dir: Path, run_dir: Path, slot: int, name: str) -> EngineCo
         bridge=f"wherry{slot}",
         subnet=f"172.{17 + slot}.0.0/16",
         pod_bridge=f"wherry{slot}p",
-        pod_cidr=f"10.{244 - slot}.0.0/16",
+        pod_cidrs=(f"10.{244 - slot}.0.0/16",),
         cgroup_root=f"/wherry{slot}",
         nft_table=f"wherry{slot}",
     )

@@ -67,7 +67,7 @@ def server_of(instance: Instance) -> Wanted:
         f"system:node:{instance.node_name}",
         "system:nodes",
         (instance.node_name,),
-        (instance.node_ip,),
+        instance.node_ips,
     )
 
 

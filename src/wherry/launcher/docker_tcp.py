@@ -91,7 +91,8 @@ def ensure(instance: Instance) -> None:
     places = keys(instance)
     make_private(places.directory)
     authority = Authority(places.directory, "docker")
-    names, addresses = {"localhost", instance.node_name}, {"127.0.0.1", "::1", instance.node_ip}
+    names = {"localhost", instance.node_name}
+    addresses = {"127.0.0.1", "::1", *instance.node_ips}
     host, _ = split(instance.docker_tcp)
     try:
         addresses.add(str(ipaddress.ip_address(host)))

@@ -66,14 +66,20 @@ async def run(instance: Instance, transport: Transport) -> None:
         client,
         informers,
         Nginx(find(), directory),
-        Settings(str(directory), (str(http),), (str(https),), https, resolver=instance.cluster_dns),
-        addresses=Fixed((instance.node_ip,)),
+        Settings(str(directory), (str(http),), (str(https),), https, resolver=_resolver(instance)),
+        addresses=Fixed(instance.node_ips),
     )
     informers.start()
     try:
         await controller.run()
     finally:
         await informers.stop()
+
+
+def _resolver(instance: Instance) -> str:
+    """The cluster's name server as nginx writes it."""
+    address = instance.cluster_dns[0]
+    return f"[{address}]" if ":" in address else address
 
 
 def is_running(instance: Instance) -> bool:

@@ -22,6 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wherry.host.files import make_private, write_atomic
+from wherry.kube.api.families import IPV4, IPV6, families_of, family_of
+from wherry.launcher import ranges
+from wherry.launcher.ranges import Wanted
 
 DEFAULT_DATA_DIR = Path("/var/lib/wherry")
 SYSTEM_LOGS = Path("/var/log")
@@ -58,8 +61,9 @@ class Instance:
     joined: str = (
         ""  # the API server of the cluster whose node this is; empty: a cluster of its own
     )
-    pod_range: str = ""  # that of the joined cluster, and of its Services
-    services: str = ""
+    pod_range: str = ""  # of all pods of the cluster; two with a comma, where it has both families
+    services: str = ""  # likewise of its Services
+    second_ip: str = ""  # the node's address of the other family, where the cluster has both
     cluster_domain: str = "cluster.local"
     pod_network: str = "auto"  # how pods of other nodes are reached: one of `plan.MODES`
 
@@ -116,18 +120,34 @@ class Instance:
 
     @property
     def cluster_range(self) -> str:
-        """Addresses of pods, of which each node gets a /24."""
+        """Addresses of pods, of which each node gets a /24 (IPv6: a /64); the ranges of a cluster
+        of both families have a comma in between."""
         return self.pod_range or f"10.{244 - self.slot}.0.0/16"
 
     @property
     def service_range(self) -> str:
-        """Addresses of services."""
+        """Addresses of services, likewise."""
         return self.services or f"10.{96 + self.slot}.0.0/16"
 
     @property
-    def cluster_dns(self) -> str:
-        """Where pods find the cluster's name server: the tenth address of services."""
-        return str(ipaddress.ip_network(self.service_range)[10])
+    def cluster_ranges(self) -> tuple[str, ...]:
+        """Those of pods, one by one."""
+        return ranges.split(self.cluster_range)
+
+    @property
+    def service_ranges(self) -> tuple[str, ...]:
+        """Those of services, one by one."""
+        return ranges.split(self.service_range)
+
+    @property
+    def cluster_dns(self) -> tuple[str, ...]:
+        """Where the cluster's name server is found: the tenth addresses of services."""
+        return ranges.address(self.service_ranges, 10)
+
+    @property
+    def node_ips(self) -> tuple[str, ...]:
+        """The node's addresses, the primary one first."""
+        return tuple(filter(None, (self.node_ip, self.second_ip)))
 
     @property
     def cgroup_root(self) -> str:
@@ -227,11 +247,13 @@ def open_or_create(
     node_name: str | None = None,
     node_ip: str | None = None,
     joined: Cluster | None = None,
+    wanted: Wanted | None = None,
 ) -> Instance:
     """The instance of ``data_dir``; the first time, one with a slot and ports of its own.
 
     ``node_ip`` is the address by which others reach this machine, by default that of its default
-    route. ``joined`` is the cluster whose node a new instance is to be.
+    route. ``joined`` is the cluster whose node a new instance is to be. ``wanted`` is of which
+    families the cluster is, and its ranges.
 
     Raises:
         InstanceError: its slot is held by another instance, no slot is free, or options contradict
@@ -240,7 +262,12 @@ def open_or_create(
     with _slot_lock():
         instance = find(data_dir)
         if instance is None:
-            instance = _create(data_dir, api_port, node_name, node_ip, joined)
+            instance = _create(data_dir, api_port, node_name, node_ip, joined, wanted)
+        elif wanted and not wanted.is_met(instance.cluster_range, instance.service_range):
+            raise InstanceError(
+                f"the instance in {data_dir} has the ranges {instance.cluster_range} for pods and "
+                f"{instance.service_range} for Services; `wherry down --purge` forgets it"
+            )
         elif api_port not in (None, instance.api_port):
             raise InstanceError(
                 f"the instance in {data_dir} serves its API on port {instance.api_port}; "
@@ -340,6 +367,7 @@ def _create(
     node_name: str | None,
     node_ip: str | None,
     joined: Cluster | None,
+    wanted: Wanted | None,
 ) -> Instance:
     if data_dir.exists() and any(data_dir.iterdir()):
         # `down --purge` removes the whole directory: it must never hold what is not ours.
@@ -347,6 +375,15 @@ def _create(
     preferred = [0] if data_dir == DEFAULT_DATA_DIR else []
     order = preferred + [slot for slot in range(1, SLOTS) if slot not in preferred]
     in_use = _networks_in_use()
+    own = [*wanted.pods, *wanted.services] if wanted else []
+    if joined is not None:
+        own = [*ranges.split(joined.pod_range), *ranges.split(joined.services)]
+    for cidr in own:
+        if taken := ranges.overlapped(cidr, in_use):
+            raise InstanceError(
+                f"the range {cidr} of the cluster overlaps {taken}, which this machine uses: "
+                "give another, or a machine or network namespace without it"
+            )
     for slot in order:
         if _holder(slot) is not None:
             continue
@@ -354,19 +391,23 @@ def _create(
             data_dir=data_dir,
             slot=slot,
             node_name=node_name or socket.gethostname().lower(),
-            node_ip=node_ip or _node_ip(),
+            node_ip="",
             api_port=api_port or 6443 + slot,
             kubelet_port=_kubelet_port(slot),
         )
         if joined is not None:
-            instance = _node_of(joined, instance, in_use)
-        ranges = (instance.bridge_range, instance.cluster_range, instance.service_range)
-        if any(ipaddress.ip_network(r).overlaps(n) for r in ranges for n in in_use):
+            instance = _node_of(joined, instance)
+        elif wanted is not None:
+            pods, services = wanted.choose(instance.cluster_range, instance.service_range)
+            instance = replace(instance, pod_range=pods, services=services)
+        taken_here = [instance.bridge_range, *instance.cluster_ranges, *instance.service_ranges]
+        if any(ranges.overlapped(cidr, in_use) for cidr in taken_here):
             continue
         # (A port that the user chose is not given up: who is in its way is told by the bind.)
         chosen = {api_port} if api_port else set()
         if not all(map(_is_free, {instance.api_port, instance.kubelet_port} - chosen)):
             continue
+        instance = _with_addresses(instance, node_ip)
         make_private(data_dir)
         save(instance)
         return instance
@@ -391,15 +432,8 @@ def _kubelet_port(slot: int) -> int:
     return port if port < FIRST_PROXY_HEALTH else port + 1
 
 
-def _node_of(cluster: Cluster, instance: Instance, in_use: list[ipaddress.IPv4Network]) -> Instance:
-    """``instance`` as a node of ``cluster``, whose ranges must be free on this machine."""
-    for cidr in (cluster.pod_range, cluster.services):
-        taken = next((n for n in in_use if ipaddress.ip_network(cidr).overlaps(n)), None)
-        if taken is not None:
-            raise InstanceError(
-                f"the range {cidr} of the cluster overlaps {taken}, which this machine uses: a "
-                "node needs a machine, or a network namespace, without it"
-            )
+def _node_of(cluster: Cluster, instance: Instance) -> Instance:
+    """``instance`` as a node of ``cluster``."""
     return replace(
         instance,
         joined=cluster.server,
@@ -410,23 +444,49 @@ def _node_of(cluster: Cluster, instance: Instance, in_use: list[ipaddress.IPv4Ne
     )
 
 
-def _networks_in_use() -> list[ipaddress.IPv4Network]:
-    """Destinations of this machine's IPv4 routes, but the default one."""
+def _with_addresses(instance: Instance, node_ip: str | None) -> Instance:
+    """``instance`` at the machine's addresses of its families; ``node_ip`` is the primary one, or
+    both with a comma in between, where somebody says so."""
+    first, *others = families_of(instance.cluster_range)
+    said = {family_of(address): address for address in (node_ip or "").split(",") if address}
+    return replace(
+        instance,
+        node_ip=said.get(first) or _node_ip(first) or _LOOPBACK[first],
+        second_ip="".join(said.get(family) or _node_ip(family) for family in others),
+    )
+
+
+def _networks_in_use() -> list[str]:
+    """Destinations of this machine's routes, but the default ones."""
     networks = []
     for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         fields = line.split()
         address, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
         if mask:
-            networks.append(ipaddress.IPv4Network((address, mask.bit_count())))
+            networks.append(str(ipaddress.IPv4Network((address, mask.bit_count()))))
+    with contextlib.suppress(FileNotFoundError):  # no IPv6 here
+        for line in Path("/proc/net/ipv6_route").read_text().splitlines():
+            destination, length, *_ = line.split()
+            range = ipaddress.IPv6Network((int(destination, 16), int(length, 16)))
+            # What every link has is in nobody's way.
+            if range.prefixlen and not _EVERYWHERE6.supernet_of(range):
+                networks.append(str(range))
     return networks
 
 
-def _node_ip() -> str:
-    """The address by which this machine reaches others; no packet is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        address: str = probe.getsockname()[0]
-        return address
+_LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
+_ELSEWHERE = {IPV4: "192.0.2.1", IPV6: "2001:db8::1"}
+_EVERYWHERE6 = ipaddress.IPv6Network("fe00::/7")  # link-local and multicast
+
+
+def _node_ip(family: str = IPV4) -> str:
+    """The address by which this machine reaches others, empty where it does not; no packet is sent
+    to find it."""
+    kind = socket.AF_INET if family == IPV4 else socket.AF_INET6
+    try:
+        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+            probe.connect((_ELSEWHERE[family], 9))
+            address: str = probe.getsockname()[0]
+    except OSError:
+        return ""
+    return "" if ipaddress.ip_address(address).is_link_local else address

@@ -233,12 +233,14 @@ async def _cluster(client: Client, server: str) -> Cluster:
 
 def _address_towards(known: Introduction) -> str:
     """The address of this machine by which it reaches the API server."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((known.host, known.port))
-        except OSError as error:
-            raise JoinFailed(f"{known.host} cannot be reached: {error.strerror or error}") from None
-        address: str = probe.getsockname()[0]
+    try:
+        found = socket.getaddrinfo(known.host, known.port, type=socket.SOCK_DGRAM)
+        family, kind, _, _, there = found[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(there)
+            address: str = probe.getsockname()[0]
+    except OSError as error:
+        raise JoinFailed(f"{known.host} cannot be reached: {error.strerror or error}") from None
     if ipaddress.ip_address(address).is_loopback:
         raise JoinFailed(
             f"{known.host} is reached by {address}, at which the cluster cannot reach this node: "

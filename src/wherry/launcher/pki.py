@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.host.files import make_private, write_atomic
+from wherry.launcher import ranges
 from wherry.launcher.instance import Instance
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def ensure(instance: Instance) -> None:
 
 def _ensure_servers(instance: Instance) -> None:
     """Certificates of the API server and the kubelet, where there are none (any more)."""
-    service_ip = str(next(iter(ipaddress.ip_network(instance.service_range).hosts())))
+    service_ips = ranges.address(instance.service_ranges, 1)
     names = [
         "kubernetes",
         "kubernetes.default",
@@ -60,7 +61,7 @@ def _ensure_servers(instance: Instance) -> None:
         "localhost",
         instance.node_name,
     ]
-    addresses = {"127.0.0.1", "::1", instance.node_ip, service_ip}
+    addresses = {"127.0.0.1", "::1", *instance.node_ips, *service_ips}
     for name in instance.api_names:
         try:
             addresses.add(str(ipaddress.ip_address(name)))
@@ -74,7 +75,7 @@ def _ensure_servers(instance: Instance) -> None:
             f"system:node:{instance.node_name}",
             "system:nodes",
             [instance.node_name, "localhost"],
-            {"127.0.0.1", instance.node_ip},
+            {"127.0.0.1", *instance.node_ips},
         ),
     ):
         if (instance.pki / f"{stem}.crt").exists():

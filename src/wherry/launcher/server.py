@@ -59,7 +59,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
 
         own = Options(
             cluster_cidr=instance.cluster_range,
-            cluster_dns=instance.cluster_dns,
+            cluster_dns=",".join(instance.cluster_dns),
             volumes=str(instance.data_dir / "volumes"),
             root_ca=(instance.pki / "ca.crt").read_text(),
             sign_token=lambda claims: jose.sign(keys.signer, claims),

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from wherry.host.pidfile import AlreadyRunning, PidFile
+from wherry.kube.api.families import families_of, family_of
 from wherry.kube.ingress import nginx
 from wherry.kube.store.address import SQLITE, canonical
 from wherry.launcher import docker_tcp as addresses
 from wherry.launcher import ingress as ingresses
 from wherry.launcher import instance as instances
-from wherry.launcher import pki, supervise
+from wherry.launcher import pki, ranges, supervise
 from wherry.launcher.instance import Instance
 
 
@@ -59,6 +60,9 @@ def up(
     pod_network: str | None = None,
     proxy_mode: str | None = None,
     proxy_config: str | None = None,
+    ip_families: str | None = None,
+    pod_cidr: str | None = None,
+    service_cidr: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
@@ -74,6 +78,8 @@ def up(
     ``pod_network`` is how pods of other nodes are reached: ``auto``, ``host-gw`` or ``vxlan``.
     ``proxy_mode`` is how Services are served, '' for what ``proxy_config`` says: a file with a
     KubeProxyConfiguration, whose text is kept.
+    ``ip_families`` are those of the cluster, ``pod_cidr`` and ``service_cidr`` its ranges, with
+    commas in between (`ranges.wanted`): for ever.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -92,10 +98,11 @@ def up(
         profiles = None if scheduler_config is None else _profiles(scheduler_config)
         address = None if advertise_address is None else node_address(advertise_address)
         names = None if api_names is None else tuple(name for name in api_names if name)
+        families = ranges.wanted(ip_families, pod_cidr, service_cidr)
     except (ValueError, OSError) as error:
         raise UpFailed(str(error)) from error
     instance = instances.open_or_create(
-        data_dir, api_port=api_port, node_name=node_name, node_ip=address
+        data_dir, api_port=api_port, node_name=node_name, node_ip=address, wanted=families
     )
     if instance.joined and any(
         word is not None for word in (told, bidden, served, profiles, names, store, pod_network)
@@ -104,6 +111,12 @@ def up(
             f"{data_dir} is a node of the cluster at {instance.joined}: options of its server are "
             "given there"
         )
+    first, *others = families_of(instance.cluster_range)
+    place = "node_ip"
+    if address is not None and family_of(address) != first:
+        place = "second_ip"
+        if not others:
+            raise UpFailed(f"{address} is no {first} address, as the cluster in {data_dir} wants")
     try:
         lock = PidFile(instance.run_dir / "up.pid")
     except AlreadyRunning as error:
@@ -120,7 +133,7 @@ def up(
             ("server", "scheduler_config", profiles, "the server runs already, with other options"),
             ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
             ("node", "kubelet_config", text, "the node runs already, with another configuration"),
-            ("node", "node_ip", address, "the node runs already, at the address {}"),
+            ("node", place, address, "the node runs already, at the address {}"),
             ("node", "pod_network", pod_network, "the node runs already, with the pod network {}"),
             ("server", "api_names", names, "the server runs already, with other names"),
             ("node", "proxy_config", services, "the node runs already, with another configuration"),
@@ -134,7 +147,7 @@ def up(
                     f"{meaning.format(present or _DEFAULTS.get(field))}; "
                     "`wherry down` stops it for the change"
                 )
-            if field in ("node_ip", "api_names") and not instance.joined:
+            if field in ("node_ip", "second_ip", "api_names") and not instance.joined:
                 pki.forget_servers(instance)
             changed: dict[str, Any] = {field: wanted}
             instance = replace(instance, **changed)
@@ -175,9 +188,10 @@ def _checked(arguments: Sequence[str]) -> tuple[str, ...]:
 def node_address(text: str) -> str:
     """An address of this machine that others reach. Raises ValueError."""
     address = ipaddress.ip_address(text)
-    if address.version != 4 or address.is_unspecified or address.is_loopback:
-        raise ValueError(f"{text} is no IPv4 address by which other machines reach this one")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    if address.is_unspecified or address.is_loopback or address.is_link_local:
+        raise ValueError(f"{text} is no address by which other machines reach this one")
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((text, 0))
         except OSError as error:

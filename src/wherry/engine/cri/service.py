@@ -140,8 +140,8 @@ class EngineRuntime(ContainerRuntime):
 
     @_call()
     async def update_runtime_config(self, pod_cidr: str) -> None:
-        """The range of this node's pods; it is kept over restarts."""
-        await self._engine.networks.set_pod_range(pod_cidr)
+        """The ranges of this node's pods, with commas in between; they are kept over restarts."""
+        await self._engine.networks.set_pod_ranges(pod_cidr.split(","))
 
     # ---- sandboxes
 
@@ -235,12 +235,14 @@ class EngineRuntime(ContainerRuntime):
     @_call()
     async def pod_sandbox_status(self, sandbox_id: str) -> PodSandboxStatus:
         """One sandbox."""
-        return status.sandbox_status(self._sandbox(sandbox_id))
+        return status.sandbox_status(
+            self._sandbox(sandbox_id), self._engine.networks.pods_lead_with
+        )
 
     async def list_pod_sandboxes(self) -> Sequence[PodSandboxStatus]:
         """All sandboxes."""
         return [
-            status.sandbox_status(container)
+            status.sandbox_status(container, self._engine.networks.pods_lead_with)
             for container in self._engine.containers.store.all()
             if naming.is_sandbox(container)
         ]

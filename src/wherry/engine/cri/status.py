@@ -25,8 +25,8 @@ from wherry.runtime.types import Usage
 _KINDS = {"create": "created", "start": "started", "die": "stopped", "destroy": "deleted"}
 
 
-def sandbox_status(container: Container) -> PodSandboxStatus:
-    """A sandbox, from its pause container."""
+def sandbox_status(container: Container, primary: int = 4) -> PodSandboxStatus:
+    """A sandbox, from its pause container; its addresses of IP version ``primary`` come first."""
     state = container.state
     ready = state.running and not state.restarting
     labels, annotations = naming.split_labels(container)
@@ -35,7 +35,12 @@ def sandbox_status(container: Container) -> PodSandboxStatus:
         metadata=naming.pod_metadata(container),
         state=PodSandboxState.READY if ready else PodSandboxState.NOTREADY,
         created_at=container.created_at,
-        ips=tuple(a for e in container.endpoints.values() for a in e.addresses),
+        ips=tuple(
+            sorted(
+                (a for e in container.endpoints.values() for a in e.addresses),
+                key=lambda address: (":" in address) != (primary == 6),
+            )
+        ),
         labels=labels,
         annotations=annotations,
     )

@@ -113,9 +113,13 @@ def first_address(cidr: str) -> str:
     return str(network.network_address + (1 if network.num_addresses > 1 else 0))
 
 
-def bridge_network(name: str, bridge: str, subnet: str) -> Network:
-    """A network on a bridge, whose first address is the gateway."""
-    return Network(name, "bridge", subnets=[Subnet(subnet, first_address(subnet))], link=bridge)
+def bridge_network(name: str, bridge: str, *ranges: str) -> Network:
+    """A network on a bridge, whose first addresses are the gateways."""
+    subnets = [Subnet(cidr, first_address(cidr)) for cidr in ranges]
+    versions = {subnet.version for subnet in subnets}
+    return Network(
+        name, "bridge", subnets=subnets, link=bridge, ipv4=4 in versions, ipv6=6 in versions
+    )
 
 
 def default_networks(bridge: str, subnet: str) -> list[Network]:

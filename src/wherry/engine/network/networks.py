@@ -48,8 +48,9 @@ CREATING, REMOVING = "creating", "removing"
 class Networks:
     """The networks of one engine and the containers' places on them.
 
-    ``namespaces_root`` holds a file for every network namespace; ``pod_range`` is the range of all
-    pods of the cluster, of which this node gets a part when a kubelet says so.
+    ``namespaces_root`` holds a file for every network namespace; ``pod_ranges`` are those of all
+    pods of the cluster, at most one in each version of IP, of which this node gets parts when a
+    kubelet says so.
     """
 
     def __init__(
@@ -60,13 +61,13 @@ class Networks:
         bridge: str,
         subnet: str,
         pod_bridge: str,
-        pod_range: str,
+        pod_ranges: Sequence[str],
         nft_table: str,
         events: EventBus,
     ) -> None:
         self._document = root / "networks.json"
         self._bridge, self._subnet = bridge, subnet
-        self._pod_bridge, self._pod_range = pod_bridge, pod_range
+        self._pod_bridge, self._pod_ranges = pod_bridge, tuple(pod_ranges)
         self._nft = Nftables()
         self._firewall = Firewall(self._nft, nft_table)
         self._events = events
@@ -108,7 +109,7 @@ class Networks:
 
     def _raise_links(self) -> None:
         # From the first moment, an address of ours that nobody has is refused, not sent uplink.
-        for cidr in filter(None, (self._subnet, self._pod_range)):
+        for cidr in (self._subnet, *self._pod_ranges):
             routes.block(cidr)
         for network in tuple(self._networks.values()):
             try:
@@ -127,23 +128,29 @@ class Networks:
 
     async def _raise_walls(self) -> None:
         segments = [driver(n.driver).segment(n) for n in self._networks.values()]
-        elsewhere = [cidr for cidr in (self._pod_range, *self._neighbours) if cidr]
+        elsewhere = (*self._pod_ranges, *self._neighbours)
         await self._firewall.setup([s for s in segments if s], unmasqueraded=elsewhere)
 
-    async def set_pod_range(self, cidr: str) -> None:
-        """Pods of this node get their addresses from ``cidr``.
+    @property
+    def pods_lead_with(self) -> int:
+        """In which version of IP the primary address of pods is: that of the first range."""
+        return 6 if any(":" in cidr for cidr in self._pod_ranges[:1]) else 4
+
+    async def set_pod_ranges(self, cidrs: Sequence[str]) -> None:
+        """Pods of this node get an address from each of ``cidrs``.
 
         Raises:
             EngineError: pods still have addresses of another range.
         """
         present = self._networks.get(POD_NETWORK)
-        if present and present.ranges == [cidr]:
+        if present and present.ranges == list(cidrs):
             return
         if present and self.places.pools.used(present):
             raise EngineError(
-                f"pods have addresses of {present.ranges[0]}, which must go before {cidr} comes"
+                f"pods have addresses of {','.join(present.ranges)}, which must go before "
+                f"{','.join(cidrs)} comes"
             )
-        network = bridge_network(POD_NETWORK, self._pod_bridge, cidr)
+        network = bridge_network(POD_NETWORK, self._pod_bridge, *cidrs)
         if self._pod_mtu:
             network.options[MTU] = str(self._pod_mtu)
         kind = driver(network.driver)
@@ -282,7 +289,7 @@ class Networks:
     def _taken(self) -> list[str]:
         """The ranges that networks have, of this engine and of others."""
         own = [c for n in self._networks.values() if not n.config_only for c in n.ranges]
-        return [*own, *filter(None, (self._subnet, self._pod_range)), *routes.blocked()]
+        return [*own, self._subnet, *self._pod_ranges, *routes.blocked()]
 
     def _settle(self, network: Network, taken: Sequence[str]) -> None:
         """Give it the ranges that it does not ask for, and take all of them; blocks.

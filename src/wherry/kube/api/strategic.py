@@ -287,7 +287,8 @@ def _apply_item_directives(
                 raise bad_request("merging lists cannot yet be specified in the patch")
             case other if other is not wanted:
                 raise bad_request(f"unknown patch type: {go_text(other)} in map: {go_text(item)}")
-    return ([], wanted) if replace else (have, wanted)
+    # What replaces is taken as it is, also where keys are there twice (addresses of a Node).
+    return (list(map(_without_directives, wanted)), []) if replace else (have, wanted)
 
 
 def _in_order(

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.families import family_of
 from wherry.kube.api.kinds.priority_class import SYSTEM_CLASSES
-from wherry.kube.api.kinds.service_families import family_of
 from wherry.kube.api.resources import (
     CONFIG_MAPS,
     NAMESPACES,

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import orjson
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.kinds.service_families import family_of
+from wherry.kube.api.families import family_of
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, Resource
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.client.transport import Transport

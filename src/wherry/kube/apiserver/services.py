@@ -15,9 +15,9 @@ import random
 from collections.abc import Callable, Iterable
 
 from wherry.kube.api.errors import FieldError, StatusError, invalid
+from wherry.kube.api.families import family_of, normal
 from wherry.kube.api.kinds import service_families
 from wherry.kube.api.kinds.fields import invalid as invalid_field
-from wherry.kube.api.kinds.service_families import family_of, normal
 from wherry.kube.apiserver.cache import Event, ResourceCache
 from wherry.kube.apiserver.objects import Object
 

@@ -13,7 +13,7 @@ from typing import Final
 from wherry.kube.api import meta
 from wherry.kube.api.cluster_dns import NAME, NAMESPACE, listening_addresses
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.kinds.service_families import family_of
+from wherry.kube.api.families import family_of
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, SERVICES, Resource
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller

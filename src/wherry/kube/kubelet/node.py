@@ -101,7 +101,7 @@ def node_object(config: KubeletConfig, machine: Machine) -> Object:
 def addresses(config: KubeletConfig) -> list[Object]:
     """Where the node is found."""
     return [
-        {"type": "InternalIP", "address": config.node_ip},
+        *({"type": "InternalIP", "address": address} for address in config.node_ips),
         {"type": "Hostname", "address": config.node_name},
     ]
 
@@ -222,7 +222,14 @@ def status_patch(old: Object, new: Object) -> Object:
     given = extended(new)
     gone = {n: None for n in old.get("allocatable") or () if "/" in n and n not in given}
     own = {name: amount for name, amount in new["capacity"].items() if name not in given}
-    return {**new, "capacity": own, "allocatable": {**new["allocatable"], **gone}}
+    # Addresses would be merged by their type, of which there may be two.
+    places = [{"$patch": "replace"}, *new["addresses"]]
+    return {
+        **new,
+        "addresses": places,
+        "capacity": own,
+        "allocatable": {**new["allocatable"], **gone},
+    }
 
 
 def is_unknown(status: Object) -> bool:
@@ -346,9 +353,9 @@ class NodeAgent:
         self._take_pod_cidr(node)
 
     def _take_pod_cidr(self, node: Object) -> None:
-        cidr = (node.get("spec") or {}).get("podCIDR")
-        if cidr:
-            self._on_pod_cidr(cidr)
+        spec = node.get("spec") or {}
+        if cidr := spec.get("podCIDR"):
+            self._on_pod_cidr(",".join(spec.get("podCIDRs") or [cidr]))
 
     async def keep_status(self) -> None:
         """Write the Node's status when it has news, until cancelled."""
@@ -380,7 +387,7 @@ class NodeAgent:
                 self.told_ready.set()
             return
         was_ready = _is_ready(old)
-        # Conditions and addresses are merged by their types.
+        # Conditions are merged by their types.
         self._node = await self._client.patch(
             NODES,
             self._config.node_name,

@@ -38,6 +38,7 @@ class KubeletConfig:
     Attributes:
         node_name: the name of the Node object.
         node_ip: the address of this node that pods and the API server reach.
+        second_ip: the one in the other version of IP, of a cluster that has both; may be empty.
         root_dir: where volumes and other state of pods lie.
         pod_logs: where logs of containers lie, laid out like ``/var/log/pods``.
         port: of the HTTPS server.
@@ -62,6 +63,7 @@ class KubeletConfig:
     tls_key: Path
     client_ca: Path
     allowed_client: str
+    second_ip: str = ""
     cluster_dns: Sequence[str] = ()
     cluster_domain: str = "cluster.local"
     container_logs: Path | None = None
@@ -74,6 +76,11 @@ class KubeletConfig:
     def seccomp_root(self) -> Path:
         """Below which the profiles of system calls lie that pods may name."""
         return self.root_dir / "seccomp"
+
+    @property
+    def node_ips(self) -> tuple[str, ...]:
+        """The addresses of this node, the primary one first."""
+        return tuple(filter(None, (self.node_ip, self.second_ip)))
 
 
 class Walls(Protocol):

@@ -240,7 +240,7 @@ class Starter:
 
     def facts(self, pod: Object, runtime: PodRuntime) -> PodFacts:
         """What the downward API may tell the pod."""
-        host_ips = (self._parts.config.node_ip,)
+        host_ips = self._parts.config.node_ips
         ips = host_ips if pods.is_host_network(pod) else runtime.ips
         return PodFacts(host_ips, ips, self._parts.allocatable)
 

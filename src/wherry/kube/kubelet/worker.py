@@ -267,7 +267,7 @@ class PodWorker:
     def _status(self, pod: Object, runtime: PodRuntime, *, ended: bool = False) -> Object:
         reason, message = self._failure or ("", "")
         findings = Findings(
-            host_ips=(self._parts.config.node_ip,),
+            host_ips=self._parts.config.node_ips,
             ready=self._parts.probes.ready,
             started=self._parts.probes.started,
             waiting=self._waiting,

@@ -40,6 +40,12 @@ class ProxyConfig:
     healthz: tuple[str, int] | None = None
     metrics: tuple[str, int] | None = None
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Where balancers ask for a Service's health: at every address of its families."""
+        families = {":" in cidr for cidr in self.services}
+        return tuple(host for host in ("0.0.0.0", "::") if (":" in host) in families)
+
     def node_ip(self, cidr: str) -> str:
         """The node's address of the family of ``cidr``, empty where there is none."""
         return next((ip for ip in self.node_ips if (":" in ip) == (":" in cidr)), "")
@@ -58,7 +64,9 @@ def make(informers: SharedInformers, nft: Nftables, config: ProxyConfig) -> Prox
         _mode(nft, config),
         node_name=config.node_name,
         prepare=(prepare,),
-        health=Health(config.healthz, config.metrics, config.mode, config.node_name),
+        health=Health(
+            config.healthz, config.metrics, config.mode, config.node_name, hosts=config.hosts
+        ),
     )
 
 

@@ -170,7 +170,7 @@ async def build(tmp_path):
         bridge="wherry7",
         subnet="172.24.0.0/16",
         pod_bridge="wherry7p",
-        pod_range="10.237.0.0/16",
+        pod_ranges=["10.237.0.0/16"],
         nft_table="wherry7",
         events=EventBus(),
     )
@@ -292,7 +292,7 @@ async def test_an_address_can_be_taken_up_again(networks, tmp_path, kernel):
 
 
 async def test_the_network_of_pods_comes_with_its_range_and_stays(networks, tmp_path, kernel):
-    await networks.set_pod_range("10.237.4.0/24")
+    await networks.set_pod_ranges(["10.237.4.0/24"])
     assert kernel.bridges["wherry7p"] == ("10.237.4.1/24",)
     ranges = {s.bridge: (s.ranges, s.exposed) for s in networks._firewall.segments.values()}
     assert ranges == {
@@ -305,9 +305,9 @@ async def test_the_network_of_pods_comes_with_its_range_and_stays(networks, tmp_
     await connect(again, pod)
     assert pod.endpoints[POD_NETWORK].address == "10.237.4.2"
     with pytest.raises(EngineError, match="must go before"):
-        await again.set_pod_range("10.237.5.0/24")
+        await again.set_pod_ranges(["10.237.5.0/24"])
     await again.disconnect(pod)
-    await again.set_pod_range("10.237.5.0/24")
+    await again.set_pod_ranges(["10.237.5.0/24"])
     assert kernel.bridges["wherry7p"] == ("10.237.5.1/24",)
 
 

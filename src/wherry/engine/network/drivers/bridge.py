@@ -69,6 +69,7 @@ class Bridge:
             for subnet in network.subnets
             if _truth(network, _MASQUERADE, default=True)
             and gateway_mode(network, subnet.version) != "routed"
+            and not (network.name == POD_NETWORK and _is_known_outside(subnet.cidr))
         ]
         return Segment(
             network.link,
@@ -107,6 +108,13 @@ class Bridge:
 
     def unplug(self, network: Network, endpoint: Endpoint, namespace: Path) -> None:
         links.remove_link(endpoint.host_interface)
+
+
+def _is_known_outside(cidr: str) -> bool:
+    """Whether others may know the way to a range: one of global addresses of IPv6, which whoever
+    chose it has routed here."""
+    range = ipaddress.ip_network(cidr)
+    return range.version == 6 and not range.is_private
 
 
 def gateway_mode(network: Network, version: int) -> str:

@@ -6,30 +6,19 @@ https://kubernetes.io/docs/concepts/services-networking/dual-stack/.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from wherry.kube.api.errors import FieldError
+from wherry.kube.api.families import IPV4, IPV6, family_of
 from wherry.kube.api.kinds import fields
 
 Spec = dict[str, Any]
 
-IPV4, IPV6 = "IPv4", "IPv6"
 SINGLE: Final = "SingleStack"
 PREFER: Final = "PreferDualStack"
 REQUIRE: Final = "RequireDualStack"
 _POLICY: Final = "spec.ipFamilyPolicy"
-
-
-def family_of(address: str) -> str:
-    """``IPv4`` or ``IPv6``, of an address or a range."""
-    return IPV6 if ":" in address else IPV4
-
-
-def families_of(ranges: str) -> tuple[str, ...]:
-    """Those of a list of ranges with commas in between, each once, in that order."""
-    return tuple(dict.fromkeys(family_of(cidr) for cidr in ranges.split(",") if cidr))
 
 
 def release(spec: Spec, before: Mapping[str, Any]) -> None:
@@ -124,8 +113,3 @@ def _unavailable(
             why = "not configured on this cluster"
             faults.append(fields.invalid(f"spec.ipFamilies[{index}]", family, why))
     return faults
-
-
-def normal(address: str) -> str:
-    """The one way to write an address."""
-    return str(ipaddress.ip_address(address))

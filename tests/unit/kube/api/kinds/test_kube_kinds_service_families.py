@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.kube.api.kinds.service_families import complete, family_of, release
+from wherry.kube.api.kinds.service_families import complete, release
 
 BOTH = ("IPv4", "IPv6")
 POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
@@ -153,7 +153,3 @@ def test_what_is_completed_is_whole_and_stays(
         assert set(found) <= set(configured)
     again = {**spec, "ipFamilies": list(found)}
     assert complete(again, spec, configured) == [] and again == spec
-
-
-def test_the_family_of_an_address_or_a_range() -> None:
-    assert [family_of(text) for text in ("10.0.0.1", "fd00::/64")] == ["IPv4", "IPv6"]
