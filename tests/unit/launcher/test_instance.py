@@ -9,6 +9,7 @@ import pytest
 
 from wherry.launcher import instance as instances
 from wherry.launcher.instance import DEFAULT_DATA_DIR, InstanceError
+from wherry.launcher.ranges import Wanted
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +63,7 @@ def test_a_released_slot_is_given_again(tmp_path: Path) -> None:
 def test_a_slot_whose_range_the_machine_uses_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = ipaddress.IPv4Network("172.18.0.0/16")
-    monkeypatch.setattr(instances, "_networks_in_use", lambda: [taken])
+    monkeypatch.setattr(instances, "_networks_in_use", lambda: ["172.18.0.0/16"])
     assert instances.open_or_create(tmp_path / "one").slot == 2
 
 
@@ -101,3 +101,38 @@ def test_the_last_one_forgotten_leaves_no_file(tmp_path: Path) -> None:
     assert (tmp_path / "run").exists()
     instances.forget(two)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_instance_of_both_families_has_two_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"IPv4": "192.0.2.7", "IPv6": "2001:db8::7"}
+    monkeypatch.setattr(instances, "_node_ip", lambda family: found[family])
+    both = instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv4", "IPv6")))
+    assert both.node_ips == ("192.0.2.7", "2001:db8::7")
+    for pair in (both.cluster_ranges, both.service_ranges, both.cluster_dns):
+        assert [":" in one for one in pair] == [False, True]
+    assert both.cluster_ranges[0] == f"10.{244 - both.slot}.0.0/16"
+    assert instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv4", "IPv6"))) == both
+    with pytest.raises(InstanceError, match=r"has the ranges .* `wherry down --purge` forgets it"):
+        instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv6",)))
+    six = instances.open_or_create(tmp_path / "six", wanted=Wanted(("IPv6",)), node_ip="fd00::9")
+    assert six.node_ips == ("fd00::9",)
+    assert all(":" in range for range in (*six.cluster_ranges, *six.service_ranges))
+
+
+def test_a_machine_without_a_second_address_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "_node_ip", lambda family: "")
+    both = instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv6", "IPv4")))
+    assert (both.node_ip, both.node_ips) == ("::1", ("::1",))
+
+
+def test_a_range_that_somebody_wants_must_be_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "_networks_in_use", lambda: ["fd00:1:0:1::/64"])
+    wanted = Wanted(("IPv6",), ("fd00:1::/56",))
+    with pytest.raises(InstanceError, match="fd00:1::/56 of the cluster overlaps fd00:1:0:1::/64"):
+        instances.open_or_create(tmp_path / "data", wanted=wanted)

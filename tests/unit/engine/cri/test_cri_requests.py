@@ -6,6 +6,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "container"))
 from containers_helper import make
 
+from wherry.engine.container.container import Endpoint
 from wherry.engine.cri import naming, requests, status
 from wherry.engine.cri.types import (
     ContainerConfig,
@@ -132,6 +133,14 @@ def test_what_the_kubelet_gave_comes_back():
     assert pod.metadata == POD
     assert (pod.labels["app"], dict(pod.annotations)) == ("web", {"a/b": "c"})
     assert pod.state is PodSandboxState.NOTREADY
+
+
+def test_the_primary_address_of_a_pod_comes_first():
+    labels = requests.sandbox_request(sandbox(), "pause").config["Labels"]
+    container = make(name=naming.sandbox_name(POD), config={"Labels": labels, "Cmd": ["x"]})
+    container.endpoints = {"n": Endpoint("n", address="10.0.0.2", address6="fd00::2")}
+    assert status.sandbox_status(container).ips == ("10.0.0.2", "fd00::2")
+    assert status.sandbox_status(container, 6).ips == ("fd00::2", "10.0.0.2")
 
 
 @pytest.mark.parametrize(

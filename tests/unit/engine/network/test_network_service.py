@@ -311,6 +311,21 @@ async def test_the_network_of_pods_comes_with_its_range_and_stays(networks, tmp_
     assert kernel.bridges["wherry7p"] == ("10.237.5.1/24",)
 
 
+async def test_pods_may_have_an_address_of_each_version(networks, kernel):
+    await networks.set_pod_ranges(["10.237.4.0/24", "fd00:7::/64"])
+    assert kernel.bridges["wherry7p"] == ("10.237.4.1/24", "fd00:7::1/64")
+    segment = next(s for s in networks._firewall.segments.values() if s.bridge == "wherry7p")
+    assert segment.masked == ("10.237.4.0/24", "fd00:7::/64")
+    pod = make(host={"NetworkMode": POD_NETWORK})
+    pod.endpoints = {POD_NETWORK: Endpoint(POD_NETWORK)}
+    await connect(networks, pod)
+    assert pod.endpoints[POD_NETWORK].addresses == ["10.237.4.2", "fd00:7::2"]
+    await networks.disconnect(pod)
+    await networks.set_pod_ranges(["2a00:1450:4001:7::/64"])
+    segment = next(s for s in networks._firewall.segments.values() if s.bridge == "wherry7p")
+    assert segment.masked == (), "others may know the way to global addresses"
+
+
 # ---- networks of users
 
 

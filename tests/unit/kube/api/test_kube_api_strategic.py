@@ -59,6 +59,9 @@ def test_items_can_be_deleted_by_their_key():
 def test_a_list_can_be_replaced():
     patch = {"spec": {"containers": [{"$patch": "replace"}, {"name": "x", "image": None}]}}
     assert patched(pod(A, B), patch) == pod({"name": "x"})
+    doubled = [{"$patch": "replace"}, {"name": "x"}, {"name": "x", "image": "y"}]
+    replaced = patched(pod(A, B), {"spec": {"containers": doubled}})["spec"]["containers"]
+    assert replaced == doubled[1:], "as it is, though the key is there twice"
 
 
 def test_a_map_can_be_replaced_or_emptied():

@@ -1,5 +1,6 @@
 """The machine as a Node."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from wherry.engine.cri.types import Image
@@ -9,6 +10,7 @@ from wherry.kube.kubelet.eviction.signals import observe
 from wherry.kube.kubelet.images import default_policy
 from wherry.kube.kubelet.machine import Machine, read_machine
 from wherry.kube.kubelet.node import (
+    addresses,
     allocatable,
     capacity,
     conditions,
@@ -78,6 +80,15 @@ def test_what_others_say_the_node_has_can_be_had():
     assert "example.com/dongle" not in written["capacity"], "it is not ours to say"
     assert written["allocatable"]["example.com/dongle"] == "4"
     assert status_patch(dongles, told())["allocatable"]["example.com/dongle"] is None
+
+
+def test_a_node_may_have_two_addresses_of_one_type():
+    both = replace(CONFIG, second_ip="2001:db8::9")
+    listed = addresses(both)
+    assert [entry["type"] for entry in listed] == ["InternalIP", "InternalIP", "Hostname"]
+    assert listed[1]["address"] == "2001:db8::9"
+    written = status_patch({}, {**told(), "addresses": listed})["addresses"]
+    assert written == [{"$patch": "replace"}, *listed], "they are merged by type otherwise"
 
 
 def test_the_node_is_known_by_the_usual_labels():
