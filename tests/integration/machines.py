@@ -17,13 +17,22 @@ from pathlib import Path
 
 from conftest import CLIENTS, Finished, Instance, _run
 
+V6 = Path("/proc/sys/net/ipv6").exists()
+"""Whether the kernel knows IPv6."""
+
 
 @dataclass(frozen=True)
 class Machine:
-    """A namespace called ``namespace`` with one interface, at ``address``."""
+    """A namespace called ``namespace`` with one interface, at ``address`` and ``address6``."""
 
     namespace: str
     address: str
+
+    @property
+    def address6(self) -> str:
+        """In IPv6: 2001:db8:N::M, where the other is 198.18.N.M."""
+        _, _, net, own = self.address.split(".")
+        return f"2001:db8:{net}::{own}"
 
     @property
     def prefix(self) -> list[str]:
@@ -75,26 +84,32 @@ class Machines:
         self._made: list[NodeInstance] = []
 
     def open(self) -> None:
-        _ip("netns", "add", self.router)
+        _namespace(self.router)
         inside = ("-n", self.router)
         _ip(*inside, "link", "set", "lo", "up")
         for net in ("0", "1"):
             _ip(*inside, "link", "add", f"net{net}", "type", "bridge")
             _ip(*inside, "addr", "add", f"198.18.{net}.254/24", "dev", f"net{net}")
+            address = f"2001:db8:{net}::254/64"
+            _ip(*inside, "addr", "add", address, "dev", f"net{net}", "nodad", ok=V6)
             _ip(*inside, "link", "set", f"net{net}", "up")
         forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+        if V6:
+            forward += "; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
         _call("nsenter", f"--net=/run/netns/{self.router}", "sh", "-c", forward)
         for name, machine in self.by_name.items():
             net = machine.address.split(".")[2]
             there = ("-n", machine.namespace)
-            _ip("netns", "add", machine.namespace)
+            _namespace(machine.namespace)
             ends = ("type", "veth", "peer", "name", "eth0", "netns", machine.namespace)
             _ip(*inside, "link", "add", f"to-{name}", *ends)
             _ip(*inside, "link", "set", f"to-{name}", "master", f"net{net}", "up")
             _ip(*there, "link", "set", "lo", "up")
             _ip(*there, "addr", "add", f"{machine.address}/24", "dev", "eth0")
+            _ip(*there, "addr", "add", f"{machine.address6}/64", "dev", "eth0", "nodad", ok=V6)
             _ip(*there, "link", "set", "eth0", "up")
             _ip(*there, "route", "add", "default", "via", f"198.18.{net}.254")
+            _ip(*there, "route", "add", "default", "via", f"2001:db8:{net}::254", ok=V6)
 
     def close(self) -> None:
         for instance in reversed(self._made):
@@ -119,6 +134,14 @@ class Machines:
 
 def _ip(*arguments: str, ok: bool = True) -> None:
     _call("ip", *arguments, ok=ok)
+
+
+def _namespace(name: str) -> None:
+    _ip("netns", "add", name)
+    if V6:
+        conf = "/proc/sys/net/ipv6/conf"
+        script = f"echo 0 | tee {conf}/all/disable_ipv6 {conf}/default/disable_ipv6"
+        _call("nsenter", f"--net=/run/netns/{name}", "sh", "-c", script)
 
 
 def _call(*argv: str, ok: bool = True) -> None:

@@ -21,6 +21,8 @@ MAX_HEAD = 1 << 16
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: .*)?$", re.DOTALL)
+# Servers of few words, CGI scripts among them, end lines without a carriage return.
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _UNFIT = re.compile(r"[\r\n\0]")
 _PATH_SIGNS = "/%:@!$&'()*+,;=~[]"
 Headers = Sequence[tuple[str, str]]
@@ -59,12 +61,12 @@ class Answered:
         """
         self._data += data
         while not self.status:
-            end = self._data.find(b"\r\n\r\n")
-            if end < 0:
+            end = _END_OF_HEAD.search(self._data)
+            if end is None:
                 self._check_beginning()
                 return
-            head = bytes(self._data[:end])
-            del self._data[: end + 4]
+            head = bytes(self._data[: end.start()])
+            del self._data[: end.end()]
             self._read_head(head)
         self._read_body()
 
@@ -105,7 +107,7 @@ class Answered:
         return int(match[1])
 
     def _read_head(self, head: bytes) -> None:
-        lines = head.split(b"\r\n")
+        lines = [line.rstrip(b"\r") for line in head.split(b"\n")]
         status = self._status_of(lines[0])
         if 100 <= status < 200 and status != 101:
             return  # the real one follows

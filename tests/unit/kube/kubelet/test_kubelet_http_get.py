@@ -8,6 +8,8 @@ from wherry.kube.kubelet.http_get import MAX_BODY, Answered, ProbeError
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n4\r\nhell\r\n1\r\no\r\n0\r\n\r\n"
+# As a CGI script has it that says nothing but an empty line.
+BARE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\n\nhello"
 
 
 def feed(data, cuts=()):
@@ -19,7 +21,7 @@ def feed(data, cuts=()):
     return answer
 
 
-@given(st.sampled_from([PLAIN, CHUNKED]), st.lists(st.integers(1, 20), max_size=10))
+@given(st.sampled_from([PLAIN, CHUNKED, BARE]), st.lists(st.integers(1, 20), max_size=10))
 def test_it_does_not_matter_how_an_answer_is_cut(data, cuts):
     answer = feed(data, cuts)
     assert (answer.done, answer.status, answer.body) == (True, 200, "hello")

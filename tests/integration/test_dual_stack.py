@@ -1,0 +1,333 @@
+"""Clusters of both families: two machines with IPv4 and IPv6, and one where IPv6 comes first."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import eventually
+from dnslib import DNSRecord
+from machines import V6, Machines, NodeInstance, join, machines
+
+from wherry.net import namespaces
+
+pytestmark = pytest.mark.skipif(not V6, reason="this kernel has no IPv6")
+
+FAMILIES = ("IPv4", "IPv6")
+SERVER = """
+mkdir -p /www/cgi-bin
+printf '#!/bin/sh\\necho\\necho $REMOTE_ADDR %s\\n' "$NODE" > /www/cgi-bin/who
+chmod +x /www/cgi-bin/who
+exec httpd -f -p 8080 -h /www
+"""
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Machines]:
+    with machines() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(bench: Machines) -> NodeInstance:
+    """Two nodes, a pod of a server on each, and a client."""
+    server, other = bench.instance("a"), bench.instance("b")
+    server.wherry("up", "--node-name", "a", "--ip-families", "IPv4,IPv6")
+    command = server.wherry("token create", "--print-join-command").out.strip()
+    join(other, command, "--node-name", "b")
+    for node in (server, other):
+        node.wherry("images bootstrap", "busybox")
+    apply(server, daemon_set("web"), client("client", "a"))
+    apply(server, service("web", type="NodePort", ipFamilyPolicy="PreferDualStack"))
+    server.kubectl("rollout", "status", "ds/web", "--timeout=60s")
+    server.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+    return server
+
+
+def apply(cluster: NodeInstance, *objects: dict[str, Any]) -> None:
+    document = {"apiVersion": "v1", "kind": "List", "items": objects}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+
+
+def container(name: str, script: str, **fields: Any) -> dict[str, Any]:
+    told = {"NODE": "spec.nodeName", "IPS": "status.podIPs", "HOSTS": "status.hostIPs"}
+    return {
+        "name": name,
+        "image": "busybox:latest",
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", script],
+        "env": [{"name": n, "valueFrom": {"fieldRef": {"fieldPath": p}}} for n, p in told.items()],
+        **fields,
+    }
+
+
+def daemon_set(name: str, *, host_port: int = 8099) -> dict[str, Any]:
+    main = container(
+        "web",
+        SERVER,
+        ports=[{"containerPort": 8080, "hostPort": host_port}],
+        readinessProbe={"httpGet": {"path": "/cgi-bin/who", "port": 8080}, "periodSeconds": 1},
+    )
+    template = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"containers": [main], "terminationGracePeriodSeconds": 0},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
+    }
+
+
+def client(name: str, node: str, **spec: Any) -> dict[str, Any]:
+    idle = container("main", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "nodeName": node,
+            "containers": [idle],
+            "terminationGracePeriodSeconds": 0,
+            **spec,
+        },
+    }
+
+
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    wanted = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}], **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": wanted}
+
+
+def family(address: str) -> str:
+    return f"IPv{ipaddress.ip_address(address).version}"
+
+
+def url(address: str, port: int) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}/cgi-bin/who"
+
+
+def heard(answer: str) -> tuple[str, str]:
+    """Whom the server saw, and on which node it is."""
+    seen, node = answer.split()
+    address = ipaddress.ip_address(seen.strip("[]"))
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return str(address), node
+
+
+def from_pod(cluster: NodeInstance, pod: str, address: str, port: int = 80) -> str:
+    """What a pod is answered; empty where nothing comes."""
+    asked = ("exec", pod, "--", "timeout", "2", "wget", "-q", "-O-", url(address, port))
+    return cluster.kubectl(*asked, ok=False).out.strip()
+
+
+def from_node(cluster: NodeInstance, address: str, port: int = 80) -> str:
+    script = f"import urllib.request as r; print(r.urlopen({url(address, port)!r}, timeout=3)"
+    python = ("python3", "-c", f"{script}.read().decode())")
+    return cluster.machine.run(*python, ok=False).out.strip()
+
+
+def web_pods(cluster: NodeInstance) -> dict[str, dict[str, Any]]:
+    """The server's pods by node."""
+    found = cluster.get("pods", "-l", "app=web")["items"]
+    return {pod["spec"]["nodeName"]: pod for pod in found}
+
+
+def addresses(pod: dict[str, Any]) -> list[str]:
+    return [entry["ip"] for entry in pod["status"]["podIPs"]]
+
+
+def test_a_node_has_an_address_and_a_range_of_each_family(cluster: NodeInstance) -> None:
+    ranges = set()
+    for node in cluster.get("nodes")["items"]:
+        machine = {"a": "1", "b": "2"}[node["metadata"]["name"]]
+        found = [e["address"] for e in node["status"]["addresses"] if e["type"] == "InternalIP"]
+        assert found == [f"198.18.0.{machine}", f"2001:db8::{machine}"]
+        spec = node["spec"]
+        assert spec["podCIDR"] == spec["podCIDRs"][0]
+        assert [ipaddress.ip_network(cidr).version for cidr in spec["podCIDRs"]] == [4, 6]
+        ranges |= set(spec["podCIDRs"])
+    assert len(ranges) == 4
+    again = cluster.wherry("up", "--ip-families", "IPv6", ok=False)
+    assert again.code != 0 and "has the ranges" in again.err
+
+
+def test_a_pod_has_an_address_of_each_family_and_is_told_so(cluster: NodeInstance) -> None:
+    pod = cluster.get("pod", "client")
+    own = addresses(pod)
+    assert [family(ip) for ip in own] == list(FAMILIES) and pod["status"]["podIP"] == own[0]
+    hosts = [entry["ip"] for entry in pod["status"]["hostIPs"]]
+    assert hosts == ["198.18.0.1", "2001:db8::1"] and pod["status"]["hostIP"] == hosts[0]
+    inside = cluster.kubectl("exec", "client", "--", "sh", "-c", "echo $IPS $HOSTS; cat /etc/hosts")
+    assert inside.out.splitlines()[0] == f"{','.join(own)} {','.join(hosts)}"
+    assert [f"{ip}\tclient" in inside.out.splitlines() for ip in own] == [True, True]
+    described = cluster.kubectl("describe", "pod", "client").out
+    assert all(f"IP:           {ip}" in described for ip in own)
+
+
+def test_pods_reach_each_other_by_either_address_and_are_seen_by_their_own(
+    cluster: NodeInstance,
+) -> None:
+    own = dict(zip(FAMILIES, addresses(cluster.get("pod", "client")), strict=True))
+    for node, pod in web_pods(cluster).items():
+        for ip in addresses(pod):
+            assert heard(from_pod(cluster, "client", ip, 8080)) == (own[family(ip)], node)
+
+
+def test_a_service_of_both_families_is_reached_at_both_of_its_addresses(
+    cluster: NodeInstance,
+) -> None:
+    spec = cluster.get("service", "web")["spec"]
+    assert spec["ipFamilies"] == list(FAMILIES)
+    assert [family(ip) for ip in spec["clusterIPs"]] == list(FAMILIES)
+    slices = cluster.get("endpointslices", "-l", "kubernetes.io/service-name=web")["items"]
+    listed = {s["addressType"]: {a for e in s["endpoints"] for a in e["addresses"]} for s in slices}
+    ips = [ip for pod in web_pods(cluster).values() for ip in addresses(pod)]
+    assert listed == {f: {ip for ip in ips if family(ip) == f} for f in FAMILIES}
+    for ip in spec["clusterIPs"]:
+        assert {heard(from_pod(cluster, "client", ip))[1] for _ in range(4)} == {"a", "b"}
+        assert {heard(from_node(cluster, ip))[1] for _ in range(4)} == {"a", "b"}
+    free = str(ipaddress.ip_address(spec["clusterIPs"][1]) + 1)
+    assert from_pod(cluster, "client", free) == from_node(cluster, free) == ""
+
+
+def test_node_ports_and_host_ports_are_open_on_addresses_of_both_families(
+    cluster: NodeInstance, bench: Machines
+) -> None:
+    port = cluster.get("service", "web")["spec"]["ports"][0]["nodePort"]
+    for name in ("a", "b"):
+        machine = bench.by_name[name]
+        for address in (machine.address, machine.address6):
+            assert heard(from_pod(cluster, "client", address, port))
+            assert heard(from_node(cluster, address, port))
+            assert heard(from_node(cluster, address, 8099))[1] == name
+            # Behind the router is a machine that is no node.
+            stranger = NodeInstance(bench.home / "c", bench.by_name["c"])
+            assert heard(from_node(stranger, address, port))
+            assert heard(from_node(stranger, address, 8099))[1] == name
+
+
+def test_a_service_gets_its_second_family_and_gives_it_back(cluster: NodeInstance) -> None:
+    apply(cluster, service("turning"))
+    made = cluster.get("service", "turning")["spec"]
+    assert (made["ipFamilies"], made["ipFamilyPolicy"]) == (["IPv4"], "SingleStack")
+
+    def turn(policy: str) -> list[str]:
+        patch = json.dumps({"spec": {"ipFamilyPolicy": policy}})
+        cluster.kubectl("patch", "service", "turning", "-p", patch)
+        found: list[str] = cluster.get("service", "turning")["spec"]["clusterIPs"]
+        return found
+
+    first, second = turn("RequireDualStack")
+    assert first == made["clusterIP"] and family(second) == "IPv6"
+    eventually(lambda: from_pod(cluster, "client", second))
+    assert turn("SingleStack") == [first]
+    eventually(lambda: not from_pod(cluster, "client", second))
+    assert from_pod(cluster, "client", first)
+    refused = cluster.kubectl(
+        *("patch", "service", "turning", "-p", '{"spec":{"ipFamilies":["IPv6"]}}'), ok=False
+    )
+    assert "spec.ipFamilies[0]: Invalid value" in refused.err
+    apply(cluster, service("six", ipFamilies=["IPv6"]))
+    six = cluster.get("service", "six")["spec"]["clusterIPs"]
+    assert [family(ip) for ip in six] == ["IPv6"]
+    eventually(lambda: from_pod(cluster, "client", six[0]))
+
+
+def test_the_name_server_knows_both_families_and_is_reached_by_both(
+    cluster: NodeInstance,
+) -> None:
+    apply(cluster, service("headless", clusterIP="None", ipFamilyPolicy="RequireDualStack"))
+    web = cluster.get("service", "web")["spec"]["clusterIPs"]
+    ips = {ip for pod in web_pods(cluster).values() for ip in addresses(pod)}
+    servers = cluster.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIPs"]
+    assert [family(ip) for ip in servers] == list(FAMILIES)
+    suffix = "default.svc.cluster.local"
+
+    def ask(server: str, name: str, kind: str) -> set[str]:
+        question = DNSRecord.question(name, kind).pack()
+        with namespaces.enter(Path("/run/netns") / cluster.machine.namespace):
+            kind_of_socket = socket.AF_INET6 if ":" in server else socket.AF_INET
+            opened = socket.socket(kind_of_socket, socket.SOCK_DGRAM)
+        with opened, contextlib.suppress(TimeoutError):
+            opened.settimeout(3)
+            opened.connect((server, 53))
+            opened.send(question)
+            return {str(r.rdata) for r in DNSRecord.parse(opened.recv(4096)).rr}
+        return set()
+
+    def listed(server: str, kind: str, family_: str) -> bool:
+        wanted = {ip for ip in ips if family(ip) == family_}
+        return ask(server, f"headless.{suffix}", kind) == wanted
+
+    for server in servers:
+        assert ask(server, f"web.{suffix}", "A") == {web[0]}
+        assert ask(server, f"web.{suffix}", "AAAA") == {web[1]}
+        eventually(lambda at=server: listed(at, "A", "IPv4"))  # type: ignore[misc]
+        eventually(lambda at=server: listed(at, "AAAA", "IPv6"))  # type: ignore[misc]
+        pointer = ipaddress.ip_address(web[1]).reverse_pointer
+        assert ask(server, pointer, "PTR") == {f"web.{suffix}."}
+
+
+def test_policies_hold_for_both_families(cluster: NodeInstance) -> None:
+    pod = web_pods(cluster)["a"]
+    own = addresses(cluster.get("pod", "client"))
+
+    def let(*blocks: str) -> None:
+        peers = [{"ipBlock": {"cidr": block}} for block in blocks]
+        spec = {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": peers}]}
+        policy = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "blocks"},
+            "spec": spec,
+        }
+        apply(cluster, policy)
+
+    def passes() -> list[bool]:
+        return [bool(from_pod(cluster, "client", ip, 8080)) for ip in addresses(pod)]
+
+    let(f"{own[1]}/128")
+    eventually(lambda: passes() == [False, True])
+    let(f"{own[0]}/32")
+    eventually(lambda: passes() == [True, False])
+    cluster.kubectl("delete", "networkpolicy", "blocks")
+    eventually(lambda: passes() == [True, True])
+
+
+def test_a_cluster_may_lead_with_ipv6_and_leaves_nothing_behind(bench: Machines) -> None:
+    one = bench.instance("c")
+    one.wherry("up", "--node-name", "c", "--ip-families", "IPv6,IPv4")
+    one.wherry("images bootstrap", "busybox")
+    apply(one, daemon_set("web"), client("client", "c"))
+    apply(one, service("web"), service("both", ipFamilyPolicy="RequireDualStack"))
+    one.kubectl("rollout", "status", "ds/web", "--timeout=60s")
+    one.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+    pod = web_pods(one)["c"]
+    assert [family(ip) for ip in addresses(pod)] == ["IPv6", "IPv4"]
+    assert one.get("service", "web")["spec"]["ipFamilies"] == ["IPv6"]
+    both = one.get("service", "both")["spec"]["clusterIPs"]
+    assert [family(ip) for ip in both] == ["IPv6", "IPv4"]
+    for ip in (*both, one.get("service", "web")["spec"]["clusterIP"]):
+        eventually(lambda ip=ip: from_pod(one, "client", ip))  # type: ignore[misc]
+    script = "echo $KUBERNETES_SERVICE_HOST; nslookup both.default.svc.cluster.local"
+    inside = one.kubectl("exec", "client", "--", "sh", "-c", script).out
+    assert family(inside.splitlines()[0]) == "IPv6" and both[0] in inside and both[1] in inside
+    forwarded = one.start("kubectl", "port-forward", "ds/web", ":8080")
+    assert forwarded.stdout is not None
+    port = int(forwarded.stdout.readline().split(" -> ")[0].rpartition(":")[2])
+    assert heard(from_node(one, "127.0.0.1", port))[1] == "c"
+    forwarded.terminate()
+    forwarded.wait()
+    one.wherry("down", "--purge", "--grace", "1")
+    left = one.machine.run("ip", "-6", "route").out + one.machine.run("nft", "list", "tables").out
+    assert "fd" not in left and "wherry" not in left
