@@ -171,7 +171,7 @@ def test_a_pod_has_an_address_of_each_family_and_is_told_so(cluster: NodeInstanc
     assert inside.out.splitlines()[0] == f"{','.join(own)} {','.join(hosts)}"
     assert [f"{ip}\tclient" in inside.out.splitlines() for ip in own] == [True, True]
     described = cluster.kubectl("describe", "pod", "client").out
-    assert all(f"IP:           {ip}" in described for ip in own)
+    assert all(f"  IP:  {ip}\n" in described for ip in own)
 
 
 def test_pods_reach_each_other_by_either_address_and_are_seen_by_their_own(

@@ -59,6 +59,7 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             table=f"{instance.nft_table}-policy",
             node_name=instance.node_name,
             running=lambda: _running(runtime),
+            families=tuple(6 if ":" in cidr else 4 for cidr in instance.cluster_ranges),
         )
         kubelet = Kubelet(
             _kubelet_config(instance),
