@@ -26,6 +26,7 @@ from wherry.host.readiness import readable
 
 # So many bytes from a client may wait for their reader.
 _WAITING = 1 << 18
+_LEAST_READ = 1 << 14
 
 
 class _TakenResponse(web.Response):
@@ -57,6 +58,7 @@ class HijackedStream(asyncio.Protocol):
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None  # there while the transport takes no more
+        self._secured = transport.get_extra_info("ssl_object") is not None
         transport.set_protocol(self)
 
     # ---- what the transport tells
@@ -98,6 +100,15 @@ class HijackedStream(asyncio.Protocol):
 
     # ---- what its user asks
 
+    def hand_over(self, protocol: asyncio.BaseProtocol) -> list[bytes]:
+        """Give the connection to ``protocol``, which must be told first what is returned here."""
+        pieces = [*self._pieces]
+        self._pieces.clear()
+        self._transport.set_protocol(protocol)
+        if self._waiting > _WAITING and not self._ended:
+            self._transport.resume_reading()
+        return pieces
+
     async def read(self) -> bytes:
         """Some bytes from the client; ``b""`` once it has closed its sending half.
 
@@ -121,7 +132,7 @@ class HijackedStream(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def write(self, *pieces: bytes) -> None:
+    async def write(self, *pieces: bytes | memoryview) -> None:
         """Send ``pieces``, one behind the other, and wait until the connection takes more.
 
         Raises:
@@ -129,7 +140,10 @@ class HijackedStream(asyncio.Protocol):
         """
         if self._closed.done() or self._transport.is_closing():
             raise ConnectionResetError("the client closed the connection")
-        self._transport.writelines(pieces)
+        if self._secured and len(pieces) > 1:
+            self._transport.write(b"".join(pieces))  # each piece would be a TLS record of its own
+        else:
+            self._transport.writelines(pieces)
         while self._room is not None:
             await asyncio.shield(self._room)
         if self._closed.done():
@@ -185,6 +199,73 @@ class HijackedStream(asyncio.Protocol):
         """Send what is buffered, then close."""
         self._transport.close()
         await asyncio.shield(self._closed)
+
+
+class _End(asyncio.BufferedProtocol):
+    """One end of two connections that are joined: what arrives goes to the other at once."""
+
+    def __init__(self, stream: HijackedStream, ended: asyncio.Future[None]) -> None:
+        self.transport = stream._transport
+        self.stream = stream  # takes the connection back at the end
+        self.other: _End | None = None
+        self._ended = ended
+        self._buffer = bytearray()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        # A new one each time: the former may still wait to be sent.
+        self._buffer = bytearray(min(max(sizehint, _LEAST_READ), _WAITING))
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.other is not None and not self.other.transport.is_closing():
+            whole = nbytes == len(self._buffer)
+            self.other.transport.write(self._buffer if whole else memoryview(self._buffer)[:nbytes])
+
+    def pause_writing(self) -> None:
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        self._end()
+        return self.stream.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        self.stream.connection_lost(exc)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+async def join(one: HijackedStream, other: HijackedStream) -> None:
+    """Carry bytes both ways until either side sends no more; both are to be closed then.
+
+    Neither task nor queue lies between them: each piece is written where it is read, and who does
+    not take it stops the reading.
+    """
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    first, second = _End(one, ended), _End(other, ended)
+    for end, peer in ((first, second), (second, first)):
+        end.other = peer
+        for piece in end.stream.hand_over(end):
+            peer.transport.write(piece)
+        if end.stream._ended:
+            end._end()
+    for end in (first, second):
+        if end.stream._room is not None:
+            end.pause_writing()
+    try:
+        await ended
+    finally:
+        for end in (first, second):
+            end.other = None
+            if not end.stream._closed.done():
+                end.transport.set_protocol(end.stream)
 
 
 async def client_gone(request: BaseRequest) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 VERSION = 3
 MAX_HEADER_BLOCK = 1 << 20  # bytes, compressed or not: more than any sane client sends
-MAX_DATA = 32768  # bytes of payload in a data frame that we send
+MAX_DATA = 131072  # bytes of payload in a data frame that we send
 
 SYN_STREAM, SYN_REPLY, RST_STREAM, PING, GOAWAY, HEADERS = 1, 2, 3, 6, 7, 8
 FLAG_FIN = 0x01
@@ -218,15 +218,21 @@ class Session:
 
     def data(self, stream_id: int, data: bytes, *, finish: bool = False) -> bytes:
         """``data`` on a stream, in as many frames as it needs; ``finish`` ends our half of it."""
+        return b"".join(self.pieces(stream_id, data, finish=finish))
+
+    def pieces(
+        self, stream_id: int, data: bytes, *, finish: bool = False
+    ) -> list[bytes | memoryview]:
+        """What ``data`` returns, in pieces that have not been copied."""
         if len(data) <= MAX_DATA:
-            return _data_frame(stream_id, data, finish)
-        view = memoryview(data)  # what is much is copied once
+            return [_data_head(stream_id, len(data), finish), data]
+        view = memoryview(data)
         parts: list[bytes | memoryview] = []
         for start in range(0, len(data), MAX_DATA):
             part = view[start : start + MAX_DATA]
             last = finish and start + MAX_DATA >= len(data)
             parts += (_data_head(stream_id, len(part), last), part)
-        return b"".join(parts)
+        return parts
 
     def reset(self, stream_id: int, status: int = CANCEL) -> bytes:
         """Abort a stream."""
@@ -260,10 +266,6 @@ def _read_string(block: bytes, position: int) -> tuple[bytes, int]:
 def _frame(kind: int, flags: int, payload: bytes) -> bytes:
     head = struct.pack(">II", 1 << 31 | VERSION << 16 | kind, flags << 24 | len(payload))
     return head + payload
-
-
-def _data_frame(stream_id: int, data: bytes, finish: bool) -> bytes:
-    return _data_head(stream_id, len(data), finish) + data
 
 
 def _data_head(stream_id: int, length: int, finish: bool) -> bytes:

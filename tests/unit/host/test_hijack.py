@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from wherry.host.hijack import HijackedStream, hijack
+from wherry.host.hijack import HijackedStream, adopt, hijack, join, take_over
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\n\r\n"
 Handler = Callable[[HijackedStream], Awaitable[None]]
@@ -156,3 +156,40 @@ async def test_abort_ends_a_reader(server: Server) -> None:
     reader, writer = await server.connect()
     assert await _all(reader) == b""
     writer.close()
+
+
+async def test_joined_connections_carry_both_ways_until_one_ends() -> None:
+    """What was received before comes first, in order, and nothing is lost at the end."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    behind = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = behind.sockets[0].getsockname()[1]
+    one, other = socket.socketpair()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    far = take_over(reader, writer)
+    near = await adopt(one)
+    sent = bytes(range(256)) * (1 << 14)
+    loop = asyncio.get_running_loop()
+    other.setblocking(False)
+    await loop.sock_sendall(other, b"early")
+    await asyncio.sleep(0)
+    joined = asyncio.create_task(join(near, far))
+    sending = asyncio.create_task(loop.sock_sendall(other, sent))
+    got = b""
+    async with asyncio.timeout(30):
+        while len(got) < len(sent) + 5:
+            got += await loop.sock_recv(other, 1 << 16)
+        await sending
+    assert got == b"early" + sent
+    other.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(10):
+        await joined
+        await near.close()
+        await far.close()
+    assert await loop.sock_recv(other, 1) == b""
+    other.close()
+    behind.close()

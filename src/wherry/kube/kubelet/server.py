@@ -374,7 +374,7 @@ class Server:
         )
         await socket.prepare(request)
         if socket.ws_protocol == PORT_FORWARD_TUNNEL:
-            await serve_spdy(Connection(WebSocketTunnel(socket)), dial, described)
+            await serve_spdy(Connection(WebSocketTunnel(socket, request)), dial, described)
         else:
             ports = [int(p) for v in request.query.getall("port", []) for p in v.split(",")]
             await serve_websocket(socket, socket.ws_protocol or "", ports, dial, described)

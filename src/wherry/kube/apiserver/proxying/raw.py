@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from wherry.host.hijack import HijackedStream, client_gone, take_over
+from wherry.host.hijack import HijackedStream, client_gone, join, take_over
 
 DIAL = 10.0  # seconds
 _FAREWELL = 5.0  # seconds a client has to take the rest and close its side
@@ -186,32 +186,13 @@ async def tunnel(
     client: HijackedStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> web.StreamResponse:
     """Carry bytes both ways until either side has closed."""
-
-    server = take_over(reader, writer)
-
-    async def upward() -> None:
-        while data := await client.read():
-            await server.write(data)
-
-    async def downward() -> None:
-        while data := await server.read():
-            await client.write(data)
-
-    tasks = [asyncio.ensure_future(upward()), asyncio.ensure_future(downward())]
     try:
         # The other server's end ends the stream; a client that stops sending may still be
         # listening, but over TLS it cannot close one half alone: it has gone.
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await join(client, take_over(reader, writer))
     except asyncio.CancelledError:
         client.abort()
         raise
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # a connection that broke ends the stream, nothing more
     try:
         async with asyncio.timeout(_FAREWELL):
             await client.close()

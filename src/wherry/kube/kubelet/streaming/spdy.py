@@ -38,8 +38,8 @@ class ByteStream(Protocol):
     async def read(self) -> bytes:
         """Bytes, ``b""`` at the end."""
 
-    async def write(self, data: bytes) -> None:
-        """Send; raises ConnectionError where nobody reads."""
+    async def write(self, *pieces: bytes | memoryview) -> None:
+        """Send, one behind the other; raises ConnectionError where nobody reads."""
 
     async def close(self) -> None:
         """End it."""
@@ -85,7 +85,7 @@ class Stream:
         Raises:
             ClientGone: nobody reads them.
         """
-        await self._connection.send(self._connection.session.data(self.id, data))
+        await self._connection.send(*self._connection.session.pieces(self.id, data))
 
     async def finish(self) -> None:
         """End our half of the stream."""
@@ -138,7 +138,7 @@ class Connection:
             self._opened.put_nowait(None)
         return stream
 
-    async def send(self, frames: bytes) -> None:
+    async def send(self, *frames: bytes | memoryview) -> None:
         """Send encoded frames.
 
         Raises:
@@ -148,7 +148,7 @@ class Connection:
             raise ClientGone
         try:
             async with self._sending:
-                await self._bytes.write(frames)
+                await self._bytes.write(*frames)
         except (ConnectionError, OSError) as error:
             self._end()
             raise ClientGone from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from wherry.wire.remotecommand import (
 )
 
 MAX_MESSAGE = 16 << 20
+_BINARY = 0x82  # the one and last frame of a message of bytes
 _QUEUE = 32  # messages of input that wait for the command
 
 
@@ -115,11 +117,21 @@ class WebSocketChannels:
             self._input.put_nowait(None)
 
 
+def message_head(length: int) -> bytes:
+    """What stands before a binary message of a server (RFC 6455, section 5.2)."""
+    if length < 126:
+        return struct.pack(">BB", _BINARY, length)
+    if length < 1 << 16:
+        return struct.pack(">BBH", _BINARY, 126, length)
+    return struct.pack(">BBQ", _BINARY, 127, length)
+
+
 class WebSocketTunnel:
     """A WebSocket as a plain stream of bytes: SPDY goes through it, for port-forward."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
         self._socket = socket
+        self._request = request
 
     async def read(self) -> bytes:
         """Bytes from the client, ``b""`` when it has closed."""
@@ -131,16 +143,21 @@ class WebSocketTunnel:
                 continue
             return b""
 
-    async def write(self, data: bytes) -> None:
-        """Send to the client.
+    async def write(self, *pieces: bytes | memoryview) -> None:
+        """Send ``pieces`` to the client as one message.
+
+        It is written here, with its head, in one piece: much goes this way, and aiohttp's own
+        writer makes two of it.
 
         Raises:
             ConnectionError: it has gone.
         """
-        try:
-            await self._socket.send_bytes(data)
-        except RuntimeError as error:
-            raise ConnectionResetError("the WebSocket is closed") from error
+        transport = self._request.transport
+        if self._socket.closed or transport is None or transport.is_closing():
+            raise ConnectionResetError("the WebSocket is closed")
+        head = message_head(sum(len(piece) for piece in pieces))
+        transport.write(b"".join((head, *pieces)))
+        await self._request.protocol._drain_helper()
 
     async def close(self) -> None:
         """End the connection."""
