@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
-TEST_PACKAGES := mmdebstrap iproute2 procps curl skopeo docker-compose iptables
+TEST_PACKAGES := mmdebstrap iproute2 iptables procps curl skopeo docker-compose \
+	containernetworking-plugins
 
 # Two processes share the integration tests, a file each at a time: they wait more than they work.
 SHARED := -n 2 --dist loadfile

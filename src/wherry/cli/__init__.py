@@ -111,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument(
         "--pod-network",
-        choices=("auto", "host-gw", "vxlan"),
+        choices=("auto", "host-gw", "vxlan", "none"),
         help="how nodes reach each other's pods: by routes on a common link and VXLAN elsewhere "
-        "(auto), or always so; is kept with the instance",
+        "(auto), always so, or by somebody else's doing (none); is kept with the instance",
     )
     up.add_argument(
         "--proxy-mode",
@@ -141,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "at the first start",
     )
     up.add_argument("--service-cidr", metavar="CIDR", help="that of its Services, likewise")
+    nodes.add_plugins(up)
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", parents=[place], help="stop daemons, pods and containers")
@@ -235,6 +236,8 @@ def _up(options: argparse.Namespace) -> int:
             ip_families=options.ip_families,
             pod_cidr=options.pod_network_cidr,
             service_cidr=options.service_cidr,
+            cni_conf_dir=options.cni_conf_dir,
+            cni_bin_dir=options.cni_bin_dir,
         )
         if started.seconds is None:
             print(f"wherry is already running (instance {started.instance.name})")

@@ -69,7 +69,23 @@ def add(
     join.add_argument(
         "--kubelet-config", type=Path, metavar="FILE", help="a KubeletConfiguration for its kubelet"
     )
+    add_plugins(join)
     join.set_defaults(run=_join)
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Options of a node whose pods are connected by plugins."""
+    parser.add_argument(
+        "--cni-conf-dir",
+        metavar="DIR",
+        help="pods are connected by the CNI plugins that are configured there, as /etc/cni/net.d; "
+        "is kept with the instance; '' connects them by Wherry",
+    )
+    parser.add_argument(
+        "--cni-bin-dir",
+        metavar="DIR[:DIR]",
+        help="where these plugins are (/opt/cni/bin:/usr/lib/cni)",
+    )
 
 
 def _fail(message: str) -> int:
@@ -149,7 +165,11 @@ def _join(options: argparse.Namespace) -> int:
             known,
             node_name=options.node_name,
             node_ip=address,
-            kubelet_config=text,
+            chosen={
+                "kubelet_config": text,
+                "cni_conf_dir": up.directories(options.cni_conf_dir or ""),
+                "cni_bin_dir": up.directories(options.cni_bin_dir or ""),
+            },
         )
     except (join.JoinFailed, join.StartFailed, InstanceError, ValueError, OSError) as error:
         return _fail(str(error))

@@ -23,6 +23,7 @@ from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
+from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.network import Network
 from wherry.engine.network.networks import Networks, read_document, take_away
 from wherry.engine.volume.volumes import Volumes
@@ -49,6 +50,8 @@ _T = TypeVar("_T")
 CLOSE_TIMEOUT = 3.0
 # Programs whose versions `docker version` shows, in the order of preference of the runtimes.
 _COMPONENTS = ("crun", "runc", "catatonit")
+# Where plugins for the pods' network lie: upstream's place, and Debian's.
+CNI_BIN_DIRS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class EngineConfig:
     )
     userns_remap: str = ""  # "default" or user[:group]: whose subordinate ids containers have
     daemon_file: Path | None = None  # an operator's choices, see ``daemon_file``
+    cni_conf_dir: Path | None = None  # where pods' places are made by plugins: which ones
+    cni_bin_dirs: tuple[Path, ...] = CNI_BIN_DIRS
 
     @property
     def containers_dir(self) -> Path:
@@ -119,6 +124,7 @@ class Engine:
             pod_ranges=config.pod_cidrs,
             nft_table=config.nft_table,
             events=self.events,
+            plugins=plugins(config),
         )
         self.volumes = Volumes(config.volumes_dir, self.events)
         self.containers = Containers(
@@ -162,6 +168,9 @@ class Engine:
         self._remap()
         await self.containers.open()
         await self.containers.sweep_init_layers(opened)
+        gone = self.networks.plugins.known() - set(self.containers.store.ids())
+        if gone:
+            self.in_flight(self.networks.plugins.release(gone, config.namespaces_dir))
         if leftovers.found(config.builds_dir):
             self.in_flight(leftovers.sweep(config.builds_dir, self.containers))
 
@@ -251,6 +260,11 @@ class Engine:
         return "extfs" if kind.startswith("ext") else kind
 
 
+def plugins(config: EngineConfig) -> Plugins:
+    """Those that make the pods' places, and what they must be told when the pods go."""
+    return Plugins(config.cni_conf_dir, config.cni_bin_dirs, config.networks_dir / "cni")
+
+
 def _runtime(config: EngineConfig, on_exit: Any, on_oom: Any = None) -> Runtime:
     return Runtime(
         state_dir=config.data_dir / "runtime",
@@ -279,6 +293,8 @@ async def stop_all(config: EngineConfig, grace: float) -> None:
     if not config.run_dir.exists() and not config.data_dir.exists():
         return
     await _runtime(config, lambda status: None).destroy_all(grace, log=_logs(config))
+    given = plugins(config)
+    await given.release(given.known(), config.namespaces_dir)
     await asyncio.to_thread(_release_kernel, config)
 
 

@@ -66,6 +66,8 @@ class Instance:
     second_ip: str = ""  # the node's address of the other family, where the cluster has both
     cluster_domain: str = "cluster.local"
     pod_network: str = "auto"  # how pods of other nodes are reached: one of `plan.MODES`
+    cni_conf_dir: str = ""  # which CNI plugins make pods' places; empty: we make them
+    cni_bin_dir: str = ""  # where these are, DIR[:DIR]; empty: the usual places
 
     @property
     def name(self) -> str:

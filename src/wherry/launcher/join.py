@@ -16,9 +16,10 @@ import ipaddress
 import json
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from wherry.host.files import write_atomic
 from wherry.host.pidfile import AlreadyRunning, PidFile
@@ -85,11 +86,11 @@ def join(
     *,
     node_name: str | None = None,
     node_ip: str | None = None,
-    kubelet_config: str = "",
+    chosen: Mapping[str, str] | None = None,
 ) -> tuple[Instance, float]:
     """Make ``data_dir`` a node of the cluster and start it; returns it and how long it took.
 
-    ``kubelet_config`` is the text of a KubeletConfiguration.
+    ``chosen`` are further fields of the instance, such as ``kubelet_config``; empty ones stay.
 
     Raises:
         JoinFailed, InstanceError: it is none.
@@ -106,7 +107,7 @@ def join(
                 f"{data_dir} runs as a node of {present.joined} already; `wherry down` stops it"
             )
     try:
-        return asyncio.run(_join(data_dir, known, present, node_name, node_ip, kubelet_config))
+        return asyncio.run(_join(data_dir, known, present, node_name, node_ip, chosen or {}))
     except NotSigned as error:
         raise JoinFailed(str(error)) from error
     except StatusError as error:
@@ -121,7 +122,7 @@ async def _join(
     present: Instance | None,
     node_name: str | None,
     node_ip: str | None,
-    kubelet_config: str,
+    chosen: Mapping[str, str],
 ) -> tuple[Instance, float]:
     server, authority = await _discover(known)
     if present is not None and present.joined != server:
@@ -144,7 +145,8 @@ async def _join(
         )
         lock = _locked(one)
         try:
-            one = replace(one, node_name=name, kubelet_config=kubelet_config or one.kubelet_config)
+            fields: dict[str, Any] = {key: value for key, value in chosen.items() if value}
+            one = replace(one, node_name=name, **fields)
             instance.save(one)
             write_atomic(one.pki / "ca.crt", authority.encode(), mode=0o644)
             own = await credentials.get_client(one, client, authority.encode())

@@ -15,7 +15,7 @@ from typing import Any
 
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.cri.types import PodSandboxState
-from wherry.engine.engine import Engine, EngineConfig, purge_all, stop_all
+from wherry.engine.engine import CNI_BIN_DIRS, Engine, EngineConfig, purge_all, stop_all
 from wherry.host.notify import notify
 from wherry.host.tasks import run_until
 from wherry.kube.client.client import Client
@@ -181,6 +181,10 @@ def engine_config(instance: Instance) -> EngineConfig:
         cgroup_root=instance.cgroup_root,
         nft_table=instance.nft_table,
         daemon_file=instance.data_dir / "daemon.json",
+        cni_conf_dir=Path(instance.cni_conf_dir) if instance.cni_conf_dir else None,
+        cni_bin_dirs=tuple(map(Path, instance.cni_bin_dir.split(":")))
+        if instance.cni_bin_dir
+        else CNI_BIN_DIRS,
     )
 
 

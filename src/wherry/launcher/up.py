@@ -31,6 +31,8 @@ _DEFAULTS = {
     "store": SQLITE,
     "ingress": "no ports",
     "proxy_mode": "the mode of its configuration",
+    "cni_conf_dir": "no directory",
+    "cni_bin_dir": "the usual places",
 }
 """What an instance has that says nothing of it, for messages."""
 
@@ -63,6 +65,8 @@ def up(
     ip_families: str | None = None,
     pod_cidr: str | None = None,
     service_cidr: str | None = None,
+    cni_conf_dir: str | None = None,
+    cni_bin_dir: str | None = None,
 ) -> Started:
     """Start what does not run of the instance in ``data_dir`` and wait until its node is Ready.
 
@@ -75,11 +79,13 @@ def up(
     KubeSchedulerConfiguration; its place is kept, as it may name files beside it.
     ``advertise_address`` is the address of this machine by which others reach it; ``api_names`` are
     further names and addresses under which they know its API server; '' forgets them.
-    ``pod_network`` is how pods of other nodes are reached: ``auto``, ``host-gw`` or ``vxlan``.
     ``proxy_mode`` is how Services are served, '' for what ``proxy_config`` says: a file with a
     KubeProxyConfiguration, whose text is kept.
     ``ip_families`` are those of the cluster, ``pod_cidr`` and ``service_cidr`` its ranges, with
     commas in between (`ranges.wanted`): for ever.
+    ``pod_network`` is how pods of other nodes are reached: ``auto``, ``host-gw``, ``vxlan`` or
+    ``none``. ``cni_conf_dir`` has the configuration of the plugins that connect pods,
+    ``cni_bin_dir`` (DIR:DIR) the plugins; '' forgets them.
 
     Raises:
         InstanceError, UpFailed: nothing was changed.
@@ -97,6 +103,8 @@ def up(
             _check_proxy_mode(proxy_mode)
         profiles = None if scheduler_config is None else _profiles(scheduler_config)
         address = None if advertise_address is None else node_address(advertise_address)
+        plugins = None if cni_conf_dir is None else directories(cni_conf_dir)
+        programs = None if cni_bin_dir is None else directories(cni_bin_dir)
         names = None if api_names is None else tuple(name for name in api_names if name)
         families = ranges.wanted(ip_families, pod_cidr, service_cidr)
     except (ValueError, OSError) as error:
@@ -135,6 +143,8 @@ def up(
             ("node", "kubelet_config", text, "the node runs already, with another configuration"),
             ("node", place, address, "the node runs already, at the address {}"),
             ("node", "pod_network", pod_network, "the node runs already, with the pod network {}"),
+            ("node", "cni_conf_dir", plugins, "the node runs already, with {} for its plugins"),
+            ("node", "cni_bin_dir", programs, "the node runs already, with plugins in {}"),
             ("server", "api_names", names, "the server runs already, with other names"),
             ("node", "proxy_config", services, "the node runs already, with another configuration"),
             ("node", "proxy_mode", proxy_mode, "the node runs already, with the proxy in {}"),
@@ -197,6 +207,15 @@ def node_address(text: str) -> str:
         except OSError as error:
             raise ValueError(f"{text} is no address of this machine") from error
     return str(address)
+
+
+def directories(text: str) -> str:
+    """DIR[:DIR], each as a whole path. ValueError: one of them is none."""
+    found = [Path(part).absolute() for part in text.split(":") if part]
+    for path in found:
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is no directory")
+    return ":".join(map(str, found))
 
 
 def kubelet_configuration(file: str) -> str:

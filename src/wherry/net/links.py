@@ -10,7 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wherry.net import namespaces, netlink
@@ -97,6 +97,27 @@ def ensure_bridge(name: str, *addresses: str, mtu: int = 0, only: bool = True) -
         namespaces.write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
     if with_ipv6:
         _forward_ipv6()
+
+
+def see_through(names: Iterable[str]) -> None:
+    """Pass what is bridged by any bridge of ``names`` through the rules, where the kernel can: an
+    answer that goes straight from container to container must be translated back as well.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    for name in names:
+        if kind_of(name) == "bridge" and _bridge_netfilter():
+            data = nested(
+                netlink.IFLA_INFO_DATA,
+                attribute(netlink.IFLA_BR_NF_CALL_IPTABLES, b"\1"),
+                attribute(netlink.IFLA_BR_NF_CALL_IP6TABLES, b"\1"),
+            )
+            kind = attribute(netlink.IFLA_INFO_KIND, b"bridge")
+            parts = nested(netlink.IFLA_LINKINFO, kind, data)
+            with Connection() as connection:
+                index = socket.if_nametoindex(name)
+                connection.change(netlink.RTM_NEWLINK, netlink.link(parts, index=index))
 
 
 def _forward_ipv6() -> None:

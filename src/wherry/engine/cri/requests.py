@@ -20,6 +20,7 @@ from wherry.engine.cri.types import (
     PodSandboxConfig,
     PortMapping,
 )
+from wherry.engine.network import endpoints
 from wherry.engine.network.network import POD_NETWORK
 from wherry.runtime.groups import GroupLimits
 
@@ -60,8 +61,18 @@ def sandbox_request(config: PodSandboxConfig, image: str) -> CreateRequest:
             "Healthcheck": _NO_CHECK,
             "Labels": naming.sandbox_labels(config.metadata, config.labels, config.annotations),
             "HostConfig": host,
+            "NetworkingConfig": {"EndpointsConfig": {} if on_host else _endpoint(config)},
         }
     )
+
+
+def _endpoint(config: PodSandboxConfig) -> dict[str, Any]:
+    rates = {
+        endpoints.INGRESS_RATE: config.ingress_rate,
+        endpoints.EGRESS_RATE: config.egress_rate,
+    }
+    options = {name: str(rate) for name, rate in rates.items() if rate}
+    return {POD_NETWORK: {"DriverOpts": options}} if options else {}
 
 
 def _annotations(config: PodSandboxConfig, *, strict: bool = False) -> dict[str, str]:

@@ -143,6 +143,10 @@ class EngineRuntime(ContainerRuntime):
         """The ranges of this node's pods, with commas in between; they are kept over restarts."""
         await self._engine.networks.set_pod_ranges(pod_cidr.split(","))
 
+    async def network_changed(self) -> None:
+        """Plugins' configuration is another."""
+        await self._engine.networks.plugins.changed()
+
     # ---- sandboxes
 
     @_call("CreatePodSandboxError")

@@ -111,6 +111,8 @@ class PodSandboxConfig:
     privileged: bool = False
     runtime_handler: str = ""  # of the pod's RuntimeClass; empty: the usual one
     user_range: tuple[int, int] | None = None  # its users on the host: the first, how many
+    ingress_rate: int = 0  # bits a second to the pod; 0: as many as go
+    egress_rate: int = 0  # and from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +366,9 @@ class ContainerRuntime(Protocol):
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         """The range from which this node's sandboxes get their addresses."""
+
+    async def network_changed(self) -> None:
+        """Return when a range that was refused may be taken; never where that is not known."""
 
     async def run_pod_sandbox(self, config: PodSandboxConfig) -> str:
         """Create and start a sandbox (pause process, namespaces, network); returns its id."""

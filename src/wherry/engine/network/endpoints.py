@@ -35,6 +35,8 @@ DISCONNECT: Mapping[str, tuple[str, Any]] = {"Container": (STRING, ""), "Force":
 
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 INTERFACE_NAME = "com.docker.network.endpoint.ifname"
+# Bits a second that go to and come from a container, for those of pods.
+INGRESS_RATE, EGRESS_RATE = "wherry.endpoint.ingress-rate", "wherry.endpoint.egress-rate"
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-])[0-9a-fA-F]{2}(\1[0-9a-fA-F]{2}){4}")
 

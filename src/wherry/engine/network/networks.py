@@ -21,7 +21,8 @@ import orjson
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.errors import BadParameter, Conflict, EngineError, Forbidden, NotFound
 from wherry.engine.events import EventBus
-from wherry.engine.network import creation, pools
+from wherry.engine.network import cni, creation, pools
+from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.drivers import driver
 from wherry.engine.network.network import (
     DEFAULT,
@@ -64,6 +65,7 @@ class Networks:
         pod_ranges: Sequence[str],
         nft_table: str,
         events: EventBus,
+        plugins: Plugins,
     ) -> None:
         self._document = root / "networks.json"
         self._bridge, self._subnet = bridge, subnet
@@ -76,7 +78,8 @@ class Networks:
         self._pod_mtu = 0
         self._neighbours: tuple[str, ...] = ()
         self._changing = asyncio.Lock()  # one network is made or removed at a time
-        self.places = Places(namespaces_root, self._firewall, self.find, self._tell_of)
+        self.plugins = plugins
+        self.places = Places(namespaces_root, self._firewall, self.find, self._tell_of, plugins)
 
     # ---- opening and closing
 
@@ -137,13 +140,15 @@ class Networks:
         return 6 if any(":" in cidr for cidr in self._pod_ranges[:1]) else 4
 
     async def set_pod_ranges(self, cidrs: Sequence[str]) -> None:
-        """Pods of this node get an address from each of ``cidrs``.
+        """Pods of this node get an address from each of ``cidrs``, by us or by plugins.
 
         Raises:
-            EngineError: pods still have addresses of another range.
+            EngineError: pods still have addresses of another range, or the plugins are not ready.
         """
+        self.plugins.judge()
+        kind = cni.DRIVER if self.plugins.wanted else "bridge"
         present = self._networks.get(POD_NETWORK)
-        if present and present.ranges == list(cidrs):
+        if present and present.ranges == list(cidrs) and present.driver == kind:
             return
         if present and self.places.pools.used(present):
             raise EngineError(
@@ -153,11 +158,12 @@ class Networks:
         network = bridge_network(POD_NETWORK, self._pod_bridge, *cidrs)
         if self._pod_mtu:
             network.options[MTU] = str(self._pod_mtu)
-        kind = driver(network.driver)
         if present:
-            await asyncio.to_thread(kind.down, present)
+            await asyncio.to_thread(driver(present.driver).down, present)
             self.places.pools.discard(present)
-        await asyncio.to_thread(kind.up, network)
+        if self.plugins.wanted:
+            network.driver, network.link = kind, ""
+        await asyncio.to_thread(driver(kind).up, network)
         self._networks[POD_NETWORK] = network
         self.places.pools.add(network, rotating=True)
         await self._raise_walls()
@@ -172,7 +178,9 @@ class Networks:
         """
         self._pod_mtu = mtu
         network = self._networks.get(POD_NETWORK)
-        if network is None or network.options.get(MTU, "") == (str(mtu) if mtu else ""):
+        if network is None or network.driver == cni.DRIVER:
+            return
+        if network.options.get(MTU, "") == (str(mtu) if mtu else ""):
             return
         network.options.pop(MTU, None)
         if mtu:
@@ -197,6 +205,7 @@ class Networks:
 
     async def close(self) -> None:
         """Let go; links and rules stay, as containers go on using them."""
+        self.plugins.close()
         self._firewall.close()
         self._nft.close()
 

@@ -17,8 +17,10 @@ from typing import Protocol
 
 from wherry.engine.container.container import Container, Endpoint, PublishedPort
 from wherry.engine.errors import EngineError, Forbidden, NotFound
-from wherry.engine.network import endpoints
+from wherry.engine.network import cni, endpoints
 from wherry.engine.network.allocation import Pools
+from wherry.engine.network.cni import pods
+from wherry.engine.network.cni.plugins import PluginFailed, Plugins
 from wherry.engine.network.drivers import driver
 from wherry.engine.network.drivers.bridge import HOST_BINDING, gateway_mode
 from wherry.engine.network.network import Network, is_user_defined
@@ -60,6 +62,7 @@ class Places:
         firewall: Firewall,
         find: Callable[[str], Network | None],
         tell: Callable[[Network, str, Container], None],
+        plugins: Plugins,
     ) -> None:
         self.root = namespaces_root
         self.pools = Pools()
@@ -67,6 +70,7 @@ class Places:
         self._firewall = firewall
         self._find = find
         self._tell = tell
+        self._plugins = plugins
         self._members: dict[str, dict[str, Container]] = {}  # by network id and container id
         self._search = PortSearch()
 
@@ -111,6 +115,7 @@ class Places:
                 if all(network.driver != "host" for network in networks.values()):
                     container.sandbox = str(self.namespace(container.id))
                     await asyncio.to_thread(self._make_namespace, container, networks)
+                    await self._by_plugins(container, networks)
                     await self._publish(container, save)
                 if self.names is not None:
                     await self.names.attach(container)
@@ -148,6 +153,15 @@ class Places:
             ]
             driver(network.driver).plug(network, endpoint, path, gateways)
 
+    async def _by_plugins(self, container: Container, networks: Mapping[str, Network]) -> None:
+        """Where places are made by others' plugins, have them make it."""
+        for name, network in networks.items():
+            if network.driver == cni.DRIVER:
+                asked = pods.attachment(container, container.endpoints[name], network.ranges)
+                given = await self._plugins.add(asked, self.namespace(container.id))
+                pods.note(container.endpoints[name], given)
+                await asyncio.to_thread(links.see_through, given.links)
+
     async def disconnect(self, container: Container) -> None:
         """Give back what ``connect`` and ``attach`` gave; may be repeated."""
         async with container.network_lock:
@@ -157,7 +171,7 @@ class Places:
                 await self.names.detach(container)
             container.sandbox = ""
             path = self.namespace(container.id)
-            if path.exists():
+            if await self._undone(container.id, path) and path.exists():
                 # The links go with it, in the background of the kernel.
                 await asyncio.to_thread(namespaces.delete, path)
             for name, endpoint in tuple(container.endpoints.items()):
@@ -176,6 +190,17 @@ class Places:
         if network is not None:
             self._tell(network, "disconnect", container)
 
+    async def _undone(self, container_id: str, path: Path) -> bool:
+        """Have plugins take back what they gave; False where they have to be asked again, for which
+        the namespace stays."""
+        try:
+            await self._plugins.delete(container_id, path)
+        except EngineError as error:
+            log.error("network of %s: %s", container_id[:12], error.message)
+            self._plugins.delete_later(container_id, path)
+            return False
+        return True
+
     async def reclaim(self, container: Container, save: Save) -> None:
         """Take up again what a container that still runs was given by an earlier daemon."""
         async with container.network_lock:
@@ -187,6 +212,7 @@ class Places:
                     del container.endpoints[name]
                     save()
                 elif network is not None and endpoint.connected:
+                    await self._look_after(container, network)
                     self._members.setdefault(network.id, {})[container.id] = container
                     try:
                         self.pools.claim(network, endpoint, container.id)
@@ -200,6 +226,14 @@ class Places:
                     log.error("port of %s: %s", container.id[:12], error)
             if self.names is not None:
                 await self.names.attach(container)
+
+    async def _look_after(self, container: Container, network: Network) -> None:
+        if network.driver != cni.DRIVER:
+            return
+        try:
+            await self._plugins.check(container.id, self.namespace(container.id))
+        except EngineError as error:
+            log.error("network of %s: %s", container.id[:12], error.message)
 
     @staticmethod
     def _old_address(container: Container) -> str:
@@ -433,6 +467,8 @@ def _binding(port: PublishedPort) -> PortBinding:
 
 def _failed(error: EngineError | OSError | NftError) -> EngineError:
     """The error of a start, in Docker's words and of its own class."""
+    if isinstance(error, PluginFailed):
+        return error  # Docker has no words for it
     if isinstance(error, EngineError):
         return type(error)(f"{SETUP}{error.message}")
     return EngineError(f"{SETUP}{error}")

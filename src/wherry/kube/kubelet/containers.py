@@ -24,7 +24,7 @@ from wherry.engine.cri.types import (
     PortMapping,
 )
 from wherry.kube.api import meta
-from wherry.kube.kubelet import pods, resources
+from wherry.kube.kubelet import bandwidth, pods, resources
 from wherry.kube.kubelet.config import DEFAULTS, Settings
 from wherry.kube.kubelet.environment import ConfigError, expand_all
 
@@ -69,7 +69,7 @@ def sandbox_config(
     """What the pod's sandbox is made from.
 
     Raises:
-        ConfigError: its host name is longer than the kernel takes.
+        ConfigError: its host name is longer than the kernel takes, or a bandwidth makes no sense.
     """
     spec = pod["spec"]
     host_network = pods.is_host_network(pod)
@@ -92,6 +92,10 @@ def sandbox_config(
                     )
                 )
     sysctls = (spec.get("securityContext") or {}).get("sysctls") or ()
+    try:
+        ingress, egress = bandwidth.of(pod)
+    except ValueError as error:
+        raise ConfigError(f"failed to get pod bandwidth from annotations: {error}") from None
     return PodSandboxConfig(
         metadata=PodSandboxMetadata(meta.name(pod), meta.namespace(pod), meta.uid(pod), attempt),
         hostname=host_name,
@@ -108,6 +112,8 @@ def sandbox_config(
         privileged=any(_security(c).get("privileged") for c in pods.all_containers(pod)),
         runtime_handler=runtime_handler,
         user_range=user_range,
+        ingress_rate=ingress,
+        egress_rate=egress,
     )
 
 

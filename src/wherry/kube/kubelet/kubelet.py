@@ -7,6 +7,7 @@ of what runs. It takes up what it finds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -244,7 +245,9 @@ class Kubelet:
             except CRIError as error:
                 log.error("the pod network %s cannot be set up: %s", cidr, error)
                 self._node.set_ready(f"container runtime network not ready: {error.message}")
-                await asyncio.sleep(backoff.next())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(backoff.next()):
+                        await self._runtime.network_changed()
         self._network_ready.set()
         self._node.set_ready()
 

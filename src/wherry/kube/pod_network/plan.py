@@ -12,8 +12,8 @@ from wherry.net.routes import Reach, Route
 
 Object = dict[str, Any]
 
-AUTO, HOST_GW, VXLAN = "auto", "host-gw", "vxlan"
-MODES = (AUTO, HOST_GW, VXLAN)
+AUTO, HOST_GW, VXLAN, NONE = "auto", "host-gw", "vxlan", "none"
+MODES = (AUTO, HOST_GW, VXLAN, NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def plan(
     ends: dict[str, str] = {}
     near: list[str] = []
     faults: dict[str, str] = {}
-    for peer in peers:
+    for peer in peers if mode != NONE else ():
         reach = reaches[peer.address]
         if reach is Reach.HERE:
             continue  # another node on this machine: its bridge is here

@@ -14,6 +14,7 @@ from wherry.engine.errors import BadParameter, Conflict, EngineError, Forbidden,
 from wherry.engine.events import EventBus
 from wherry.engine.network import networks as service
 from wherry.engine.network import places
+from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.creation import decode_request
 from wherry.engine.network.drivers import bridge, shared
 from wherry.engine.network.network import POD_NETWORK, inspect
@@ -173,6 +174,7 @@ async def build(tmp_path):
         pod_ranges=["10.237.0.0/16"],
         nft_table="wherry7",
         events=EventBus(),
+        plugins=Plugins(None, (), tmp_path / "cni"),
     )
     await networks.open()
     return networks

@@ -103,6 +103,9 @@ class FakeRuntime:
     async def version(self):
         return {"runtime_name": "docker", "runtime_version": "28.5.0", "runtime_api_version": "v1"}
 
+    async def network_changed(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
     async def update_runtime_config(self, pod_cidr: str) -> None:
         await self._call("update_runtime_config", pod_cidr)
         self.pod_cidr = pod_cidr

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.kube.pod_network import plan as planning
-from wherry.kube.pod_network.plan import AUTO, HOST_GW, MODES, VXLAN, Peer, peers, plan, pod_mtu
+from wherry.kube.pod_network.plan import (
+    AUTO,
+    HOST_GW,
+    MODES,
+    NONE,
+    VXLAN,
+    Peer,
+    Plan,
+    peers,
+    plan,
+    pod_mtu,
+)
 from wherry.net.routes import Reach, Route
 
 NEAR = Peer("b", "10.244.1.0/24", "192.0.2.2")
@@ -72,7 +83,7 @@ def test_what_cannot_be_is_told() -> None:
 
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.sampled_from(Reach)), unique_by=lambda p: p[0]),
-    st.sampled_from(MODES),
+    st.sampled_from([mode for mode in MODES if mode != NONE]),
 )
 def test_each_peer_has_one_way_or_a_reason(known: list[tuple[int, Reach]], mode: str) -> None:
     listed = [Peer(f"n{n}", f"10.244.{n}.0/24", f"192.0.2.{n}") for n, _ in known]
@@ -97,3 +108,9 @@ def test_packets_of_pods_fit_the_machines_link() -> None:
 def test_clusters_of_other_ranges_have_other_numbers() -> None:
     numbers = {planning.network_number(f"10.{n}.0.0/16") for n in range(256)}
     assert len(numbers) == 256 and max(numbers) < 1 << 24
+
+
+def test_where_others_see_to_it_nothing_is_planned() -> None:
+    listed = [Peer("b", "10.244.1.0/24", "192.0.2.1")]
+    reaches = {"192.0.2.1": Reach.ROUTER}
+    assert plan(listed, reaches, mode=NONE, device="v", tunnels="") == Plan()

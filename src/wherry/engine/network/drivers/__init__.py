@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wherry.engine.errors import NotFound
+from wherry.engine.network import cni
 from wherry.engine.network.drivers.base import Driver
 from wherry.engine.network.drivers.bridge import Bridge
 from wherry.engine.network.drivers.none import Lone
@@ -21,6 +22,7 @@ DRIVERS: Mapping[str, Driver] = {
     "macvlan": SharedWire("macvlan"),
     "ipvlan": SharedWire("ipvlan"),
     "null": Lone("null"),
+    cni.DRIVER: Lone(cni.DRIVER),
 }
 
 

@@ -1,4 +1,5 @@
-"""``host`` and ``null``: no link, no address; there is one network of each, made by the engine."""
+"""``host``, ``null`` and ``cni``: no link and no address of ours; there is one network of each at
+most, made by the engine. That of ``cni`` is the pods', whose places others' plugins make."""
 
 from __future__ import annotations
 
