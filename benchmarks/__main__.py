@@ -18,6 +18,7 @@ from benchmarks import (
     network_policy,
     proxy,
     scheduler,
+    services,
 )
 from benchmarks.harness import Figure
 
@@ -55,6 +56,9 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "controllers_namespace": controllers.namespace,
     "controllers_idle": controllers.idle,
     "proxy_rules": proxy.rules,
+    "service_ready": services.ready,
+    "service_rate": services.rate,
+    "service_update": services.update,
     "scheduler_pending": scheduler.pending,
     "scheduler_linear": scheduler.linear,
     "scheduler_one_more": scheduler.one_more,

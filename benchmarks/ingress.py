@@ -68,7 +68,7 @@ def rate() -> list[Figure]:
     wrk = packages.program("wrk")
     if wrk is None:
         raise SystemExit("wrk is not installed and cannot be downloaded")
-    with _edge() as (instance, port), _by_hand(_pods(instance)) as other:
+    with serving() as (instance, port), _by_hand(pods(instance)) as other:
         for each in (port, other):
             _requests(wrk, each, 1)
         ours, theirs = [], []
@@ -84,7 +84,7 @@ def rate() -> list[Figure]:
 
 def changes() -> list[Figure]:
     """Requests lost at 500 a second while Ingresses and endpoints change."""
-    with _edge() as (instance, port):
+    with serving() as (instance, port):
         load = Load(port, HOST)
         with load:
             end = time.monotonic() + CHANGING
@@ -197,7 +197,7 @@ def _requests(wrk: Path, port: int, seconds: int) -> float:
 
 
 @contextmanager
-def _edge() -> Iterator[tuple[Wherry, int]]:
+def serving() -> Iterator[tuple[Wherry, int]]:
     """An instance that serves an Ingress with two pods, and the port of it."""
     with wherry(up=False) as instance:
         http, https = _free_port(), _free_port()
@@ -290,7 +290,7 @@ def _apply(instance: Wherry, *objects: dict[str, object]) -> None:
         command("kubectl", "apply", "-f", "-", env=instance.env, stdin=data)
 
 
-def _pods(instance: Wherry) -> list[str]:
+def pods(instance: Wherry) -> list[str]:
     get = ("kubectl", "get", "pods", "-o", "jsonpath={.items[*].status.podIP}")
     return command(*get, env=instance.env).split()
 

@@ -46,7 +46,13 @@ def web(cluster: Instance) -> Iterator[str]:
 
 
 def serve(cluster: Instance, namespace: str, name: str, **spec: Any) -> dict[str, Any]:
-    made = {
+    made = service_of(namespace, name, **spec)
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made))
+    return cluster.get("svc", name, "-n", namespace)
+
+
+def service_of(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": namespace},
@@ -56,8 +62,6 @@ def serve(cluster: Instance, namespace: str, name: str, **spec: Any) -> dict[str
             **spec,
         },
     }
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made))
-    return cluster.get("svc", name, "-n", namespace)
 
 
 def endpoints(
@@ -306,8 +310,10 @@ def test_no_chain_is_a_services_own(cluster: Instance, web: str) -> None:
         (own,) = [t for t in out.split("table ip ") if t.startswith(f"{instance.nft_table}-proxy ")]
         return own.count("chain ")
 
-    for number in range(40):
-        last = serve(cluster, web, f"many{number}")
+    many = [service_of(web, f"many{number}") for number in range(39)]
+    listed = {"apiVersion": "v1", "kind": "List", "items": many}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(listed))
+    last = serve(cluster, web, "many39")
     eventually(lambda: answers(f"http://{last['spec']['clusterIP']}"))
     # One for each of the 16 counters of Services with as many endpoints, at most.
     assert chains() < 80

@@ -61,15 +61,16 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             running=lambda: _running(runtime),
             families=tuple(6 if ":" in cidr else 4 for cidr in instance.cluster_ranges),
         )
+        proxy = make(informers, Nftables(), _proxy_config(instance))
         kubelet = Kubelet(
             _kubelet_config(instance),
             Client(node_transport),
             runtime,
             on_ready=lambda: notify("READY=1"),
             walls=policies,
+            withdrawn=proxy.withdrawn,
         )
         ending = _at_power_failure(kubelet, stop)
-        proxy = make(informers, Nftables(), _proxy_config(instance))
         names = NameService(
             Follower(
                 proxy_client,

@@ -8,13 +8,14 @@ a container which has gone. The messages are those of linux/netfilter/nfnetlink_
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from wherry.net import netlink
-from wherry.net.netlink import NLM_F_DUMP, Connection, attribute
+from wherry.net.netlink import NLM_F_DUMP, Connection, attribute, nested
 
 _NETFILTER = 12  # the netlink family; Python has no name for it
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
@@ -24,6 +25,8 @@ _IP, _PROTOCOL = 1, 2
 _SOURCE, _DESTINATION, _SOURCE6, _DESTINATION6 = 1, 2, 3, 4
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _NESTED = 0x8000
+_FILTER, _FILTERS = 25, {_ORIGINAL: 1, _REPLY: 2}
+_BY_SOURCE, _BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
@@ -68,16 +71,47 @@ def _tuple(data: bytes) -> tuple[int, str, int, str, int]:
     )
 
 
-def forget(protocol: str, matches: Callable[[Flow], bool], *, version: int = 4) -> int:
+def head(version: int) -> bytes:
+    """What a message about flows over IP ``version`` begins with."""
+    return _HEADER.pack(socket.AF_INET if version == 4 else socket.AF_INET6, 0, 0)
+
+
+def only(direction: int, protocol: str, *, source: str = "", destination_port: int = 0) -> bytes:
+    """What has the kernel list only some flows, as they are in one direction. (One older than 5.8
+    lists all.)"""
+    (number,) = (n for n, name in _PROTOCOLS.items() if name == protocol)
+    flags = _BY_PROTOCOL
+    parts = []
+    if source:
+        flags |= _BY_SOURCE
+        packed = ipaddress.ip_address(source).packed
+        kind = _SOURCE if len(packed) == 4 else _SOURCE6
+        parts.append(nested(_IP | _NESTED, attribute(kind, packed)))
+    transport = [attribute(_NUMBER, bytes([number]))]
+    if destination_port:
+        flags |= _BY_DESTINATION_PORT
+        transport.append(attribute(_DESTINATION_PORT, destination_port.to_bytes(2, "big")))
+    parts.append(nested(_PROTOCOL | _NESTED, *transport))
+    return nested(direction | _NESTED, *parts) + nested(
+        _FILTER | _NESTED, attribute(_FILTERS[direction], flags)
+    )
+
+
+def forget(
+    protocol: str, matches: Callable[[Flow], bool], *, version: int = 4, port: int = 0
+) -> int:
     """Forget the flows of ``protocol`` over IP ``version`` that match; returns how many.
+
+    With ``port`` only those to that port, which the kernel finds itself: it may know of many.
 
     Raises:
         OSError: the kernel refuses.
     """
-    everything = _HEADER.pack(socket.AF_INET if version == 4 else socket.AF_INET6, 0, 0)
+    everything = head(version)
     count = 0
     with Connection(_NETFILTER) as connection:
-        for body in connection.ask(_GET, everything, NLM_F_DUMP):
+        asked = everything + only(_ORIGINAL, protocol, destination_port=port)
+        for body in connection.ask(_GET, asked, NLM_F_DUMP):
             flow = read(body)
             if flow is None or flow.protocol != protocol or not matches(flow):
                 continue

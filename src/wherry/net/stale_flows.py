@@ -16,6 +16,7 @@ from wherry.net.service_ports import Endpoint, ServicePort
 
 Change = tuple[ServicePort | None, ServicePort | None]
 PROTOCOLS = ("udp", "sctp")
+_FEW = 8
 
 
 def end_stale(changes: Iterable[Change]) -> int:
@@ -31,8 +32,14 @@ def end_stale(changes: Iterable[Change]) -> int:
             some = [c for c in relevant if _is(c, protocol, family)]
             if some:
                 stale = Stale(some, local_addresses(version))
-                count += conntrack.forget(protocol, stale.has, version=version)
+                for port in _asked(stale.ports):
+                    count += conntrack.forget(protocol, stale.has, version=version, port=port)
     return count
+
+
+def _asked(ports: frozenset[int]) -> Iterable[int]:
+    """Of which ports to ask for flows, one after the other; 0 is all."""
+    return sorted(ports) if len(ports) <= _FEW else (0,)
 
 
 def concerns(old: ServicePort | None, new: ServicePort | None) -> bool:
@@ -70,6 +77,11 @@ class Stale:
         for _, new in changes:
             if new is not None:
                 self._led.update((place, new.endpoints) for place in _places(new))
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """Where clients of the changed services send to."""
+        return frozenset(port for _, port in self._led)
 
     def has(self, flow: Flow) -> bool:
         """Whether ``flow`` leads elsewhere than it should now."""

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 MINIMUM_GRACE = 2.0  # seconds that are left for the polite signal after a long preStop hook
+# Seconds that Services have to turn to others when a pod is deleted, and that connections to it
+# have to end; and the most that is of its grace.
+WITHDRAWAL, MOST_WITHDRAWAL = 2.0, 0.5
 LEAST_GRACE = 1  # seconds; for pods removed by force, or that the API no longer knows
 
 
@@ -39,6 +42,11 @@ async def kill_container(
     turn: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Run the preStop hook, then stop the container, ``grace`` seconds in all.
+
+    Where the pod is deleted, Services of this node lead nobody to it before it hears the signal,
+    and for a short time it may finish what it was asked: a server that obeys at once loses none of
+    its clients. (Those of other nodes learn of it at the same time as we, and are not waited for:
+    there a preStop hook helps, as everywhere.)
 
     ``turn`` returns when those that must end before it have ended; it is waited for no longer than
     the grace lasts, between the hook and the signal.
@@ -62,6 +70,13 @@ async def kill_container(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(turn(), grace)
         grace = max(grace - (time.monotonic() - begun), min(grace, MINIMUM_GRACE))
+    if pod is not None and meta.is_deleting(pod) and grace > LEAST_GRACE:
+        begun = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(WITHDRAWAL, MOST_WITHDRAWAL * grace)):
+                for address in runtime.ips:
+                    await parts.withdrawn(meta.namespace(pod), address)
+        grace -= round(time.monotonic() - begun, 1)
     await parts.runtime.stop_container(kill.id, grace)
     await parts.view.refresh_container(kill.id)
 

@@ -34,7 +34,7 @@ from wherry.kube.kubelet.metrics import MeasuredTransport, Metrics, measured
 from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.pages import Pages
-from wherry.kube.kubelet.parts import KubeletConfig, NoWalls, Parts, Walls
+from wherry.kube.kubelet.parts import KubeletConfig, NoWalls, Parts, Walls, Withdrawn, at_once
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.server import Server
@@ -67,6 +67,7 @@ class Kubelet:
         runtime: its way to containers.
         on_ready: called once, when the node has been told Ready for the first time.
         walls: who must know the addresses of pods before these start.
+        withdrawn: returns when Services lead nobody of this node to a pod that is deleted.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Kubelet:
         *,
         on_ready: Callable[[], None] = lambda: None,
         walls: Walls | None = None,
+        withdrawn: Withdrawn = at_once,
     ) -> None:
         self._config = config
         metrics = Metrics(config.node_name)
@@ -155,6 +157,7 @@ class Kubelet:
                 known=volumes.known_pods,
             ),
             awaited=awaited,
+            withdrawn=withdrawn,
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +103,14 @@ class NoWalls:
         return
 
 
+# Returns when nobody is led to that address of a namespace's pod any more.
+Withdrawn = Callable[[str, str], Awaitable[None]]
+
+
+async def at_once(_namespace: str, _address: str) -> None:
+    """Nobody leads anybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The duties, each with its one module."""
@@ -132,6 +140,7 @@ class Parts:
     walls: Walls
     users: UserNamespaces
     awaited: Awaited
+    withdrawn: Withdrawn
 
     @property
     def page_sizes(self) -> list[str]:

@@ -17,6 +17,7 @@ from wherry.kube.proxy.health import Health
 from wherry.kube.proxy.modes import Changes, Mode
 from wherry.kube.proxy.ports import Place, health_check, ports
 from wherry.net.nft import NftError
+from wherry.net.open_connections import OpenConnections
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Proxy:
         self._changed = asyncio.Event()
         self._turn = 0  # the next one of the loop
         self._busy = False
+        self._connections = OpenConnections()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     async def run(self) -> None:
@@ -165,14 +167,25 @@ class Proxy:
     # -- what others of this process may ask
 
     async def withdrawn(self, namespace: str, address: str) -> None:
-        """Return when no new connection is led to ``address`` of a pod that goes; at once where no
-        slice names it as ready."""
+        """Return when no new connection is led to ``address`` of a pod that goes, and none is under
+        way to it; at once where no Service leads there. A client may keep one for hours: give us a
+        time."""
+        if not any(
+            address in endpoint.get("addresses", ())
+            for slice_ in self._slices.list(namespace)
+            for endpoint in slice_.get("endpoints") or ()
+        ):
+            return
         while any(self._answers(slice_, address) for slice_ in self._slices.list(namespace)):
             await self._turn_done(self._turn)
         if self._dirty:
             await self._turn_done(self._turn)
         elif self._busy:
             await self._turn_done(self._turn - 1)
+        try:
+            await self._connections.ended(address)
+        except OSError as error:
+            log.warning("connections to %s are not waited for: %s", address, error)
 
     def _answers(self, slice_: Object, address: str) -> bool:
         return any(

@@ -57,6 +57,7 @@ class NodeUnderTest:
             client_ca=directory / "none",
             allowed_client="api",
         )
+        self.options: dict[str, Any] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> NodeUnderTest:
@@ -69,7 +70,9 @@ class NodeUnderTest:
 
     async def start(self) -> None:
         ready = asyncio.Event()
-        kubelet = Kubelet(self.config, self.client, self.runtime, on_ready=ready.set)
+        kubelet = Kubelet(
+            self.config, self.client, self.runtime, on_ready=ready.set, **self.options
+        )
 
         async def nothing() -> None:
             return

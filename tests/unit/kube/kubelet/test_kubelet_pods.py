@@ -125,6 +125,40 @@ async def test_deletion_gives_the_grace_period_and_ends_with_the_removal_from_th
         await node.until(lambda: not list((tmp_path / "kubelet" / "pods").iterdir()))
 
 
+async def test_a_pod_hears_the_signal_when_services_have_turned_to_others(tmp_path):
+    node = NodeUnderTest(tmp_path)
+    asked, turned = [], asyncio.Event()
+
+    async def withdrawn(namespace, address):
+        asked.append((namespace, address))
+        await turned.wait()
+
+    node.options["withdrawn"] = withdrawn
+    async with node:
+        await node.run(make_pod(terminationGracePeriodSeconds=600))
+        await node.until_ready()
+        (address,) = (ip["ip"] for ip in node.pod()["status"]["podIPs"])
+        await node.client.delete(PODS, "web", "default")
+        await node.until(lambda: asked)
+        assert asked == [("default", address)] and not node.runtime.count("stop_container")
+        turned.set()
+        await node.until(lambda: node.pod() is None)
+
+
+async def test_services_that_do_not_turn_to_others_hold_nothing_up_for_long(tmp_path):
+    node = NodeUnderTest(tmp_path)
+
+    async def withdrawn(_namespace, _address):
+        await asyncio.Event().wait()
+
+    node.options["withdrawn"] = withdrawn
+    async with node:
+        await node.run(make_pod(terminationGracePeriodSeconds=2))
+        await node.until_ready()
+        await node.client.delete(PODS, "web", "default")
+        await node.until(lambda: node.pod() is None, timeout=30)
+
+
 async def test_a_shorter_grace_period_hurries_a_termination_that_is_under_way(tmp_path):
     async with NodeUnderTest(tmp_path) as node:
         node.runtime.ignores_term.add("web")
