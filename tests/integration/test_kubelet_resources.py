@@ -147,3 +147,40 @@ def test_who_writes_more_than_it_may_is_put_off(cluster: Instance, namespace: st
     assert status()["message"] == 'Usage of EmptyDir volume "data" exceeds the limit "1Mi". '
     target = next(c for c in status()["conditions"] if c["type"] == "DisruptionTarget")
     assert (target["status"], target["reason"]) == ("True", "TerminationByKubelet")
+
+
+def test_cpu_memory_and_the_order_of_kills_follow_the_class(
+    cluster: Instance, namespace: str
+) -> None:
+    """Where the pod's group lies, its weight and its limits, and whom the kernel kills first."""
+    full = {"cpu": "500m", "memory": "64Mi"}
+    make(cluster, namespace, "guaranteed", resources={"requests": full, "limits": full})
+    make(
+        *(cluster, namespace, "burstable"),
+        resources={"requests": {"cpu": "250m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+    )
+    make(cluster, namespace, "besteffort")
+    shares = {"guaranteed": 512, "burstable": 256, "besteffort": 2}
+    place = {"guaranteed": "kubepods/", "burstable": "burstable/", "besteffort": "besteffort/"}
+    limit = {"guaranteed": str(64 << 20), "burstable": str(128 << 20)}
+    scores = {}
+    for name, wanted in shares.items():
+        pod = ready(cluster, namespace, name)
+        assert pod["status"]["qosClass"].lower() == name
+        weight = 1 + (wanted - 2) * 9999 // 262142
+        told = group(pod, "cpu", ("cpu.shares", "cpu.weight"))
+        assert int(told) in (wanted, weight), name
+        if name in limit:
+            assert group(pod, "memory", MEMORY) == limit[name]
+        id_ = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("docker://")
+        pid = cluster.docker("inspect", "-f", "{{.State.Pid}}", id_).out.strip()
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
+        assert f"{place[name]}pod{pod['metadata']['uid']}/" in groups
+        scores[name] = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+    assert scores["besteffort"] == 1000
+    assert scores["guaranteed"] < scores["burstable"] < 1000
+    quota = group(
+        cluster.get("pod", "guaranteed", "-n", namespace),
+        *("cpu", ("cpu.cfs_quota_us", "cpu.max")),
+    )
+    assert quota.split()[0] == "50000"
