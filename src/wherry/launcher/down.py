@@ -11,8 +11,17 @@ from wherry.runtime.rootfs import mounts_below
 
 
 async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str]:
-    """Stop the instance; returns what ran. ``grace`` is in seconds, before SIGKILL."""
-    stopped = await supervise.stop(instance)
+    """Stop the instance; returns what ran. ``grace`` is in seconds, before SIGKILL.
+
+    It is the end of the machine as far as pods can tell: where the kubelet's configuration has a
+    ``shutdownGracePeriod…``, pods end by it first, as they do before a machine goes down, while
+    the API server is still there to be told.
+    """
+    ran = [state.name for state in supervise.states(instance) if state.pid is not None]
+    seconds = node.shutdown_seconds(instance)
+    if seconds and not purge and ("server" in ran or instance.joined):
+        await supervise.power_off(instance, seconds)
+    await supervise.stop(instance)
     await ingress.clear(instance)
     await node.clear(instance, grace=grace, purge=purge)
     if purge:
@@ -20,4 +29,4 @@ async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str
         if still:  # deleting would go through to what lies behind the mount
             raise InstanceError(f"{still[0]} is still mounted; nothing was deleted")
         instances.forget(instance)
-    return stopped
+    return ran

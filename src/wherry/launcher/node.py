@@ -116,6 +116,12 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         await engine.close()
 
 
+def shutdown_seconds(instance: Instance) -> float:
+    """How long pods have where the machine goes down; 0: nothing is done about them."""
+    text = instance.kubelet_config
+    return sum(group.seconds for group in config.parse(text.encode()).shutdown) if text else 0.0
+
+
 def _at_power_failure(kubelet: Kubelet, stop: asyncio.Event) -> asyncio.Task[None]:
     """SIGPWR says that the machine goes down: pods end as ``shutdownGracePeriod`` says, then we."""
     told = asyncio.Event()

@@ -157,8 +157,20 @@ async def stop(instance: Instance) -> Sequence[str]:
     return stopped
 
 
-async def _end(pid: int) -> None:
-    """SIGTERM, then SIGKILL when it does not heed it in time."""
+async def power_off(instance: Instance, seconds: float) -> None:
+    """Tell the node that the machine goes down, and wait until it has ended its pods and itself.
+
+    ``seconds`` is what its configuration gives to pods.
+    """
+    pid = _state(instance, "node").pid
+    if pid is not None:
+        await _end(pid, signal.SIGPWR, seconds + STOP_TIMEOUT)
+
+
+async def _end(
+    pid: int, polite: signal.Signals = signal.SIGTERM, seconds: float = STOP_TIMEOUT
+) -> None:
+    """``polite``, then SIGKILL when it does not heed it in ``seconds``."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -167,9 +179,9 @@ async def _end(pid: int) -> None:
     ended = asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, polite)
         try:
-            async with asyncio.timeout(STOP_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 await ended.wait()
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)

@@ -28,6 +28,7 @@ from wherry.kube.kubelet.worker import PodWorker
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+REPORT = 3.0  # seconds in which the API must have been told of pods that had all their time
 SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 
 
@@ -238,7 +239,7 @@ class Housekeeping:
                     ending.append(worker.ended())
             if ending:
                 try:
-                    async with asyncio.timeout(seconds + 1):
+                    async with asyncio.timeout(seconds + REPORT):
                         await asyncio.gather(*ending)
                 except TimeoutError:
                     log.warning("pods of one priority did not end in %g s", seconds)

@@ -455,6 +455,7 @@ class PodWorker:
             await asyncio.gather(ending, return_exceptions=True)
         self.settled.set()
         self._release()
+        self.settled.set()
         if self.pod is not None:
             self._parts.images.release(self.pod)
             self._parts.walls.uncover(self.pod)
