@@ -55,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "controllers_deployed": controllers.deployed,
     "controllers_namespace": controllers.namespace,
     "controllers_idle": controllers.idle,
+    "controllers_autoscalers": controllers.autoscalers,
     "proxy_rules": proxy.rules,
     "service_ready": services.ready,
     "service_rate": services.rate,

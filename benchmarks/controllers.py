@@ -12,10 +12,18 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks import control_planes
 from benchmarks.harness import Figure
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
-from wherry.kube.api.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, NODES, PODS
+from wherry.kube.api.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    NAMESPACES,
+    NODES,
+    PODS,
+)
 from wherry.kube.apiserver.authn import MASTERS, known
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
@@ -29,6 +37,8 @@ PODS_OF_ONE = 1000
 CONTENTS = 2000
 RESTING = 10_000
 IDLE_SECONDS = 20
+AUTOSCALERS = 50
+EVENTS_SECONDS = 240  # an object's budget of events is used up then
 
 
 class Plane:
@@ -179,6 +189,26 @@ async def _rest(at: Plane) -> float:
     return (time.process_time() - begun) / IDLE_SECONDS * 100
 
 
+async def _unmeasured(at: Plane) -> float:
+    """Percent of a core for autoscalers that fail."""
+    metric = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}
+    for number in range(AUTOSCALERS):
+        body = _deployment(1)
+        body["metadata"] = {"name": f"d{number}"}
+        await at.client.create(DEPLOYMENTS, body, "default")
+        spec = {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"d{number}"},
+            "maxReplicas": 3,
+            "metrics": [{"type": "Resource", "resource": metric}],
+        }
+        autoscaler = {"metadata": {"name": f"d{number}"}, "spec": spec}
+        await at.client.create(HORIZONTAL_POD_AUTOSCALERS, autoscaler, "default")
+    await asyncio.sleep(EVENTS_SECONDS)
+    begun = time.process_time()
+    await asyncio.sleep(2 * IDLE_SECONDS)
+    return (time.process_time() - begun) / (2 * IDLE_SECONDS) * 100
+
+
 def _measured(measure: Callable[[Plane], Awaitable[float]], nodes: int, runs: int) -> list[float]:
     async def once() -> float:
         async with plane() as at:
@@ -191,14 +221,36 @@ def _measured(measure: Callable[[Plane], Awaitable[float]], nodes: int, runs: in
 def deployed() -> list[Figure]:
     """A Deployment of a thousand pods on ten nodes: created and bound."""
     values = _measured(lambda at: _deploy(at, PODS_OF_ONE), 10, 3)
-    return [Figure("Deployment of 1,000 pods, all bound", values, target=3.0)]
+    peer = []
+    with control_planes.theirs(10) as server:
+        if server is not None:
+            peer.append(control_planes.deploy(server, _deployment(PODS_OF_ONE)))
+    return [Figure("Deployment of 1,000 pods, all bound", values, target=3.0, peer=peer)]
 
 
 def namespace() -> list[Figure]:
     """A namespace with two thousand objects, deleted."""
-    return [Figure("namespace with 2,000 objects deleted", _measured(_empty, 1, 3), target=5.0)]
+    values, peer = _measured(_empty, 1, 3), []
+    with control_planes.theirs(1) as server:
+        if server is not None:
+            control_planes.fill(server, "full", CONTENTS)
+            peer.append(control_planes.empty(server, "full"))
+    return [Figure("namespace with 2,000 objects deleted", values, target=5.0, peer=peer)]
 
 
 def idle() -> list[Figure]:
     """What ten thousand objects cost that nobody touches."""
-    return [Figure("control plane at rest, 10,000 objects", _measured(_rest, 10, 1), "%", 1)]
+    values, peer = _measured(_rest, 10, 1), []
+    with control_planes.theirs(10) as server:
+        if server is not None:
+            control_planes.deploy(server, _deployment(PODS_OF_ONE))
+            control_planes.fill(server, "still", RESTING - PODS_OF_ONE)
+            time.sleep(5)
+            peer.append(control_planes.rest(server, IDLE_SECONDS))
+    return [Figure("control plane at rest, 10,000 objects", values, "%", 1, peer=peer)]
+
+
+def autoscalers() -> list[Figure]:
+    """What fifty autoscalers cost whose metrics are not to be had, once they have said so as often
+    as events may."""
+    return [Figure("50 autoscalers without metrics", _measured(_unmeasured, 2, 1), "%", 1)]

@@ -54,14 +54,14 @@ def until_bound(
     """Seconds from the scheduler's start until it has bound all pods; ``binary`` is the peer's,
     None stands for ours."""
     with ours() as server:
-        kubeconfig = _kubeconfig(server)
-        _make(server, "POST", (("/api/v1/nodes", node) for node in nodes))
+        kubeconfig = kubeconfig_of(server)
+        make(server, "POST", (("/api/v1/nodes", node) for node in nodes))
         listed = json.loads(server.request("/api/v1/nodes"))["items"]
         # Admission has tainted them until a controller finds that they are ready.
         free = ((f"/api/v1/nodes/{n['metadata']['name']}", {**n, "spec": {}}) for n in listed)
-        _make(server, "PUT", free)
-        _make(server, "POST", ((PODS, pod) for pod in pods))
-        watch = _Watch(server)
+        make(server, "PUT", free)
+        make(server, "POST", ((PODS, pod) for pod in pods))
+        watch = Watch(server)
         begun = time.perf_counter()
         argv = peer_scheduler(binary, kubeconfig) if binary else wherry_scheduler(kubeconfig)
         server.launch(argv, "scheduler.log")
@@ -69,7 +69,8 @@ def until_bound(
         return time.perf_counter() - begun
 
 
-def _kubeconfig(server: Server) -> Path:
+def kubeconfig_of(server: Server) -> Path:
+    """A file with which components reach the server, as an administrator."""
     authority = str(server.place / "pki" / "ca.crt")
     cluster = {"server": server.url, "certificate-authority": authority}
     document = {
@@ -94,7 +95,8 @@ def _connection(server: Server) -> http.client.HTTPSConnection:
 _HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 
 
-def _make(server: Server, method: str, requests: Iterable[tuple[str, dict[str, Any]]]) -> None:
+def make(server: Server, method: str, requests: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Send them, paths and bodies, over a few connections."""
     left = iter(list(requests))
 
     def work(_: int) -> None:
@@ -111,7 +113,7 @@ def _make(server: Server, method: str, requests: Iterable[tuple[str, dict[str, A
         list(pool.map(work, range(_CONNECTIONS)))
 
 
-class _Watch:
+class Watch:
     """What is bound, as the API server tells it."""
 
     def __init__(self, server: Server) -> None:
