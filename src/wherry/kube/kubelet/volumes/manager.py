@@ -203,7 +203,8 @@ class Volumes:
         if kind is None:
             return None
         place = self._own_place(pod, kind, volume["name"])
-        return Place(place) if (place / atomic.DATA).is_symlink() else None
+        there = (place / atomic.DATA).is_symlink()
+        return Place(place, readonly=True) if there else None
 
     def _own_place(self, pod: Object, kind: str, name: str) -> Path:
         return Path(self.pod_directory(meta.uid(pod)), "volumes", _DIRECTORIES[kind], name)
@@ -228,7 +229,7 @@ class Volumes:
             mounts.mount_tmpfs(place)  # what is secret never reaches the disk
         place.chmod(0o755)
         atomic.write(place, files)
-        return Place(place)
+        return Place(place, readonly=True)
 
     def _persistent(self, pod: Object, volume: Object, found: Object) -> Place:
         readonly = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))
