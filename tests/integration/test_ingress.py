@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import os
 import signal
 import socket
@@ -85,6 +86,20 @@ spec:
       paths:
       - {path: /kubia, backend: {serviceName: kubia, servicePort: 80}}
       - {path: /foo, backend: {serviceName: bar, servicePort: 80}}
+"""
+
+
+FORMER = """
+apiVersion: networking.k8s.io/v1beta1
+kind: Ingress
+metadata:
+  name: former
+  annotations: {kubernetes.io/ingress.class: nginx}
+spec:
+  backend: {serviceName: kubia, servicePort: 80}
+  rules:
+  - host: former.example.com
+    http: {paths: [{backend: {serviceName: bar, servicePort: web}}]}
 """
 
 
@@ -189,6 +204,46 @@ def test_the_old_manifests_work_unchanged(edge: Edge) -> None:
     eventually(lambda: edge.get("old.example.com", "/kubia")[0] == 404)
 
 
+def test_the_former_group_works_unchanged(edge: Edge) -> None:
+    """``networking.k8s.io/v1beta1``, with a class by annotation and a port by its name."""
+    edge.kubectl("apply", "-f", "-", stdin=FORMER)
+    assert edge.served("former.example.com", "/barn").startswith("Hello from bar-")
+    assert edge.instance.get("ingress", "former")["apiVersion"] == "networking.k8s.io/v1"
+    edge.kubectl("delete", "ingress", "former")
+
+
+def test_a_name_outside_of_the_cluster_is_a_backend(edge: Edge) -> None:
+    """An ExternalName, which is asked for anew as its owner says."""
+    name = "bar.default.svc.cluster.local"
+    edge.kubectl("create", "service", "externalname", "outside", f"--external-name={name}")
+    rule = "--rule=outside.example.com/*=outside:80"
+    edge.kubectl("create", "ingress", "outside", "--class=nginx", rule)
+    assert edge.served("outside.example.com").startswith("Hello from bar-")
+    edge.kubectl("delete", "ingress/outside", "service/outside")
+
+
+def test_what_is_wrong_is_told_and_harms_nobody(edge: Edge) -> None:
+    pem = certificates.default()
+    crt = base64.b64encode(pem[: pem.index(b"-----BEGIN PRIVATE")]).decode()
+    body = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: keyless}}\ndata: {{tls.crt: {crt}}}\n"
+    edge.kubectl("apply", "-f", "-", stdin=body)
+    make = ("create", "ingress")
+    edge.kubectl(*make, "keyless", "--class=nginx", "--rule=less.example.com/*=bar:80,tls=keyless")
+    edge.kubectl(*make, "taken", "--class=nginx", "--rule=shop.example.com/*=bar:80")
+    edge.kubectl(*make, "nowhere", "--class=nginx", "--rule=nowhere.example.com/*=nobody:80")
+    for name, said in {
+        "keyless": 'secret "default/keyless" has no usable certificate: no tls.key in it',
+        "taken": 'host "shop.example.com" and path "/" is already defined in ingress default/shop',
+        "nowhere": 'service "default/nobody" not found',
+    }.items():
+        eventually(lambda name=name, said=said: said in edge.kubectl("describe", "ingress", name))
+    assert edge.served("shop.example.com").startswith("Hello from kubia-")
+    assert edge.get("less.example.com")[0] == 308
+    assert edge.get("nowhere.example.com")[0] == 503
+    edge.kubectl("delete", "ingress", "keyless", "taken", "nowhere")
+    edge.kubectl("delete", "secret", "keyless")
+
+
 def test_tls_by_name_and_redirect(edge: Edge) -> None:
     data = edge.instance.get("secret", "cert")["data"]
     wanted = base64.b64decode(data["tls.crt"]).decode().strip()
@@ -239,33 +294,48 @@ def test_one_that_nginx_refuses_takes_no_other_down(edge: Edge) -> None:
 
 
 class Load:
-    """Requests one after the other until stopped; what was not answered well."""
+    """Clients that keep their connections, asking until it is left; what was not answered well.
 
-    def __init__(self, edge: Edge, host: str) -> None:
-        self._edge, self._host = edge, host
+    As RFC 9112, section 9.3.1, has it, a request on a connection that was used before, and that is
+    closed before a byte of the answer came, is asked again on a new one.
+    """
+
+    def __init__(self, edge: Edge, host: str, clients: int = 3) -> None:
+        self._port, self._host = edge.http, host
         self._stop = threading.Event()
-        self.answered, self.lost = 0, []
-        self._thread = threading.Thread(target=self._run)
+        self.answered, self.lost = 0, list[str]()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
     def __enter__(self) -> Load:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        used = False
         while not self._stop.is_set():
             try:
-                code, body = self._edge.get(self._host)
-            except OSError as error:
-                self.lost.append(repr(error))
+                connection.request("GET", "/", headers={"Host": self._host})
+                answer = connection.getresponse()
+                body = answer.read()
+            except (http.client.RemoteDisconnected, ConnectionError) as error:
+                connection.close()
+                if not used:
+                    self.lost.append(repr(error))
+                used = False
                 continue
-            if code == 200:
+            used = not answer.will_close
+            if answer.status == 200:
                 self.answered += 1
             else:
-                self.lost.append(f"{code} {body[:80]}")
+                self.lost.append(f"{answer.status} {body[:80]!r}")
+        connection.close()
 
 
 def test_no_request_is_lost_while_pods_and_ingresses_change(edge: Edge) -> None:

@@ -9,8 +9,10 @@ import hashlib
 import http.client
 import http.server
 import json
+import queue
 import shutil
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +28,12 @@ from conftest import CLIENTS, eventually
 from wherry.kube.ingress import certificates
 from wherry.kube.ingress.annotations import PREFIX
 from wherry.kube.ingress.build import World, build
-from wherry.kube.ingress.nginx import Nginx
+from wherry.kube.ingress.nginx import OLD_WORKERS, Nginx, listeners
 from wherry.kube.ingress.render import Settings, render
 
 HOST = "shop.example.com"
+PIECE, PIECES = b"x" * 1000, 6
+MORE: queue.Queue[None] = queue.Queue()
 
 
 class _Echo(http.server.BaseHTTPRequestHandler):
@@ -41,6 +45,9 @@ class _Echo(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.startswith("/slow"):
             time.sleep(1.5)
+        if self.path.startswith("/long"):
+            self._send_long()
+            return
         if self.headers.get("Upgrade") == "websocket":
             self._upgrade()
             return
@@ -62,8 +69,17 @@ class _Echo(http.server.BaseHTTPRequestHandler):
     def do_OPTIONS(self) -> None:
         self.do_GET()
 
+    def _send_long(self) -> None:
+        """Pieces, each when the one who asked has seen the last: ``MORE`` says so."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(PIECE) * PIECES))
+        self.end_headers()
+        for _ in range(PIECES):
+            self.wfile.write(PIECE)
+            MORE.get(timeout=60)
+
     def _upgrade(self) -> None:
-        """A WebSocket (RFC 6455) that sends one short frame back, without its mask."""
+        """A WebSocket (RFC 6455) that sends short frames back, without their masks."""
         key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
         self.send_response(101)
@@ -74,11 +90,11 @@ class _Echo(http.server.BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
-        head = self.rfile.read(2)
-        mask = self.rfile.read(4)
-        data = self.rfile.read(head[1] & 0x7F)
-        plain = bytes(byte ^ mask[n % 4] for n, byte in enumerate(data))
-        self.wfile.write(bytes([0x81, len(plain)]) + plain)
+        while (head := self.rfile.read(2)) and head[0] & 0xF != 8:
+            mask = self.rfile.read(4)
+            data = self.rfile.read(head[1] & 0x7F)
+            plain = bytes(byte ^ mask[n % 4] for n, byte in enumerate(data))
+            self.wfile.write(bytes([0x81, len(plain)]) + plain)
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -103,13 +119,19 @@ class Edge:
         self.certificate = certificates.default()
         self.nginx.keep_files({"default.pem": self.certificate})
         self._settings = Settings(
-            str(place), (str(self.http),), (str(self.https),), self.https, connections=512
+            str(place), listeners(self.http), listeners(self.https), self.https, connections=512
         )
 
-    def serve(self, *ingresses: dict[str, Any]) -> list[str]:
+    def serve(self, *ingresses: dict[str, Any], certificate: str = "") -> list[str]:
         """Put these in force; what is wrong with them."""
         configuration = build(
-            World(ingresses, self._service, self._slices, lambda _, name: self._secret(name))
+            World(
+                ingresses,
+                self._service,
+                self._slices,
+                lambda _, name: self._secret(name),
+                certificate,
+            )
         )
         self.nginx.keep_files(configuration.files)
         text = render(configuration, self._settings)
@@ -210,6 +232,19 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     remote.add_generic_rpc_handlers((_Reverse(),))
     services = {"stable": servers[0].server_port, "other": servers[1].server_port, "both": 0}
     services["remote"] = remote.add_insecure_port("127.0.0.1:0")
+    pem = certificates.default()
+    cut = pem.index(b"-----BEGIN PRIVATE")
+    credentials = grpc.ssl_server_credentials([(pem[cut:], pem[:cut])])
+    services["remote-tls"] = remote.add_secure_port("127.0.0.1:0", credentials)
+    secured = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    file = tmp_path_factory.mktemp("tls") / "pem"
+    file.write_bytes(pem)
+    context.load_cert_chain(file)
+    secured.socket = context.wrap_socket(secured.socket, server_side=True)
+    threading.Thread(target=secured.serve_forever, daemon=True).start()
+    servers.append(secured)
+    services["secure"] = secured.server_port
     remote.start()
     place = tmp_path_factory.mktemp("nginx")
     for directory in (place, *place.parents[:-1]):  # workers are nobody
@@ -390,3 +425,215 @@ def test_the_access_log_has_a_line_a_request(edge: Edge) -> None:
     edge.ask("/after")
     eventually(lambda: "/after" in log.read_text())
     assert "/secret" not in log.read_text()
+
+
+def test_servers_may_speak_tls(edge: Edge) -> None:
+    edge.serve(ingress("secure", backend_protocol="HTTPS"))
+    assert edge.ask()[2]["who"] == edge.services["secure"]
+    edge.serve(ingress("secure"))
+    assert edge.ask()[0] >= 400
+
+
+@pytest.mark.parametrize("service", ["remote", "remote-tls"])
+def test_grpc_to_servers_with_and_without_tls(edge: Edge, service: str) -> None:
+    protocol = {"remote": "GRPC", "remote-tls": "GRPCS"}[service]
+    edge.serve(ingress(service, backend_protocol=protocol))
+    trusted = grpc.ssl_channel_credentials(edge.certificate.partition(b"-----BEGIN PRIV")[0])
+    options = [
+        ("grpc.ssl_target_name_override", "ingress.local"),
+        ("grpc.default_authority", HOST),
+    ]
+    with grpc.secure_channel(f"127.0.0.1:{edge.https}", trusted, options) as channel:
+        assert channel.unary_unary("/test.Text/Reverse")(b"hello", timeout=30) == b"olleh"
+
+
+def shown(edge: Edge, name: str = HOST) -> str:
+    """The certificate that is shown to who asks for ``name``."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", edge.https), timeout=30) as raw,
+        context.wrap_socket(raw, server_hostname=name) as secured,
+    ):
+        found = secured.getpeercert(binary_form=True)
+        assert found is not None
+        return ssl.DER_cert_to_PEM_cert(found).strip()
+
+
+def test_redirects_to_tls_can_be_declined(edge: Edge) -> None:
+    pem = certificates.default()
+    cut = pem.index(b"-----BEGIN PRIVATE")
+    edge.secrets["cert"] = {"tls.crt": pem[:cut], "tls.key": pem[cut:]}
+
+    def secured(**wishes: str) -> dict[str, Any]:
+        made = ingress(**wishes)
+        made["spec"]["tls"] = [{"hosts": [HOST], "secretName": "cert"}]
+        return made
+
+    edge.serve(secured())
+    assert edge.ask()[0] == 308 and shown(edge) == pem[:cut].decode().strip()
+    edge.serve(secured(ssl_redirect="false"))
+    assert edge.ask()[0] == 200
+    # Without its key the host has the certificate of all others, and somebody is told.
+    del edge.secrets["cert"]["tls.key"]
+    [said] = edge.serve(secured(ssl_redirect="false"))
+    assert said == 'secret "default/cert" has no usable certificate: no tls.key in it'
+    assert edge.ask()[0] == 200
+    assert shown(edge) == edge.certificate.partition(b"-----BEGIN PRIV")[0].decode().strip()
+
+
+def test_hosts_without_a_certificate_have_the_default_one(edge: Edge) -> None:
+    pem = certificates.default()
+    cut = pem.index(b"-----BEGIN PRIVATE")
+    edge.secrets["common"] = {"tls.crt": pem[:cut], "tls.key": pem[cut:]}
+    edge.serve(ingress(), certificate="default/common")
+    assert shown(edge) == shown(edge, "other.example.com") == pem[:cut].decode().strip()
+
+
+def test_both_families_are_served(edge: Edge) -> None:
+    if len(listeners(edge.http)) == 1:
+        pytest.skip("this machine has no IPv6")
+    edge.serve(ingress())
+    connection = http.client.HTTPConnection("::1", edge.http, timeout=30)
+    connection.request("GET", "/six", headers={"Host": HOST})
+    told = json.loads(connection.getresponse().read())
+    assert told["path"] == "/six" and told["headers"]["x-real-ip"] == "::1"
+    connection.close()
+
+
+def test_of_two_that_overlap_the_older_has_the_path(edge: Edge) -> None:
+    first, second = ingress(name="first"), ingress("other", name="second")
+    first["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    second["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    rule = {**second["spec"]["rules"][0]["http"]["paths"][0], "path": "/more"}
+    second["spec"]["rules"][0]["http"]["paths"].append(rule)
+    said = edge.serve(second, first)
+    assert said == [f'host "{HOST}" and path "/" is already defined in ingress default/first']
+    assert edge.ask("/")[2]["who"] == edge.services["stable"]
+    assert edge.ask("/more/x")[2]["who"] == edge.services["other"]
+
+
+def test_paths_of_all_types_go_together(edge: Edge) -> None:
+    """The same path as another type, in Ingresses of two owners, and a default backend."""
+    made = [
+        ingress("other", path="/a", match="Exact", name="n1"),
+        ingress("stable", path="/a", name="n2"),
+        ingress("other", path="/a/", match="ImplementationSpecific", name="n3"),
+        ingress("other", path="/", match="ImplementationSpecific", name="n4"),
+        ingress("stable", path="/", name="n5"),
+    ]
+    backend = {"service": {"name": "stable", "port": {"number": 80}}}
+    made[3]["spec"]["defaultBackend"] = backend
+    said = edge.serve(*made)
+    assert said == [f'host "{HOST}" and path "/" is already defined in ingress default/n4']
+    stable, other = edge.services["stable"], edge.services["other"]
+    wanted = {"/a": other, "/a/": other, "/a/b": other, "/ab": other, "/": other}
+    assert {path: edge.ask(path)[2]["who"] for path in wanted} == wanted
+    edge.serve(*made[:2])
+    assert edge.ask("/a")[2]["who"] == other and edge.ask("/a/b")[2]["who"] == stable
+
+
+def test_what_is_under_way_outlives_changes(edge: Edge) -> None:
+    """A download and a WebSocket, while paths, wishes and endpoints become others."""
+    edge.serve(ingress())
+    download = http.client.HTTPConnection("127.0.0.1", edge.http, timeout=60)
+    download.request("GET", "/long", headers={"Host": HOST})
+    answer = download.getresponse()
+    chat = websocket.create_connection(f"ws://127.0.0.1:{edge.http}/chat", host=HOST, timeout=60)
+    changes = [
+        ingress("other"),
+        ingress("both", proxy_read_timeout="77"),
+        ingress("other", path="/elsewhere"),
+    ]
+    for number, change in enumerate(changes):
+        assert answer.read(len(PIECE)) == PIECE
+        chat.send(f"hello {number}")
+        assert chat.recv() == f"hello {number}"
+        edge.serve(change)
+        MORE.put(None)
+    for _ in range(PIECES - len(changes)):
+        assert answer.read(len(PIECE)) == PIECE
+        MORE.put(None)
+    assert answer.read() == b""
+    chat.send("bye")
+    assert chat.recv() == "bye"
+    chat.close()
+    download.close()
+
+
+def test_processes_of_former_configurations_are_not_kept_without_end(edge: Edge) -> None:
+    edge.serve(ingress())
+    talking = []
+    workers = len(edge._workers())
+    for number in range(OLD_WORKERS // workers + 3):
+        # One for each worker, as far as chance has it: they stay with their connections.
+        for _ in range(4):
+            chat = websocket.create_connection(
+                f"ws://127.0.0.1:{edge.http}/chat", host=HOST, timeout=60
+            )
+            talking.append(chat)
+        edge.serve(ingress(proxy_read_timeout=str(100 + number)))
+        edge.nginx.retire()
+    eventually(lambda: len(edge.nginx._old_workers()) <= OLD_WORKERS)
+    talking[-1].send("still here")
+    assert talking[-1].recv() == "still here"
+    for chat in talking:
+        chat.close()
+    eventually(lambda: edge.nginx._old_workers() == [])
+
+
+class Load:
+    """Clients that keep their connections, asking until it is left; what they did not get.
+
+    As RFC 9112, section 9.3.1, has it, a request on a connection that was used before, and that is
+    closed before a byte of the answer came, is asked again on a new one.
+    """
+
+    def __init__(self, port: int, clients: int = 4) -> None:
+        self._port = port
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._client) for _ in range(clients)]
+        self.answered = 0
+        self.lost: list[str] = []
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _client(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        used = False
+        while not self._stop.is_set():
+            try:
+                connection.request("GET", "/", headers={"Host": HOST})
+                answer = connection.getresponse()
+            except (http.client.RemoteDisconnected, ConnectionError) as error:
+                connection.close()
+                if not used:
+                    self.lost.append(repr(error))
+                used = False
+                continue
+            answer.read()
+            used = not answer.will_close
+            if answer.status == 200:
+                self.answered += 1
+            else:
+                self.lost.append(str(answer.status))
+        connection.close()
+
+
+def test_no_request_is_lost_while_much_changes(edge: Edge) -> None:
+    edge.serve(ingress())
+    with Load(edge.http) as load:
+        for number in range(8):
+            service = ("stable", "both", "other")[number % 3]
+            before = load.answered
+            edge.serve(ingress(service, proxy_read_timeout=str(60 + number)))
+            eventually(lambda before=before: load.answered > before + 20)
+    assert load.lost == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wherry.kube.ingress.nginx import Nginx, find
+from wherry.kube.ingress.nginx import Nginx, find, listeners
 from wherry.launcher.instance import Instance
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ async def run(instance: Instance, transport: Transport) -> None:
         client,
         informers,
         Nginx(find(), directory),
-        Settings(str(directory), (str(http),), (str(https),), https, resolver=_resolver(instance)),
+        Settings(
+            str(directory), listeners(http), listeners(https), https, resolver=_resolver(instance)
+        ),
         addresses=Fixed(instance.node_ips),
     )
     informers.start()

@@ -25,7 +25,7 @@ from wherry.kube.client.https import KubeconfigError, from_kubeconfig, in_cluste
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.ingress.addresses import Addresses, Fixed, OfNodes, OfService
 from wherry.kube.ingress.controller import IngressController
-from wherry.kube.ingress.nginx import Nginx, NginxError, find
+from wherry.kube.ingress.nginx import Nginx, NginxError, find, listeners
 from wherry.kube.ingress.render import Settings
 
 log = logging.getLogger("wherry.kube.ingress")
@@ -96,8 +96,8 @@ async def _serve(given: argparse.Namespace) -> None:
     nginx = Nginx(find(), given.directory)
     settings = Settings(
         str(given.directory),
-        (str(given.http_port),),
-        (str(given.https_port),),
+        listeners(given.http_port),
+        listeners(given.https_port),
         given.https_port,
         resolver=_resolver(),
         access_log=f"/proc/{os.getpid()}/fd/1",

@@ -69,7 +69,7 @@ def build(world: World) -> Configuration:
     result = Configuration()
     result.servers[""] = Server("")
     result.certificate = _default_certificate(world, result)
-    ordered = sorted(world.ingresses, key=_age)
+    ordered = by_age(world.ingresses)
     wishes: dict[str, tuple[Options, bool]] = {}
     for ingress in ordered:
         options, wrong, unknown = read(meta.annotations(ingress))
@@ -100,6 +100,11 @@ def _default_certificate(world: World, result: Configuration) -> str:
     except BadCertificate:
         return ""
     return result.keep(content, "pem")
+
+
+def by_age(ingresses: Iterable[Object]) -> list[Object]:
+    """The oldest first: what is later must bear what is there."""
+    return sorted(ingresses, key=_age)
 
 
 def _age(ingress: Object) -> tuple[str, str]:
@@ -159,7 +164,7 @@ class _Builder:
             server = self._result.servers.get(rule.get("host") or "")
             for path in (rule.get("http") or {}).get("paths") or ():
                 match = _MATCHES.get(path.get("pathType") or "", Match.TEXT)
-                wanted = _normal(path.get("path") or "/", match), match
+                wanted = _normal(path.get("path") or "/", match)
                 location = server.locations.get(wanted) if server else None
                 _, upstream = self._upstream(path.get("backend") or {})
                 if location is None:
@@ -178,7 +183,7 @@ class _Builder:
         return server
 
     def _put(self, server: Server, path: str, match: Match, backend: Object) -> None:
-        path = _normal(path, match)
+        path, match = _normal(path, match)
         taken = server.locations.get((path, match))
         if taken is not None:
             if taken.ingress != self._key:
@@ -290,9 +295,11 @@ class _Builder:
         return self._result.keep(b"\n".join(lines) + b"\n", "passwords")
 
 
-def _normal(path: str, match: Match) -> str:
-    """A prefix by elements is the same with and without its last slash."""
-    return path.rstrip("/") or "/" if match is Match.ELEMENTS else path
+def _normal(path: str, match: Match) -> tuple[str, Match]:
+    """A prefix by elements is the same with and without its last slash; ``/`` is all there is."""
+    if path == "/" and match is Match.TEXT:
+        return path, Match.ELEMENTS
+    return (path.rstrip("/") or "/" if match is Match.ELEMENTS else path), match
 
 
 def _service_port(spec: Object, wanted: Object) -> Object | None:

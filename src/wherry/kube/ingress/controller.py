@@ -26,7 +26,7 @@ from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.recorder import NORMAL, WARNING, EventRecorder
 from wherry.kube.ingress import certificates
 from wherry.kube.ingress.addresses import Addresses
-from wherry.kube.ingress.build import CONTROLLER, World, build, is_ours, without
+from wherry.kube.ingress.build import CONTROLLER, World, build, by_age, is_ours, without
 from wherry.kube.ingress.model import Configuration
 from wherry.kube.ingress.nginx import Nginx, NginxError
 from wherry.kube.ingress.render import Settings, render
@@ -122,7 +122,9 @@ class IngressController:
                 self._changed.clear()
                 try:
                     await self._reconcile()
-                except (StatusError, ConnectionError) as error:
+                except (StatusError, ConnectionError, NginxError) as error:
+                    if isinstance(error, NginxError) and not self._text:
+                        raise
                     delay = backoff.next()
                     log.warning("trying again in %.1f s: %s", delay, error)
                     self._changed.set()
@@ -170,6 +172,7 @@ class IngressController:
             self._text = text
             kept = {**configuration.files, _DEFAULT_CERTIFICATE: b""}
             await asyncio.to_thread(self._nginx.drop_files, kept)
+            self._nginx.retire()
         self._watch_nginx()
         self._tell(world, configuration)
         for ingress in world.ingresses:
@@ -181,23 +184,44 @@ class IngressController:
         text = await self._written(configuration)
         if text == self._text:
             return configuration, text
-        said = await self._nginx.test(text)
-        if not said:
-            return configuration, text
         refused: dict[str, str] = {}
-        for ingress in world.ingresses:
-            alone = build(replace(world, ingresses=[ingress]))
-            fault = await self._nginx.test(await self._written(alone))
-            if fault:
-                refused[meta.key(ingress)] = fault
-        rest = without(world, refused)
-        configuration = build(rest)
-        text = await self._written(configuration)
-        if not refused or (said := await self._nginx.test(text)):
-            raise NginxError(said)
-        for key, fault in refused.items():
-            configuration.complain(key, f"nginx refuses it: {fault}")
+        rest = world
+        while await self._nginx.test(text):
+            culprit, said = await self._culprit(rest)
+            refused[culprit] = said
+            rest = without(world, refused)
+            configuration = build(rest)
+            text = await self._written(configuration)
+        for key, said in refused.items():
+            configuration.complain(key, f"nginx refuses it: {said}")
         return configuration, text
+
+    async def _culprit(self, world: World) -> tuple[str, str]:
+        """The oldest Ingress that nginx does not take beside those before it, and what it says.
+
+        Raises:
+            NginxError: it takes no configuration at all.
+        """
+        ordered = by_age(world.ingresses)
+
+        async def judge(count: int) -> str:
+            part = build(replace(world, ingresses=ordered[:count]))
+            return await self._nginx.test(await self._written(part))
+
+        if said := await judge(0):
+            raise NginxError(said)
+        taken, refused = 0, len(ordered)
+        said = ""
+        while refused - taken > 1 or not said:
+            middle = max(taken + 1, (taken + refused) // 2)
+            found = await judge(middle)
+            if found:
+                refused, said = middle, found
+            elif middle == refused:
+                raise NginxError("nginx has changed its mind")
+            else:
+                taken = middle
+        return meta.key(ordered[refused - 1]), said
 
     async def _written(self, configuration: Configuration) -> str:
         """The text of a configuration whose files are there."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,9 +18,12 @@ _TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 10.0
 _SAID = 64 * 1024  # bytes of what it says that are read
 _SECRETS = "secrets"
+_ENDING = b"is shutting down"  # in the title of a process that takes no more connections
 
 WORKERS = "nobody", "nogroup"
 """User and group of the processes that serve."""
+OLD_WORKERS = 32
+"""So many processes of former configurations may stay with their connections."""
 PASSWORDS = ".passwords"
 """Ends the names of files that those processes read."""
 
@@ -39,6 +44,16 @@ def find(path: str = "") -> str:
             "nginx is not here: install it (on Debian and Ubuntu: apt-get install nginx)"
         )
     return found
+
+
+def listeners(port: int) -> tuple[str, ...]:
+    """Where to listen for a port: all addresses, of both families where this machine has both."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return (str(port),)
+    return (str(port), f"[::]:{port}")
 
 
 class Nginx:
@@ -118,6 +133,31 @@ class Nginx:
             os.kill(pid, signal.SIGHUP)
         else:
             await self._run("-c", str(path))
+
+    def retire(self) -> None:
+        """End the oldest processes of former configurations where there are too many.
+
+        Each stays as long as its last request, or WebSocket, which may be for ever.
+        """
+        for pid in self._old_workers()[:-OLD_WORKERS]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def _old_workers(self) -> list[int]:
+        """The oldest first."""
+        pid = self.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return []
+        found = []
+        for child in children:
+            place = Path("/proc") / child
+            with contextlib.suppress(OSError):  # it has just ended
+                if _ENDING in (place / "cmdline").read_bytes():
+                    began = (place / "stat").read_text().rpartition(")")[2].split()[19]
+                    found.append((int(began), int(child)))
+        return [child for _, child in sorted(found)]
 
     async def stop(self) -> None:
         """End it once its requests under way are answered, at the latest after ten seconds."""

@@ -60,7 +60,6 @@ _HEAD = """\
 # Written by Wherry's ingress controller: changes are lost.
 user {user};
 worker_processes auto;
-worker_shutdown_timeout 240s;
 pid {directory}/nginx.pid;
 error_log {error_log} notice;
 events {{
@@ -168,11 +167,10 @@ class _Writer:
             yield "    if ($uri = /) {"
             yield f"        return 302 {quoted('$scheme://$http_host' + server.app_root)};"
             yield "    }"
-        locations = sorted(
-            server.locations.values(), key=lambda found: (-len(found.path), found.path)
-        )
+        locations = sorted(server.locations.values(), key=_precedence)
+        taken: set[str] = set()
         for location in locations:
-            yield from _indented(self._location(server, location), 1)
+            yield from _indented(self._location(server, location, taken), 1)
         if not any(_is_everything(location) for location in locations):
             yield "    location / {"
             yield "        access_log off;" if not server.host else "        access_log on;"
@@ -185,9 +183,12 @@ class _Writer:
             yield "    }"
         yield "}"
 
-    def _location(self, server: Server, location: Location) -> Iterator[str]:
+    def _location(self, server: Server, location: Location, taken: set[str]) -> Iterator[str]:
+        """What of its paths is not ``taken``, as a prefix's own path is by one that is exact."""
         body = list(self._body(server, location))
-        for head in _heads(location):
+        heads = [head for head in _heads(location) if head not in taken]
+        taken |= {*heads}
+        for head in heads:
             yield f"location {head} {{"
             yield from _indented(body, 1)
             yield "}"
@@ -465,6 +466,12 @@ def _is_everything(location: Location) -> bool:
     return location.path == "/" and location.match in (Match.ELEMENTS, Match.TEXT)
 
 
+def _precedence(location: Location) -> tuple[int, str, int]:
+    """Long paths first, and of equal ones what says most exactly what it means."""
+    order = (Match.EXACT, Match.ELEMENTS, Match.TEXT, Match.REGEX)
+    return -len(location.path), location.path, order.index(location.match)
+
+
 def _heads(location: Location) -> Iterator[str]:
     """How nginx names the location: a prefix by elements is the path itself and all below it."""
     path = location.path
@@ -477,7 +484,7 @@ def _heads(location: Location) -> Iterator[str]:
             yield quoted(path)
         case Match.ELEMENTS:
             if path == "/":
-                yield "/"
+                yield quoted("/")
             else:
                 yield quoted(f"{path}/")
                 yield f"= {quoted(path)}"

@@ -5,6 +5,8 @@ import base64
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wherry.kube.ingress import certificates
 from wherry.kube.ingress.annotations import PREFIX, read
@@ -125,6 +127,38 @@ def test_prefixes_go_by_elements():
     assert 'location = "/x" {' in found
     plain = text(ingress("1", "a", path("/foo", "web", type="ImplementationSpecific")))
     assert 'location "/foo" {' in plain
+
+
+PATHS = st.tuples(
+    st.sampled_from(["/", "/a", "/a/", "/a/b", "/healthz", "/b"]),
+    st.sampled_from(["Exact", "Prefix", "ImplementationSpecific"]),
+)
+
+
+@given(st.lists(PATHS, max_size=8), st.sampled_from(["", "shop.example.com"]), st.booleans())
+def test_no_place_is_written_twice(paths: list[tuple[str, str]], host: str, default: bool):
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    found = [
+        ingress(f"i{number}", host, path(where, "web", type=type))
+        for number, (where, type) in enumerate(paths)
+    ]
+    if default:
+        found.append(
+            ingress("last", "", spec={"defaultBackend": backend, "rules": [{"host": host}]})
+        )
+    for server in text(*found).split("server {")[1:]:
+        heads = [line.strip() for line in server.splitlines() if "location " in line]
+        heads = [head.replace('"', "") for head in heads]
+        assert len(heads) == len(set(heads)), heads
+
+
+def test_an_exact_path_is_before_a_prefix_with_the_same_one():
+    found = ingress("a", "x", path("/a", "web"), path("/a", "api", 8080, type="Exact"))
+    lines = text(found).splitlines()
+    at = next(number for number, line in enumerate(lines) if 'location = "/a"' in line)
+    assert any("shop-api-8080" in line for line in lines[at : at + 4])
+    at = next(number for number, line in enumerate(lines) if 'location "/a/"' in line)
+    assert any("shop-web-80" in line for line in lines[at : at + 4])
 
 
 def test_one_expression_makes_all_of_a_host_expressions():
