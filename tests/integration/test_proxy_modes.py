@@ -35,6 +35,19 @@ from wherry.launcher.instance import Instance as Kept
 from wherry.launcher.instance import find
 
 SPACE = "modes"
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has an address of IPv6 by which it would ask others."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect(("2001:db8::1", 9))
+            return not probe.getsockname()[0].startswith("fe80")
+    except OSError:
+        return False
+
+
+V6 = has_ipv6()
 MODES = ("iptables", "userspace")
 
 
@@ -42,7 +55,8 @@ MODES = ("iptables", "userspace")
 def world(new_instance: Callable[[], Instance]) -> Iterator[Instance]:
     """An instance with two pods that answer."""
     instance = new_instance()
-    instance.wherry("up", "--sample")
+    families = ("--ip-families", "IPv4,IPv6") if V6 else ()
+    instance.wherry("up", "--sample", *families)
     instance.kubectl("create", "namespace", SPACE)
     instance.kubectl("-n", SPACE, "apply", "-f", "-", stdin=WORLD)
     instance.kubectl("-n", SPACE, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
@@ -188,6 +202,27 @@ def test_node_ports_and_outer_addresses_lead_to_the_service(world: Instance, mod
     eventually(lambda: fetch(f"http://127.0.0.1:{number}")[0] == 7)
 
 
+@pytest.mark.skipif(not V6, reason="this machine has no address of IPv6")
+def test_services_are_reached_by_ipv6_at_every_address_too(world: Instance, mode: str) -> None:
+    reached_by_ipv6(world)
+
+
+def reached_by_ipv6(world: Instance) -> None:
+    made = serve(world, SPACE, "six", type="NodePort", ipFamilies=["IPv6"])
+    number, inside = made["spec"]["ports"][0]["nodePort"], made["spec"]["clusterIP"]
+    own = [a["address"] for a in node(world)["status"]["addresses"] if ":" in a["address"]]
+    assert len(own) == 1
+    for place in (f"[{inside}]:80", f"[{own[0]}]:{number}", f"[::1]:{number}"):
+        eventually(lambda p=place: by_pods(f"http://{p}") == {"one", "two"})
+        if "[::1]" not in place:
+            wget = ["wget", "-qO-", f"http://{place}"]
+            out = world.kubectl("-n", SPACE, "exec", "one", "--", *wget).out
+            assert pod_of(out) in ("one", "two")
+    world.kubectl("-n", SPACE, "delete", "svc", "six")
+    eventually(lambda: fetch(f"http://[::1]:{number}")[0] == 7)
+    eventually(lambda: fetch(f"http://[{inside}]")[0] == 7)
+
+
 def keeps_its_endpoint(world: Instance) -> None:
     config = {"clientIP": {"timeoutSeconds": 2}}
     made = serve(world, SPACE, "keep", sessionAffinity="ClientIP", sessionAffinityConfig=config)
@@ -301,4 +336,6 @@ def test_the_default_mode_comes_back_and_leaves_no_rule_of_another(
         return
     switch(world, "nftables")
     leaves_nothing_of_others(world, "nftables", foreign)
+    if V6:
+        reached_by_ipv6(world)
     keeps_its_endpoint(world)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.proxy.health import Health
+from wherry.kube.proxy.loopback import WithLoopback
 from wherry.kube.proxy.modes import IPTABLES, NFTABLES, USERSPACE, KernelMode, Mode, UserspaceMode
 from wherry.kube.proxy.proxy import Proxy
 from wherry.net import service_route
@@ -59,9 +60,11 @@ def make(informers: SharedInformers, nft: Nftables, config: ProxyConfig) -> Prox
             await asyncio.to_thread(block, cidr)
             await asyncio.to_thread(service_route.add, cidr, config.node_ip(cidr))
 
+    mode = _mode(nft, config)
+    six = config.node_ip("::/0")
     return Proxy(
         informers,
-        _mode(nft, config),
+        WithLoopback(mode, six) if six else mode,
         node_name=config.node_name,
         prepare=(prepare,),
         health=Health(
