@@ -30,7 +30,7 @@ from wherry.engine.volume.volumes import Volumes
 from wherry.host.files import make_private, write_atomic
 from wherry.host.limits import raise_open_files
 from wherry.host.process import run
-from wherry.net import links, namespaces, routes
+from wherry.net import links, namespaces, routes, shaping
 from wherry.net.firewall import Firewall
 from wherry.net.nft import Nftables
 from wherry.runtime.rootfs import mounts_below, unmount
@@ -317,6 +317,7 @@ def _release_kernel(config: EngineConfig) -> None:
                 unmount(point)
     if config.namespaces_dir.exists():
         for path in config.namespaces_dir.iterdir():
+            shaping.unlimit(path.name)
             namespaces.delete(path)
 
 

@@ -114,6 +114,19 @@ def check_together(networks: Sequence[Network | None]) -> None:
         )
 
 
+def rates(endpoint: Endpoint) -> tuple[int, int]:
+    """Bits a second to and from the container; 0: as many as go.
+
+    Raises:
+        BadParameter: an option is no such number.
+    """
+    given = [endpoint.options.get(name) or "0" for name in (INGRESS_RATE, EGRESS_RATE)]
+    for text in given:
+        if not text.isascii() or not text.isdigit():
+            raise BadParameter(f"{text!r} is no number of bits a second")
+    return int(given[0]), int(given[1])
+
+
 def judge(endpoint: Endpoint, network: Network | None, *, configured: bool = True) -> None:
     """Judge what an endpoint asks for; with ``configured``, also against the network's ranges.
 

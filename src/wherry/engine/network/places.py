@@ -25,7 +25,7 @@ from wherry.engine.network.drivers import driver
 from wherry.engine.network.drivers.bridge import HOST_BINDING, gateway_mode
 from wherry.engine.network.network import Network, is_user_defined
 from wherry.engine.network.ports import PortRequest, PortSearch, requests
-from wherry.net import cables, links, namespaces
+from wherry.net import cables, links, namespaces, shaping
 from wherry.net.firewall import Firewall, PortTaken
 from wherry.net.nft import NftError
 from wherry.net.rules import PortBinding
@@ -171,6 +171,8 @@ class Places:
                 await self.names.detach(container)
             container.sandbox = ""
             path = self.namespace(container.id)
+            if any(e.options.get(endpoints.EGRESS_RATE) for e in container.endpoints.values()):
+                await asyncio.to_thread(shaping.unlimit, container.id)
             if await self._undone(container.id, path) and path.exists():
                 # The links go with it, in the background of the kernel.
                 await asyncio.to_thread(namespaces.delete, path)

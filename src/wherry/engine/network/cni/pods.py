@@ -17,6 +17,7 @@ def attachment(container: Container, endpoint: Endpoint, ranges: Sequence[str]) 
     """What is asked for the sandbox ``container``; ``ranges`` are the node's for its pods."""
     labels = container.config.get("Labels") or {}
     host = container.host_config
+    ingress, egress = endpoints.rates(endpoint)
     return Attachment(
         container.id,
         namespace=labels.get(f"{_LABEL}namespace", ""),
@@ -25,8 +26,8 @@ def attachment(container: Container, endpoint: Endpoint, ranges: Sequence[str]) 
         capabilities=protocol.capabilities(
             ports=host.get("PortBindings") or {},
             ranges=ranges,
-            ingress=int(endpoint.options.get(endpoints.INGRESS_RATE, 0)),
-            egress=int(endpoint.options.get(endpoints.EGRESS_RATE, 0)),
+            ingress=ingress,
+            egress=egress,
             dns={
                 "servers": host.get("Dns") or (),
                 "searches": host.get("DnsSearch") or (),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from wherry.engine.container.container import Endpoint
 from wherry.engine.errors import BadParameter, Forbidden
+from wherry.engine.network import endpoints
 from wherry.engine.network.creation import parse_bool
 from wherry.engine.network.drivers.base import inner, mtu
 from wherry.engine.network.network import BRIDGE_PREFIX, POD_NETWORK, Network
-from wherry.net import cables, links
+from wherry.net import cables, links, shaping
 from wherry.net.rules import Segment
 
 _NAME = f"{BRIDGE_PREFIX}name"
@@ -105,9 +106,18 @@ class Bridge:
             bridge=network.link,
             host_interface=endpoint.host_interface,
         )
+        to, back = endpoints.rates(endpoint)
+        if to or back:
+            try:
+                shaping.limit(endpoint.host_interface, namespace.name, to=to, back=back)
+            except BaseException:
+                self.unplug(network, endpoint, namespace)
+                raise
 
     def unplug(self, network: Network, endpoint: Endpoint, namespace: Path) -> None:
         links.remove_link(endpoint.host_interface)
+        if endpoints.rates(endpoint)[1]:
+            shaping.unlimit(namespace.name)
 
 
 def _is_known_outside(cidr: str) -> bool:
