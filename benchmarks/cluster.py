@@ -82,6 +82,7 @@ def memory_and_idle() -> list[Figure]:
         daemons = instance.daemons()
         resident = sum(_resident(pid) for pid in daemons)
         monitor = sum(map(_resident, _monitors(instance.directory)))
+        names = sum(map(_resident, instance.name_servers()))
         before = sum(_cpu(pid) for pid in daemons)
         seconds = 20
         time.sleep(seconds)
@@ -89,6 +90,7 @@ def memory_and_idle() -> list[Figure]:
     return [
         Figure("resident memory of both daemons, 20 pods", [resident / 1e6], "MB", 200),
         Figure("resident memory of the monitor of all containers", [monitor / 1e6], "MB", 12),
+        Figure("resident memory of the name server", [names / 1e6], "MB", 32),
         Figure("CPU when idle, 20 pods", [idle], "%", 1),
     ]
 

@@ -128,6 +128,14 @@ class Wherry:
         assert instance is not None
         return processes("monitor", str(instance.run_dir))
 
+    def name_servers(self) -> list[int]:
+        """Process ids of what answers for the cluster's names."""
+        from wherry.launcher.instance import find
+
+        instance = find(self.directory)
+        assert instance is not None
+        return processes("wherry.kube.dns", str(instance.run_dir))
+
 
 @contextmanager
 def wherry(*, up: bool = True) -> Iterator[Wherry]:
