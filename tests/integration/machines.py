@@ -1,4 +1,4 @@
-"""Machines that are network namespaces: two on one link, the others behind a router.
+"""Machines that are network namespaces: two on one link, two more on another, a router between.
 
 All links lie in the router's namespace, so nothing of this machine's own network is touched.
 """
@@ -6,6 +6,7 @@ All links lie in the router's namespace, so nothing of this machine's own networ
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ V6 = Path("/proc/sys/net/ipv6").exists()
 """Whether the kernel knows IPv6."""
 
 
+_ADDRESSES = {"a": "198.18.0.1", "b": "198.18.0.2", "c": "198.18.1.3", "d": "198.18.1.4"}
+
+
 @dataclass(frozen=True)
 class Machine:
     """A namespace called ``namespace`` with one interface, at ``address`` and ``address6``."""
@@ -32,7 +36,7 @@ class Machine:
     def address6(self) -> str:
         """In IPv6: 2001:db8:N::M, where the other is 198.18.N.M."""
         _, _, net, own = self.address.split(".")
-        return f"2001:db8:{net}::{own}"
+        return str(ipaddress.ip_address(f"2001:db8:{net}::{own}"))
 
     @property
     def prefix(self) -> list[str]:
@@ -71,15 +75,14 @@ class NodeInstance(Instance):
 
 
 class Machines:
-    """``a``, ``b`` on one link, ``c`` on another, a router between; instances in ``home``."""
+    """``a`` and ``b`` on one link, ``c`` and ``d`` on another; instances in ``home``."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         tag = f"w{os.getpid() % 100000}"
         self.router = f"{tag}r"
         self.by_name: Mapping[str, Machine] = {
-            name: Machine(f"{tag}{name}", address)
-            for name, address in (("a", "198.18.0.1"), ("b", "198.18.0.2"), ("c", "198.18.1.3"))
+            name: Machine(f"{tag}{name}", address) for name, address in _ADDRESSES.items()
         }
         self._made: list[NodeInstance] = []
 

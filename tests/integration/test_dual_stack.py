@@ -1,4 +1,4 @@
-"""Clusters of both families: two machines with IPv4 and IPv6, and one where IPv6 comes first."""
+"""Clusters of both families: three machines, one behind a router, and one where IPv6 is first."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from wherry.net import namespaces
 pytestmark = pytest.mark.skipif(not V6, reason="this kernel has no IPv6")
 
 FAMILIES = ("IPv4", "IPv6")
+NODES = ("a", "b", "c")
 SERVER = """
 mkdir -p /www/cgi-bin
 printf '#!/bin/sh\\necho\\necho $REMOTE_ADDR %s\\n' "$NODE" > /www/cgi-bin/who
@@ -36,12 +37,13 @@ def bench() -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def cluster(bench: Machines) -> NodeInstance:
-    """Two nodes, a pod of a server on each, and a client."""
-    server, other = bench.instance("a"), bench.instance("b")
+    """Three nodes, a pod of a server on each, and a client."""
+    server, *others = (bench.instance(name) for name in NODES)
     server.wherry("up", "--node-name", "a", "--ip-families", "IPv4,IPv6")
     command = server.wherry("token create", "--print-join-command").out.strip()
-    join(other, command, "--node-name", "b")
-    for node in (server, other):
+    for name, node in zip(NODES[1:], others, strict=True):
+        join(node, command, "--node-name", name)
+    for node in (server, *others):
         node.wherry("images bootstrap", "busybox")
     apply(server, daemon_set("web"), client("client", "a"))
     apply(server, service("web", type="NodePort", ipFamilyPolicy="PreferDualStack"))
@@ -146,17 +148,19 @@ def addresses(pod: dict[str, Any]) -> list[str]:
     return [entry["ip"] for entry in pod["status"]["podIPs"]]
 
 
-def test_a_node_has_an_address_and_a_range_of_each_family(cluster: NodeInstance) -> None:
+def test_a_node_has_an_address_and_a_range_of_each_family(
+    cluster: NodeInstance, bench: Machines
+) -> None:
     ranges = set()
     for node in cluster.get("nodes")["items"]:
-        machine = {"a": "1", "b": "2"}[node["metadata"]["name"]]
+        machine = bench.by_name[node["metadata"]["name"]]
         found = [e["address"] for e in node["status"]["addresses"] if e["type"] == "InternalIP"]
-        assert found == [f"198.18.0.{machine}", f"2001:db8::{machine}"]
+        assert found == [machine.address, machine.address6]
         spec = node["spec"]
         assert spec["podCIDR"] == spec["podCIDRs"][0]
         assert [ipaddress.ip_network(cidr).version for cidr in spec["podCIDRs"]] == [4, 6]
         ranges |= set(spec["podCIDRs"])
-    assert len(ranges) == 4
+    assert len(ranges) == 6
     again = cluster.wherry("up", "--ip-families", "IPv6", ok=False)
     assert again.code != 0 and "has the ranges" in again.err
 
@@ -194,8 +198,8 @@ def test_a_service_of_both_families_is_reached_at_both_of_its_addresses(
     ips = [ip for pod in web_pods(cluster).values() for ip in addresses(pod)]
     assert listed == {f: {ip for ip in ips if family(ip) == f} for f in FAMILIES}
     for ip in spec["clusterIPs"]:
-        assert {heard(from_pod(cluster, "client", ip))[1] for _ in range(4)} == {"a", "b"}
-        assert {heard(from_node(cluster, ip))[1] for _ in range(4)} == {"a", "b"}
+        assert {heard(from_pod(cluster, "client", ip))[1] for _ in NODES} == set(NODES)
+        assert {heard(from_node(cluster, ip))[1] for _ in NODES} == set(NODES)
     free = str(ipaddress.ip_address(spec["clusterIPs"][1]) + 1)
     assert from_pod(cluster, "client", free) == from_node(cluster, free) == ""
 
@@ -204,14 +208,14 @@ def test_node_ports_and_host_ports_are_open_on_addresses_of_both_families(
     cluster: NodeInstance, bench: Machines
 ) -> None:
     port = cluster.get("service", "web")["spec"]["ports"][0]["nodePort"]
-    for name in ("a", "b"):
+    for name in ("a", "c"):
         machine = bench.by_name[name]
         for address in (machine.address, machine.address6):
             assert heard(from_pod(cluster, "client", address, port))
             assert heard(from_node(cluster, address, port))
             assert heard(from_node(cluster, address, 8099))[1] == name
-            # Behind the router is a machine that is no node.
-            stranger = NodeInstance(bench.home / "c", bench.by_name["c"])
+            # From a machine that is no node, behind the router for one of them.
+            stranger = NodeInstance(bench.home / "d", bench.by_name["d"])
             assert heard(from_node(stranger, address, port))
             assert heard(from_node(stranger, address, 8099))[1] == name
 
@@ -305,14 +309,14 @@ def test_policies_hold_for_both_families(cluster: NodeInstance) -> None:
 
 
 def test_a_cluster_may_lead_with_ipv6_and_leaves_nothing_behind(bench: Machines) -> None:
-    one = bench.instance("c")
-    one.wherry("up", "--node-name", "c", "--ip-families", "IPv6,IPv4")
+    one = bench.instance("d")
+    one.wherry("up", "--node-name", "d", "--ip-families", "IPv6,IPv4")
     one.wherry("images bootstrap", "busybox")
-    apply(one, daemon_set("web"), client("client", "c"))
+    apply(one, daemon_set("web"), client("client", "d"))
     apply(one, service("web"), service("both", ipFamilyPolicy="RequireDualStack"))
     one.kubectl("rollout", "status", "ds/web", "--timeout=60s")
     one.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
-    pod = web_pods(one)["c"]
+    pod = web_pods(one)["d"]
     assert [family(ip) for ip in addresses(pod)] == ["IPv6", "IPv4"]
     assert one.get("service", "web")["spec"]["ipFamilies"] == ["IPv6"]
     both = one.get("service", "both")["spec"]["clusterIPs"]
@@ -325,7 +329,7 @@ def test_a_cluster_may_lead_with_ipv6_and_leaves_nothing_behind(bench: Machines)
     forwarded = one.start("kubectl", "port-forward", "ds/web", ":8080")
     assert forwarded.stdout is not None
     port = int(forwarded.stdout.readline().split(" -> ")[0].rpartition(":")[2])
-    assert heard(from_node(one, "127.0.0.1", port))[1] == "c"
+    assert heard(from_node(one, "127.0.0.1", port))[1] == "d"
     forwarded.terminate()
     forwarded.wait()
     one.wherry("down", "--purge", "--grace", "1")

@@ -166,7 +166,8 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
 def _routing(instance: Instance) -> Setting:
     return Setting(
         node_name=instance.node_name,
-        node_ip=instance.node_ip,
+        # Tunnels go by IPv4.
+        node_ip=min(instance.node_ips, key=lambda address: ":" in address),
         pod_range=instance.cluster_range,
         device=f"{instance.bridge}v",
         table=f"{instance.nft_table}-pods",

@@ -266,7 +266,8 @@ class Changes:
         """
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        groups = netlink.RTMGRP_IPV4_IFADDR | netlink.RTMGRP_IPV4_ROUTE | netlink.RTMGRP_IPV6_ROUTE
+        groups = netlink.RTMGRP_IPV4_IFADDR | netlink.RTMGRP_IPV4_ROUTE
+        groups |= netlink.RTMGRP_IPV6_IFADDR | netlink.RTMGRP_IPV6_ROUTE
         self._socket.bind((0, groups))
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wherry.net import netlink
+from wherry.net import namespaces, netlink
 from wherry.net.links import (
     NEW,
     address_body,
@@ -36,7 +36,8 @@ class NotSupported(Exception):
 class Device:
     """Our end: called ``name``, in the network ``number``, at the machine's address ``local``.
 
-    ``inside`` is its address in the network, for which ``mac`` stands.
+    ``inside`` is its address in the network, for which ``mac`` stands. With ``ipv6`` it carries
+    that, too: ends are then known by link-local addresses (``link_local``).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Device:
     local: str
     inside: str
     mtu: int = 0
+    ipv6: bool = False
 
     @property
     def mac(self) -> bytes:
@@ -68,6 +70,9 @@ def ensure(device: Device) -> None:
         flags=netlink.IFF_UP,
         change=netlink.IFF_UP,
     )
+    if device.ipv6:
+        namespaces.write_sysctl(f"net/ipv6/conf/{device.name}/accept_ra", "0")
+        namespaces.write_sysctl(f"net/ipv6/conf/{device.name}/disable_ipv6", "0")
     interface = ipaddress.ip_interface(f"{device.inside}/32")
     with Connection() as connection:
         connection.change(netlink.RTM_NEWLINK, up)
@@ -115,52 +120,59 @@ def _is(device: Device) -> bool:
     )
 
 
-def set_peers(name: str, peers: Mapping[str, str]) -> None:
+def link_local(inside: str) -> str:
+    """By which address in IPv6 the end at ``inside`` is known."""
+    return str(ipaddress.IPv6Address(0xFE80 << 112 | int(ipaddress.IPv4Address(inside))))
+
+
+def set_peers(device: Device, peers: Mapping[str, str]) -> None:
     """The other ends: their addresses in the network, and those of their machines; no others.
 
     Raises:
         OSError: the kernel refuses.
     """
-    index = socket.if_nametoindex(name)
+    index = socket.if_nametoindex(device.name)
     replace = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
     wanted = {packed_mac(mac_address(inside)): inside for inside in peers}
+    families = [socket.AF_BRIDGE, socket.AF_INET]
+    if device.ipv6:
+        families.append(socket.AF_INET6)
     changes: list[tuple[int, bytes, int]] = []
     with Connection() as connection:
-        for family, new in ((socket.AF_BRIDGE, _behind), (socket.AF_INET, _neighbour)):
+        for family in families:
             everything = netlink.neighbour(index=0, family=family, state=0)
             for body in connection.ask(netlink.RTM_GETNEIGH, everything, netlink.NLM_F_DUMP):
                 owner, state, values = netlink.read_neighbour(body)
                 mac = values.get(netlink.NDA_LLADDR, b"")
                 if owner == index and state & netlink.NUD_PERMANENT and mac not in wanted:
-                    stale = new(index, mac, values.get(netlink.NDA_DST, b""))
+                    stale = _entry(family, index, mac, values.get(netlink.NDA_DST, b""))
                     changes.append((netlink.RTM_DELNEIGH, stale, 0))
         for mac, inside in wanted.items():
-            remote = ipaddress.IPv4Address(peers[inside]).packed
-            changes.append((netlink.RTM_NEWNEIGH, _behind(index, mac, remote), replace))
-            own = ipaddress.IPv4Address(inside).packed
-            changes.append((netlink.RTM_NEWNEIGH, _neighbour(index, mac, own), replace))
+            places = {
+                socket.AF_BRIDGE: peers[inside],
+                socket.AF_INET: inside,
+                socket.AF_INET6: link_local(inside),
+            }
+            for family in families:
+                place = ipaddress.ip_address(places[family]).packed
+                entry = _entry(family, index, mac, place)
+                changes.append((netlink.RTM_NEWNEIGH, entry, replace))
         if changes:
             connection.change_all(changes)
 
 
-def _behind(index: int, mac: bytes, remote: bytes) -> bytes:
+def _entry(family: int, index: int, mac: bytes, place: bytes) -> bytes:
+    """Who has ``mac``: an address in the network, or (AF_BRIDGE) the machine where that is."""
+    parts = attribute(netlink.NDA_LLADDR, mac), attribute(netlink.NDA_DST, place)
+    if family != socket.AF_BRIDGE:
+        return netlink.neighbour(*parts, index=index, family=family)
     return netlink.neighbour(
-        attribute(netlink.NDA_LLADDR, mac),
-        attribute(netlink.NDA_DST, remote),
+        *parts,
         index=index,
-        family=socket.AF_BRIDGE,
+        family=family,
         state=netlink.NUD_PERMANENT | netlink.NUD_NOARP,
         flags=netlink.NTF_SELF,
     )
 
 
-def _neighbour(index: int, mac: bytes, inside: bytes) -> bytes:
-    return netlink.neighbour(
-        attribute(netlink.NDA_LLADDR, mac),
-        attribute(netlink.NDA_DST, inside),
-        index=index,
-        family=socket.AF_INET,
-    )
-
-
-__all__ = ["OVERHEAD", "Device", "NotSupported", "ensure", "set_peers"]
+__all__ = ["OVERHEAD", "Device", "NotSupported", "ensure", "link_local", "set_peers"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kube.api import meta
+from wherry.net import vxlan
 from wherry.net.routes import Reach, Route
 
 Object = dict[str, Any]
@@ -18,16 +19,34 @@ MODES = (AUTO, HOST_GW, VXLAN, NONE)
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A range of pods, the node that has it, and that node's address."""
+    """A range of pods, the node that has it, and that node's address: of the range's family if it
+    has one.
+
+    ``sibling`` is the node's range in IPv4 where this one is of IPv6, ``end`` its address in IPv4:
+    tunnels are known by those, whatever travels in them.
+    """
 
     node: str
     cidr: str
     address: str
+    sibling: str = ""
+    end: str = ""
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.cidr
 
     @property
     def inside(self) -> str:
-        """What its end of the network over the network is called: the first of its range."""
-        return str(ipaddress.ip_network(self.cidr).network_address)
+        """What its end of the network over the network is called: the first of its range in IPv4;
+        empty where it has none."""
+        cidr = self.sibling if self.is_ipv6 else self.cidr
+        return str(ipaddress.ip_network(cidr).network_address) if cidr else ""
+
+    @property
+    def has_own_family(self) -> bool:
+        """Whether the node's address is of the range's family, so that routes can lead there."""
+        return (":" in self.address) == self.is_ipv6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +61,23 @@ class Plan:
 
 
 def peers(nodes: Iterable[Object], own: str) -> list[Peer]:
-    """The ranges of all nodes but ``own``, each with the node's address of the same kind."""
+    """The ranges of all nodes but ``own``."""
     found = []
     for node in nodes:
         spec = node.get("spec") or {}
         ranges = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
         if meta.name(node) == own:
             continue
+        sibling = next((cidr for cidr in ranges if ":" not in cidr), "")
+        end = internal_address(node, 4)
         for cidr in ranges:
-            version = 6 if ":" in cidr else 4
-            address = internal_address(node, version)
-            if address:
-                found.append(Peer(meta.name(node), cidr, address))
+            if ":" not in cidr:
+                peer = Peer(meta.name(node), cidr, end)
+            else:
+                address = internal_address(node, 6) or end
+                peer = Peer(meta.name(node), cidr, address, sibling, end)
+            if peer.address:
+                found.append(peer)
     return sorted(found, key=lambda peer: (peer.node, peer.cidr))
 
 
@@ -92,18 +116,22 @@ def plan(
             continue  # another node on this machine: its bridge is here
         if reach is Reach.NOWHERE:
             faults[peer.node] = f"there is no route to {peer.address}"
-        elif mode != VXLAN and reach is Reach.LINK:
+        elif mode != VXLAN and reach is Reach.LINK and peer.has_own_family:
             routes.add(Route(peer.cidr, peer.address))
             near.append(peer.address)
         elif mode == HOST_GW:
-            faults[peer.node] = f"{peer.address} is behind a router, which host-gw cannot pass"
-        elif ":" in peer.cidr:
-            faults[peer.node] = f"{peer.address} is behind a router, and IPv6 is not tunnelled"
+            why = "is behind a router, which host-gw cannot pass"
+            if not peer.has_own_family:
+                why = "is its only address, and host-gw wants one of IPv6"
+            faults[peer.node] = f"{peer.address} {why}"
+        elif peer.is_ipv6 and not (peer.inside and peer.end):
+            faults[peer.node] = f"{peer.address} is behind a router, and tunnels want IPv4, too"
         elif tunnels:
             faults[peer.node] = f"{peer.address} is behind a router, and {tunnels}"
         else:
-            routes.add(Route(peer.cidr, peer.inside, device))
-            ends[peer.inside] = peer.address
+            gateway = vxlan.link_local(peer.inside) if peer.is_ipv6 else peer.inside
+            routes.add(Route(peer.cidr, gateway, device))
+            ends[peer.inside] = peer.end if peer.is_ipv6 else peer.address
     return Plan(frozenset(routes), ends, tuple(sorted(set(near))), faults)
 
 
@@ -122,4 +150,5 @@ def pod_mtu(link: int, overhead: int, *, tunnelled: bool) -> int:
 
 def network_number(cluster_range: str) -> int:
     """The number of the cluster's VXLAN: clusters with other ranges have another."""
-    return int(ipaddress.ip_network(cluster_range.split(",")[0]).network_address) >> 8 & 0xFFFFFF
+    ranges = sorted(cluster_range.split(","), key=lambda cidr: ":" in cidr)
+    return int(ipaddress.ip_network(ranges[0]).network_address) >> 8 & 0xFFFFFF

@@ -162,10 +162,15 @@ class PodRouter:
     def _raise_device(self, inside: str, wanted: Plan, mtu: int) -> None:
         setting = self._setting
         device = vxlan.Device(
-            setting.device, network_number(setting.pod_range), setting.node_ip, inside, mtu
+            setting.device,
+            network_number(setting.pod_range),
+            setting.node_ip,
+            inside,
+            mtu,
+            ipv6=":" in setting.pod_range,
         )
         vxlan.ensure(device)
-        vxlan.set_peers(setting.device, wanted.ends)
+        vxlan.set_peers(device, wanted.ends)
 
     def _lead(self, wanted: Plan) -> dict[str, str]:
         """Set and forget routes; what the kernel refused, by node."""
@@ -191,7 +196,7 @@ class PodRouter:
         """What goes through tunnels comes from an address that finds its way back, and in pieces
         that fit."""
         table, device = self._setting.table, self._setting.device
-        script = f"table ip {table}\ndelete table ip {table}\n"
+        script = _nothing(table)
         if wanted.ends:
             script += walls(table, device, self._setting.pod_range)
         if script != self._walls and (wanted.ends or self._walls):
@@ -226,16 +231,25 @@ class PodRouter:
             links.remove_link(setting.device)
 
         await asyncio.to_thread(clear)
-        await nft.run(f"table ip {setting.table}\ndelete table ip {setting.table}\n")
+        await nft.run(_nothing(setting.table))
+
+
+def _nothing(table: str) -> str:
+    """No rules of ours."""
+    return "".join(f"table {f} {table}\ndelete table {f} {table}\n" for f in ("ip", "ip6"))
 
 
 def walls(table: str, device: str, pod_range: str) -> str:
     """The rules of tunnels: the machine itself shows its address inside; TCP is told what fits."""
-    cidr = next(c for c in pod_range.split(",") if ":" not in c)
-    return f"""table ip {table} {{
+    return "".join(_walls(table, device, cidr) for cidr in pod_range.split(","))
+
+
+def _walls(table: str, device: str, cidr: str) -> str:
+    family = "ip6" if ":" in cidr else "ip"
+    return f"""table {family} {table} {{
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
-  oifname "{device}" ip saddr != {cidr} masquerade
+  oifname "{device}" {family} saddr != {cidr} masquerade
  }}
  chain forward {{
   type filter hook forward priority mangle; policy accept;

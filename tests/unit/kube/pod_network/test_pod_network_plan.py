@@ -48,8 +48,38 @@ def test_peers_are_the_nodes_with_a_range_and_an_address() -> None:
     )
     assert found == [
         Peer("b", "10.244.1.0/24", "192.0.2.2"),
-        Peer("b", "fd00:1::/64", "fd00::2"),
+        Peer("b", "fd00:1::/64", "fd00::2", "10.244.1.0/24", "192.0.2.2"),
     ]
+
+
+def test_ipv6_goes_by_routes_too_and_through_the_tunnels_of_ipv4() -> None:
+    nodes = [
+        node("near", "10.244.1.0/24", "fd00:1::/64", addresses=("192.0.2.2", "2001:db8::2")),
+        node("far", "fd00:2::/64", "10.244.2.0/24", addresses=("2001:db8:9::3", "198.51.100.3")),
+        node("old", "10.244.3.0/24", "fd00:3::/64", addresses=("192.0.2.4",)),
+        node("new", "fd00:4::/64", addresses=("2001:db8:9::4",)),
+    ]
+    reaches = {
+        "192.0.2.2": Reach.LINK,
+        "2001:db8::2": Reach.LINK,
+        "198.51.100.3": Reach.ROUTER,
+        "2001:db8:9::3": Reach.ROUTER,
+        "192.0.2.4": Reach.LINK,
+        "2001:db8:9::4": Reach.ROUTER,
+    }
+    found = plan(peers(nodes, "me"), reaches, mode=AUTO, device="v", tunnels="")
+    assert found.routes == {
+        Route("10.244.1.0/24", "192.0.2.2"),
+        Route("fd00:1::/64", "2001:db8::2"),
+        Route("10.244.2.0/24", "10.244.2.0", "v"),
+        Route("fd00:2::/64", "fe80::af4:200", "v"),
+        Route("10.244.3.0/24", "192.0.2.4"),
+        Route("fd00:3::/64", "fe80::af4:300", "v"),  # the node has no address of IPv6
+    }
+    assert found.ends == {"10.244.2.0": "198.51.100.3", "10.244.3.0": "192.0.2.4"}
+    assert found.faults == {"new": "2001:db8:9::4 is behind a router, and tunnels want IPv4, too"}
+    direct = plan(peers(nodes, "me"), reaches, mode=HOST_GW, device="v", tunnels="")
+    assert direct.faults["old"] == "192.0.2.4 is its only address, and host-gw wants one of IPv6"
 
 
 def test_neighbours_get_a_route_and_others_a_tunnel() -> None:
@@ -108,6 +138,7 @@ def test_packets_of_pods_fit_the_machines_link() -> None:
 def test_clusters_of_other_ranges_have_other_numbers() -> None:
     numbers = {planning.network_number(f"10.{n}.0.0/16") for n in range(256)}
     assert len(numbers) == 256 and max(numbers) < 1 << 24
+    assert planning.network_number("fd00::/56,10.9.0.0/16") in numbers
 
 
 def test_where_others_see_to_it_nothing_is_planned() -> None:
