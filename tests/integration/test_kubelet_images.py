@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
 import pytest
 from conftest import Instance, eventually
+from registry_process import Server
 from test_kubelet_pods import events, make, ready, reason, state
-from test_registry import Server
 
 
 @pytest.fixture
@@ -87,3 +88,123 @@ def test_what_was_built_here_is_simply_there(cluster: Instance, namespace: str) 
     pod = ready(cluster, namespace, "built")
     assert pod["spec"]["containers"][0]["imagePullPolicy"] == "Always"
     assert "already present on machine" in events(cluster, namespace, "built")
+
+
+@pytest.fixture
+def open_registry(tmp_path: Path) -> Iterator[Server]:
+    """A registry that anybody may read and write."""
+    registry = Server(tmp_path / "open").start()
+    yield registry
+    registry.stop()
+
+
+def published(cluster: Instance, name: str, words: str) -> None:
+    """An image in the registry whose own command says ``words``; none of it stays here."""
+    lines = f'FROM hello:1\nCMD ["sh", "-c", "echo {words}; exec sleep 1000"]\n'
+    cluster.docker("build", "-q", "-t", name, "-", stdin=lines)
+    cluster.docker("push", "-q", name)
+    cluster.docker("rmi", name)
+
+
+def tag(host: str, repository: str, old: str, new: str) -> None:
+    """Give an image of the registry a second tag there."""
+    kinds = (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+    )
+    at = f"http://{host}/v2/{repository}/manifests/"
+    request = urllib.request.Request(at + old, headers={"Accept": ", ".join(kinds)})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        kind, manifest = answer.headers["Content-Type"], answer.read()
+    headers = {"Content-Type": kind}
+    put = urllib.request.Request(at + new, data=manifest, headers=headers, method="PUT")
+    with urllib.request.urlopen(put, timeout=30) as answer:
+        assert answer.status == 201
+
+
+def test_the_policy_says_when_the_registry_is_asked(
+    cluster: Instance, namespace: str, open_registry: Server
+) -> None:
+    name = f"{open_registry.host}/team/app:1"
+    published(cluster, name, "first")
+
+    def start(pod: str, policy: str | None, image: str = name) -> None:
+        fields = {"image": image, **({"imagePullPolicy": policy} if policy else {})}
+        spec = {"name": "main", **fields}
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod, "namespace": namespace},
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [spec]},
+        }
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def says(pod: str) -> str:
+        ready(cluster, namespace, pod)
+        return str(eventually(lambda: cluster.kubectl("-n", namespace, "logs", pod).out.strip()))
+
+    start("never-before", "Never")
+    eventually(lambda: reason(cluster, namespace, "never-before") == "ErrImageNeverPull")
+    text = f'Container image "{name}" is not present with pull policy of Never'
+    assert text in state(cluster, namespace, "never-before")["waiting"]["message"]
+    assert text in events(cluster, namespace, "never-before")
+    start("first", None)
+    assert says("first") == "first"
+    told = cluster.get("pod", "first", "-n", namespace)
+    assert told["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+    shown = events(cluster, namespace, "first")
+    assert f'Pulling image "{name}"' in shown and f'Successfully pulled image "{name}"' in shown
+    # What waited for it to be there runs now.
+    assert says("never-before") == "first"
+    # Somebody pushes another image of that name.
+    elsewhere = f"{open_registry.host}/team/other:1"
+    published(cluster, elsewhere, "second")
+    cluster.docker("pull", "-q", elsewhere)
+    old = cluster.docker("inspect", "-f", "{{.Id}}", name).out.strip()
+    cluster.docker("tag", elsewhere, name)
+    cluster.docker("push", "-q", name)
+    digest = cluster.docker("inspect", "-f", "{{index .RepoDigests 0}}", name).out.strip()
+    cluster.docker("tag", old, name)
+    cluster.docker("rmi", "-f", elsewhere)
+    start("same", "IfNotPresent")
+    assert says("same") == "first"
+    assert "already present on machine" in events(cluster, namespace, "same")
+    start("always", "Always")
+    assert says("always") == "second"
+    start("never", "Never")
+    assert says("never") == "second"
+    by_digest = f"{open_registry.host}/team/app@{digest.partition('@')[2]}"
+    start("digest", None, by_digest)
+    assert says("digest") == "second"
+    told = cluster.get("pod", "digest", "-n", namespace)
+    assert told["status"]["containerStatuses"][0]["image"] == by_digest
+    assert told["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_what_the_registry_has_not_is_told_and_tried_again(
+    cluster: Instance, namespace: str, open_registry: Server
+) -> None:
+    name = f"{open_registry.host}/team/late:1"
+    make(cluster, namespace, "late", container={"image": name})
+    eventually(lambda: reason(cluster, namespace, "late") == "ImagePullBackOff")
+    waiting = state(cluster, namespace, "late")["waiting"]["message"]
+    assert waiting.startswith(f'Back-off pulling image "{name}": ErrImagePull: ')
+    shown = events(cluster, namespace, "late")
+    for text in (
+        f'Pulling image "{name}"',
+        f'Failed to pull image "{name}"',
+        "Error: ErrImagePull",
+        f'Back-off pulling image "{name}"',
+        "Error: ImagePullBackOff",
+    ):
+        assert text in shown
+    row = cluster.kubectl("-n", namespace, "get", "pod", "late", "--no-headers").out.split()
+    assert row[1:3] in (["0/1", "ImagePullBackOff"], ["0/1", "ErrImagePull"])
+    # (Under another tag first: what is built here needs no registry.)
+    published(cluster, f"{open_registry.host}/team/late:seed", "late")
+    tag(open_registry.host, "team/late", "seed", "1")
+    ready(cluster, namespace, "late")
+    assert f'Successfully pulled image "{name}"' in events(cluster, namespace, "late")
+    make(cluster, namespace, "bad", container={"image": "not//a name"})
+    eventually(lambda: reason(cluster, namespace, "bad") == "InvalidImageName")
+    assert "couldn't parse image name" in state(cluster, namespace, "bad")["waiting"]["message"]
