@@ -128,6 +128,14 @@ class Machines:
     def mend(self, name: str) -> None:
         _ip("-n", self.router, "link", "set", f"to-{name}", "up")
 
+    def narrow(self, name: str, mtu: int) -> None:
+        """Packets on the link of a machine may have ``mtu`` bytes."""
+        machine = self.by_name[name]
+        net = f"net{machine.address.split('.')[2]}"
+        for link in (f"to-{name}", net):
+            _ip("-n", self.router, "link", "set", link, "mtu", str(mtu))
+        _ip("-n", machine.namespace, "link", "set", "eth0", "mtu", str(mtu))
+
     def instance(self, name: str, directory: str = "") -> NodeInstance:
         """The instance of that name on the machine of that name."""
         made = NodeInstance(self.home / (directory or name), self.by_name[name])

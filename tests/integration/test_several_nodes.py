@@ -51,6 +51,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with machines() as bench:
+        bench.narrow("c", 1400)
         server = bench.instance("a")
         settings = bench.home / "kubelet.yaml"
         settings.write_text(
@@ -168,8 +169,12 @@ def test_routes_lead_to_neighbours_and_tunnels_behind_routers(cluster: Cluster) 
     assert f"{ranges['b']} via 198.18.0.2 dev eth0" in routes
     tunnel = next(line for line in routes.splitlines() if line.startswith(ranges["c"]))
     assert "onlink" in tunnel and "dev eth0" not in tunnel
-    pod = web_pods(cluster)["a"]["metadata"]["name"]
-    assert cluster.in_pod(pod, "cat", "/sys/class/net/eth0/mtu") == "1450"
+
+
+def test_packets_of_pods_fit_into_the_tunnels_of_their_machines(cluster: Cluster) -> None:
+    for name, mtu in (("a", "1450"), ("b", "1450"), ("c", "1350")):
+        pod = web_pods(cluster)[name]["metadata"]["name"]
+        assert cluster.in_pod(pod, "cat", "/sys/class/net/eth0/mtu") == mtu
 
 
 def test_a_service_balances_over_all_nodes_from_each(cluster: Cluster) -> None:
@@ -260,6 +265,12 @@ def _command(cluster: Cluster, *arguments: str) -> list[str]:
     return out.split()
 
 
+@pytest.fixture(scope="module")
+def joining(cluster: Cluster) -> tuple[str, ...]:
+    """The words of a command that would be let in."""
+    return tuple(_command(cluster))
+
+
 @pytest.fixture
 def stranger(cluster: Cluster) -> NodeInstance:
     return cluster.bench.instance("b", "stranger")
@@ -273,8 +284,10 @@ def _refused(cluster: Cluster, stranger: NodeInstance, words: list[str], name: s
     return done.err
 
 
-def test_a_wrong_token_is_refused(cluster: Cluster, stranger: NodeInstance) -> None:
-    words = _command(cluster)
+def test_a_wrong_token_is_refused(
+    cluster: Cluster, stranger: NodeInstance, joining: tuple[str, ...]
+) -> None:
+    words = [*joining]
     good = words[4]
     words[4] = "abcdef.0123456789abcdef"
     assert 'JWS signature in the cluster-info ConfigMap for token ID "abcdef"' in _refused(
@@ -306,9 +319,9 @@ def test_a_deleted_token_is_refused(cluster: Cluster, stranger: NodeInstance) ->
 
 
 def test_another_authority_than_the_pinned_one_is_refused(
-    cluster: Cluster, stranger: NodeInstance
+    cluster: Cluster, stranger: NodeInstance, joining: tuple[str, ...]
 ) -> None:
-    words = _command(cluster)
+    words = [*joining]
     right = words[6]
     words[6] = "sha256:" + "0" * 64
     said = _refused(cluster, stranger, words)
@@ -318,9 +331,9 @@ def test_another_authority_than_the_pinned_one_is_refused(
 
 
 def test_the_name_of_a_node_that_is_ready_is_refused(
-    cluster: Cluster, stranger: NodeInstance
+    cluster: Cluster, stranger: NodeInstance, joining: tuple[str, ...]
 ) -> None:
-    words = _command(cluster)
+    words = [*joining]
     said = _refused(cluster, stranger, words, name="c")
     assert 'a Node with name "c" and status "Ready" already exists' in said
 
@@ -333,9 +346,9 @@ def test_a_token_that_is_not_for_authentication_lets_nobody_in(
 
 
 def test_somebody_else_at_that_address_is_told_apart(
-    cluster: Cluster, stranger: NodeInstance
+    cluster: Cluster, stranger: NodeInstance, joining: tuple[str, ...]
 ) -> None:
-    words = _command(cluster)
+    words = [*joining]
     words[2] = "198.18.0.254:6443"
     assert "the API server cannot be reached" in _refused(cluster, stranger, words)
 
