@@ -255,6 +255,58 @@ def test_custom_metrics_of_pods_and_objects_are_followed(
     )
 
 
+def test_a_policy_says_how_fast_and_a_window_how_soon(
+    eager: Instance, place: str, adapter: Adapter
+) -> None:
+    here = eager_in(eager, place)
+    web = deployment("web", "exec sleep 3600", replicas=1)
+    web["spec"]["template"]["spec"]["nodeSelector"] = {"no": "where"}  # nobody needs to run
+    apply(here, web)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    adapter.external["load"] = ["90"]
+    metric = external("load", {"type": "AverageValue", "averageValue": "10"})
+
+    def behave(window: int) -> None:
+        two = {"type": "Pods", "value": 2, "periodSeconds": 1800}
+        one = {"type": "Pods", "value": 1, "periodSeconds": 3}
+        down = {"policies": [one], "stabilizationWindowSeconds": window}
+        behavior = {"scaleUp": {"policies": [two]}, "scaleDown": down}
+        apply(here, hpa("web", target, metric, maxReplicas=10, behavior=behavior))
+
+    behave(3600)
+    eventually(lambda: replicas(eager, "deployment/web", place) == 3)
+    limited = lambda: condition(eager, place, "web", "ScalingLimited")  # noqa: E731
+    eventually(lambda: limited() == ("True", "ScaleUpLimit"))
+    adapter.external["load"] = ["10"]
+    able = lambda: condition(eager, place, "web", "AbleToScale")  # noqa: E731
+    eventually(lambda: able() == ("True", "ScaleDownStabilized"))
+    assert replicas(eager, "deployment/web", place) == 3
+    here.kubectl("delete", "hpa", "web")  # it forgets what it added, which may go at once
+    behave(0)
+    eventually(lambda: replicas(eager, "deployment/web", place) == 1)
+    events = lambda: eager.kubectl("get", "events", "-n", place).out  # noqa: E731
+    eventually(lambda: "New size: 1; reason: All metrics below target" in events())
+    assert "New size: 2; reason: All metrics below target" in events(), "one after the other"
+
+
+def test_one_container_of_a_pod_is_followed(eager: Instance, place: str) -> None:
+    here = eager_in(eager, place)
+    web = deployment("web", "exec sleep 3600", replicas=1)
+    (container,) = web["spec"]["template"]["spec"]["containers"]
+    apply(here, web)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    source = {
+        "name": "memory",
+        "container": container["name"],
+        "target": {"type": "AverageValue", "averageValue": "1Ki"},
+    }
+    metric = {"type": "ContainerResource", "containerResource": source}
+    apply(here, hpa("web", target, metric, maxReplicas=2))
+    eventually(lambda: replicas(eager, "deployment/web", place) == 2)
+    told = lambda: eager.kubectl("describe", "hpa", "web", "-n", place).out  # noqa: E731
+    eventually(lambda: "New size: 2; reason: memory resource above target" in told())
+
+
 def test_what_cannot_be_measured_is_told_by_describe(eager: Instance, place: str) -> None:
     here = eager_in(eager, place)
     apply(here, deployment("still", "exec sleep 3600"))
