@@ -206,14 +206,65 @@ def test_endpoints_meant_for_another_zone_are_left_to_it(cluster: Instance, web:
     cluster.kubectl("-n", web, "delete", "svc", "zoned")
 
 
-def test_traffic_distribution_prefers_what_is_near(cluster: Instance, web: str) -> None:
-    made = serve(cluster, web, "near", trafficDistribution="PreferSameNode")
-    eventually(lambda: by_pods(f"http://{made['spec']['clusterIP']}") == {"one", "two"})
-    (slice_,) = cluster.get(
-        "endpointslices", "-n", web, "-l", "kubernetes.io/service-name=near"
-    )["items"]  # fmt: skip
-    assert all(e["hints"]["forNodes"] for e in slice_["endpoints"])
-    cluster.kubectl("-n", web, "delete", "svc", "near")
+@pytest.fixture
+def far_pod(cluster: Instance, web: str) -> Iterator[None]:
+    """A pod like the others on a node in another zone, of which there are only the words."""
+    name = node(cluster)["metadata"]["name"]
+    cluster.kubectl("label", "node", name, "topology.kubernetes.io/zone=east", "--overwrite")
+    far = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "far", "labels": {"topology.kubernetes.io/zone": "west"}},
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "three", "namespace": web, "labels": {"app": "web"}},
+        "spec": {
+            "nodeName": "far",
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "hello", "image": "hello:1"}],
+        },
+    }
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(far))
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    status = {
+        "phase": "Running",
+        "podIP": FAR,
+        "podIPs": [{"ip": FAR}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    patch = ("patch", "pod", "three", "-n", web, "--subresource=status", "--type=merge", "-p")
+    cluster.kubectl(*patch, json.dumps({"status": status}))
+    yield
+    cluster.kubectl("-n", web, "delete", "pod", "three", "--force", "--grace-period=0", ok=False)
+    cluster.kubectl("delete", "node", "far")
+    cluster.kubectl("label", "node", name, "topology.kubernetes.io/zone-")
+
+
+def test_traffic_distribution_prefers_what_is_near(
+    cluster: Instance, web: str, far_pod: None
+) -> None:
+    for wish, hint in (
+        ("PreferClose", "forZones"),
+        ("PreferSameZone", "forZones"),
+        ("PreferSameNode", "forNodes"),
+    ):
+        name = f"near-{wish.lower()}"
+        made = serve(cluster, web, name, trafficDistribution=wish)
+
+        def hints(name: str = name, hint: str = hint) -> bool:
+            chosen = f"kubernetes.io/service-name={name}"
+            found = cluster.get("endpointslices", "-n", web, "-l", chosen)["items"]
+            listed = [e for s in found for e in s.get("endpoints") or ()]
+            return len(listed) == 3 and all((e.get("hints") or {}).get(hint) for e in listed)
+
+        eventually(hints)
+        url = f"http://{made['spec']['clusterIP']}"
+        # The one that is far would not answer.
+        eventually(lambda url=url: by_pods(url) == {"one", "two"})
+        assert by_pods(url) == {"one", "two"}
+        cluster.kubectl("-n", web, "delete", "svc", name)
 
 
 def test_an_endpoint_that_terminates_answers_while_there_is_no_other(
