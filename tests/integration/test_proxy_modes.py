@@ -60,9 +60,10 @@ def world(new_instance: Callable[[], Instance]) -> Iterator[Instance]:
     instance.kubectl("create", "namespace", SPACE)
     instance.kubectl("-n", SPACE, "apply", "-f", "-", stdin=WORLD)
     instance.kubectl("-n", SPACE, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
+    prefix = kept(instance).iptables_chains
     yield instance
     instance.wherry("down", "--purge", "--grace", "1")
-    assert left(kept_chains(), "KUBE") == set()
+    assert left(kept_chains(), prefix) == set()
 
 
 @pytest.fixture(scope="module")
@@ -115,23 +116,35 @@ def tables(instance: Kept) -> bool:
     return f"table ip {instance.nft_table}-proxy" in out.splitlines()
 
 
-def switch(world: Instance, mode: str) -> None:
-    """The node is killed, and its successor's proxy has that mode."""
+def switch(world: Instance, mode: str, *words: str) -> None:
+    """The node is killed, and its successor's proxy has that mode, as ``words`` say."""
     os.kill(world.pid("node"), signal.SIGKILL)
     eventually(lambda: world.wherry("status", ok=False).out.count("pid") < 2)
-    world.wherry("up", "--proxy-mode", mode)
+    world.wherry("up", *words)
     url = f"http://127.0.0.1:{kept(world).proxy_metrics_port}/proxyMode"
     eventually(lambda: fetch(url) == (0, mode))
     health = f"http://127.0.0.1:{kept(world).proxy_health_port}/healthz"
     eventually(lambda: status_of(health)[0] == 200)
-    assert kept(world).proxy_mode == mode
 
 
 @pytest.fixture(scope="module", params=MODES)
-def mode(request: pytest.FixtureRequest, world: Instance, foreign: tuple[str, str]) -> str:
+def mode(
+    request: pytest.FixtureRequest,
+    world: Instance,
+    foreign: tuple[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
     """The mode that the instance's proxy has from now on."""
-    switch(world, request.param)
-    return str(request.param)
+    name: str = request.param
+    if name == "userspace":  # by a file, as kube-proxy's is
+        file = tmp_path_factory.mktemp("proxy") / "config.yaml"
+        head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+        file.write_text(f"{head}mode: {name}\n")
+        switch(world, name, "--proxy-mode", "", "--proxy-config", str(file))
+    else:
+        switch(world, name, "--proxy-mode", name)
+        assert kept(world).proxy_mode == name
+    return name
 
 
 def leaves_nothing_of_others(world: Instance, mode: str, foreign: tuple[str, str]) -> None:
@@ -334,7 +347,7 @@ def test_the_default_mode_comes_back_and_leaves_no_rule_of_another(
 ) -> None:
     if mode != MODES[-1]:
         return
-    switch(world, "nftables")
+    switch(world, "nftables", "--proxy-mode", "nftables")
     leaves_nothing_of_others(world, "nftables", foreign)
     if V6:
         reached_by_ipv6(world)
