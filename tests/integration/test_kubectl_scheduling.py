@@ -393,3 +393,65 @@ def test_a_cordoned_node_takes_whom_it_could_not_when_it_is_uncordoned(space: Sp
     assert space.place("waiting") == "b"
     space.pod("told", nodeName="d")
     assert space.get("told")["spec"]["nodeName"] == "d", "who names a node has it"
+
+
+def test_only_what_can_help_has_a_waiting_pod_tried_again(space: Space) -> None:
+    """What wakes nobody is told from what wakes all by how often the pod was tried."""
+
+    def tries(name: str) -> int:
+        chosen = f"involvedObject.name={name},reason=FailedScheduling"
+        found = space.instance.get("-n", space.name, "events", "--field-selector", chosen)
+        return sum(event.get("count") or 1 for event in found["items"])
+
+    def pass_by(number: int) -> None:
+        """Whatever came before has reached the scheduler when this pod has its node."""
+        space.pod(f"passing-{number}", {"app": "other"}, **on("c"))
+        assert space.place(f"passing-{number}") == "c"
+
+    gpu = {"resources": {"limits": {"example.com/gpu": "1"}}}
+    for name in ("g1", "g2"):
+        space.pod(name, container=gpu)
+        assert space.place(name) == "a"
+    space.pod("gpu", container=gpu)
+    near = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "friend"}}}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": [near]}
+    space.pod("lonely", affinity={"podAffinity": required})
+    for name in ("gpu", "lonely"):
+        space.refusal(name)
+        eventually(lambda name=name: tries(name) == 1)
+    space.kubectl("label", "node", "c", "unheard=of")
+    space.kubectl("annotate", "node", "c", "never=minded")
+    pass_by(1)
+    space.drop("passing-1")
+    pass_by(2)
+    space.kubectl("label", "pod", "passing-2", "app=stranger", "--overwrite")
+    pass_by(3)
+    assert tries("gpu") == 1, "no device was given back"
+    space.pod("friend", **on("b"))
+    assert space.place("lonely") == "b"
+    space.drop("g1")
+    assert space.place("gpu") == "a"
+    space.kubectl("label", "node", "c", "unheard-")
+
+
+def test_a_claim_for_a_single_pod_is_used_by_one_after_the_other(space: Space) -> None:
+    given = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOncePod"]}
+    source = {"hostPath": {"path": "/srv/none"}, "storageClassName": ""}
+    volume = f"{space.name}-pv"
+    space.make("PersistentVolume", volume, spec={**given, **source})
+    asked = {"storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}}
+    asked |= {"accessModes": ["ReadWriteOncePod"], "volumeName": volume}
+    space.make("PersistentVolumeClaim", "single", spec=asked)
+    using = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "single"}}]}
+    space.pod("one", **using)
+    space.place("one")
+    space.pod("two", **using)
+    told = space.refusal("two")
+    assert (
+        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod" in told
+    )
+    space.drop("one")
+    space.place("two")
+    space.drop()
+    space.kubectl("delete", "pvc", "single", "--wait=false")
+    space.kubectl("delete", "pv", volume, "--wait=false")

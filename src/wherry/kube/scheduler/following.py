@@ -107,12 +107,11 @@ class Following:
         self.queue.remove(uid)
         self.nominations.remove(uid)
         node = pod["spec"]["nodeName"]
-        if self.snapshot.place_of(uid) == node:
-            info = self.snapshot.pod(uid)
-            if info is not None and not matters(info.object, pod):
-                info.object = pod
-                return
-        self.snapshot.put(PodInfo(pod), node)
+        info = self.snapshot.pod(uid) if self.snapshot.place_of(uid) == node else None
+        if info is not None and not matters(info.object, pod):
+            info.object = pod
+        else:
+            self.snapshot.put(PodInfo(pod), node)
         self.queue.wake(Change.POD_ADDED, None, pod)
 
     def pod_gone(self, pod: Object) -> None:

@@ -61,9 +61,14 @@ class Entry:
         """Whether the pod itself was changed while it was being tried."""
         self.must_wait = False
         """Whether back-off is to be served to its end."""
-        self.rejected_by: set[str] = set()
+        self.rejected_by: frozenset[str] = frozenset()
         self.place = Place.OUT
         self.ticket = 0
+
+    @property
+    def blame(self) -> tuple[str, frozenset[str]]:
+        """Who may say what helps: the scheduler's name, and the plugins that rejected the pod."""
+        return self.pod.spec.get("schedulerName") or "", self.rejected_by
 
 
 class SchedulingQueue:
@@ -90,6 +95,9 @@ class SchedulingQueue:
         self._errors: list[tuple[float, int, Entry]] = []
         """Back-off that must be served to its end."""
         self._waiting: dict[str, Entry] = {}
+        self._by_blame: dict[tuple[str, frozenset[str]], dict[str, Entry]] = {}
+        """Those that wait, by scheduler name and by who rejected them: a change that none of these
+        plugins cares about passes all of them by at once."""
         self._trying: dict[str, int] = {}
         """Pods that were taken, the eldest first, and how much had happened by then."""
         self._happened = 0
@@ -142,7 +150,7 @@ class SchedulingQueue:
         """The pod is gone or has a node."""
         entry = self._entries.pop(uid, None)
         if entry is not None:
-            self._waiting.pop(uid, None)
+            self._leave(entry)
             self._tried(uid)
             entry.place = Place.OUT
 
@@ -200,9 +208,13 @@ class SchedulingQueue:
             self._meanwhile.append((change, old, new))
             if len(self._meanwhile) > _MOST_KEPT:
                 self._have_all_tried_again()
-        for entry in list(self._waiting.values()):
-            if self._helps(entry, change, old, new):
-                self._wake(entry)
+        for (_, blamed), entries in list(self._by_blame.items()):
+            first = next(iter(entries.values())).pod
+            if blamed and not any(self._hint(first, plugin, change) for plugin in blamed):
+                continue
+            for entry in list(entries.values()):
+                if self._helps(entry, change, old, new):
+                    self._wake(entry)
 
     def close(self) -> None:
         """Cancel the timers."""
@@ -261,15 +273,25 @@ class SchedulingQueue:
 
     def _wait(self, entry: Entry, rejected_by: set[str]) -> None:
         entry.place = Place.WAITING
-        entry.rejected_by = rejected_by
-        self._waiting.pop(entry.pod.uid, None)
+        self._leave(entry)
+        entry.rejected_by = frozenset(rejected_by)
         self._waiting[entry.pod.uid] = entry  # the one that has waited longest is first
+        self._by_blame.setdefault(entry.blame, {})[entry.pod.uid] = entry
         if self._timeout_timer is None:
             delay = self._configuration.unschedulable_timeout
             self._timeout_timer = self._loop.call_later(delay, self._time_out)
 
+    def _leave(self, entry: Entry) -> None:
+        """The entry waits no more."""
+        if self._waiting.pop(entry.pod.uid, None) is None:
+            return
+        entries = self._by_blame[entry.blame]
+        del entries[entry.pod.uid]
+        if not entries:
+            del self._by_blame[entry.blame]
+
     def _wake(self, entry: Entry) -> None:
-        self._waiting.pop(entry.pod.uid, None)
+        self._leave(entry)
         ready = entry.failed + self._backoff_of(entry) if entry.attempts else 0.0
         if ready <= self._loop.time():
             self._activate(entry)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scheduler_parts import handle
 
 from wherry.kube.scheduler import requests
-from wherry.kube.scheduler.framework import Cycle, normalize
+from wherry.kube.scheduler.framework import Change, Cycle, normalize
 from wherry.kube.scheduler.plugins import PLUGINS
 from wherry.kube.scheduler.plugins.node_affinity import NodeAffinity, matches
 from wherry.kube.scheduler.plugins.node_ports import conflict
@@ -116,6 +116,24 @@ def test_each_missing_resource_is_named():
     gpu = {"resources": {"requests": {"x.io/gpu": "1"}}}
     assert fit.filter(CYCLE, pod(gpu), node()).reasons == ("Insufficient x.io/gpu",)
     assert fit.filter(CYCLE, pod(gpu), node(extra={"x.io/gpu": "1"})) is None
+
+
+def test_a_pod_that_goes_helps_whom_it_gives_what_is_lacking():
+    snapshot = Snapshot()
+    snapshot.set_node(node(extra={"x.io/gpu": "1"}).object)
+    fit = NodeResourcesFit(handle(snapshot), {})
+    hint = fit.helped_by()[Change.POD_REMOVED]
+
+    def gone(own: dict[str, Any]) -> dict[str, Any]:
+        there = pod(own, uid="gone").object
+        return {**there, "spec": {**there["spec"], "nodeName": "n1"}}
+
+    gpu = {"resources": {"requests": {"x.io/gpu": "1"}}}
+    assert hint(pod(gpu), gone(gpu), None)
+    assert not hint(pod(gpu), gone(container("1")), None)
+    assert hint(pod(container("3")), gone(container("1")), None), "others may be put off"
+    assert not hint(pod(container("9")), gone(container("1")), None), "it never fits there"
+    assert hint(pod(gpu), {"spec": {"containers": []}}, None), "nobody knows where it was"
 
 
 def test_an_emptier_node_scores_higher():

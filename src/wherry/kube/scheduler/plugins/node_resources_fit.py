@@ -22,7 +22,6 @@ from wherry.kube.scheduler.framework import (
     Hint,
     Score,
     Verdict,
-    always,
     reject,
 )
 from wherry.kube.scheduler.snapshot import NodeInfo, PodInfo
@@ -144,10 +143,16 @@ class NodeResourcesFit(Filter, Score):
         return round(total / weights) if self._shaped else total // weights
 
     def helped_by(self) -> Mapping[Change, Hint]:
+        def could_fit(pod: PodInfo, there: Mapping[str, int]) -> bool:
+            return all(
+                amount <= there.get(name, 0) or self._is_ignored(name)
+                for name, amount in pod.requests.items()
+            )
+
         def is_large_enough(pod: PodInfo, old: Object | None, new: Object | None) -> bool:
             status = (new or {}).get("status") or {}
             there = requests.read(status.get("allocatable") or status.get("capacity"))
-            return all(amount <= there.get(name, 0) for name, amount in pod.requests.items())
+            return could_fit(pod, there)
 
         def is_smaller(pod: PodInfo, old: Object | None, new: Object | None) -> bool:
             if old is None or new is None:
@@ -155,9 +160,23 @@ class NodeResourcesFit(Filter, Score):
             before, after = requests.of_pod(old["spec"]), requests.of_pod(new["spec"])
             return any(after.get(name, 0) < before.get(name, 0) for name in pod.requests)
 
+        def gives_back(pod: PodInfo, old: Object | None, new: Object | None) -> bool:
+            """Whether there is more now of what the pod lacks, where it could fit at all; if it
+            does not fit yet, less important pods may now be enough to make room."""
+            if old is None:
+                return True
+            node = self.handle.snapshot.nodes.get(old["spec"].get("nodeName") or "")
+            if node is None:
+                return True
+            if len(node.pods) + 1 >= node.max_pods:
+                return True  # a pod less is what it takes
+            freed, _ = requests.requested_and_assumed(old["spec"])
+            lacking = any(freed.get(name) for name, amount in pod.requests.items() if amount)
+            return lacking and could_fit(pod, node.allocatable)
+
         return {
             Change.NODE_ADDED: is_large_enough,
             Change.NODE_ALLOCATABLE: is_large_enough,
             Change.POD_CHANGED: is_smaller,
-            Change.POD_REMOVED: always,
+            Change.POD_REMOVED: gives_back,
         }
