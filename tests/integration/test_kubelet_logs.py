@@ -10,7 +10,7 @@ import pytest
 from conftest import CLIENTS, Instance, eventually
 from pods_on_node import FOREVER, container, first_status, make, ready
 
-KUBECTLS = ["kubectl-1.20", "kubectl-1.37"]
+KUBECTLS = ["kubectl-1.20", "kubectl", "kubectl-1.37"]
 
 
 def logs(cluster: Instance, kubectl: str, namespace: str, *arguments: str) -> str:
@@ -80,14 +80,52 @@ def test_one_stream_alone_and_a_log_over_a_websocket(cluster: Instance, namespac
     assert socket.sock.recv_data(control_frame=True) == (2, b"out\n")
 
 
-def test_the_previous_run_and_a_pod_that_has_none(cluster: Instance, namespace: str) -> None:
+@pytest.mark.parametrize("kubectl", KUBECTLS)
+def test_the_previous_run_and_a_pod_that_has_none(
+    cluster: Instance, namespace: str, kubectl: str
+) -> None:
     make(cluster, namespace, "again", container(command="echo run; sleep 1; exit 1"))
     eventually(lambda: first_status(cluster, namespace, "again").get("restartCount", 0) >= 1)
-    assert logs(cluster, "kubectl-1.37", namespace, "again", "--previous") == "run\n"
+    assert logs(cluster, kubectl, namespace, "again", "--previous") == "run\n"
+    assert logs(cluster, kubectl, namespace, "again", "-p", "--tail=0") == ""
     make(cluster, namespace, "once")
     ready(cluster, namespace, "once")
-    refused = cluster.kubectl("-n", namespace, "logs", "once", "-p", ok=False)
-    assert 'previous terminated container "main" in pod "once" not found' in refused.err
+    refused = subprocess.run(
+        [str(CLIENTS / kubectl), "-n", namespace, "logs", "once", "-p"],
+        env=cluster.environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert 'previous terminated container "main" in pod "once" not found' in refused.stderr
+
+
+@pytest.mark.parametrize("kubectl", KUBECTLS)
+def test_the_logs_of_many_pods_are_followed_by_their_label(
+    cluster: Instance, namespace: str, kubectl: str
+) -> None:
+    wait = "while [ ! -e /d/go ]; do sleep 0.1; done"
+    both = [container("x", f"echo x; {wait}; echo x2"), container("y", f"echo y; {wait}; echo y2")]
+    for each in both:
+        each["volumeMounts"] = [{"name": "d", "mountPath": "/d"}]
+    for name in ("p", "q"):
+        make(
+            cluster, namespace, name, *both, restartPolicy="Never",
+            volumes=[{"name": "d", "emptyDir": {}}],
+        )  # fmt: skip
+        cluster.kubectl("-n", namespace, "label", "pod", name, "all=yes")
+    ready(cluster, namespace, "p", "q")
+    with subprocess.Popen(
+        [
+            str(CLIENTS / kubectl), "-n", namespace, "logs", "-f", "-l", "all=yes",
+            "--all-containers", "--prefix", "--tail=-1",
+        ],
+        env=cluster.environment, stdout=subprocess.PIPE, text=True,
+    ) as client:  # fmt: skip
+        assert client.stdout is not None
+        first = {client.stdout.readline() for _ in range(4)}
+        assert first == {f"[pod/{p}/{c}] {c}\n" for p in "pq" for c in "xy"}
+        for name in ("p", "q"):
+            cluster.kubectl("-n", namespace, "exec", name, "-c", "x", "--", "touch", "/d/go")
+        assert set(client.stdout) == {f"[pod/{p}/{c}] {c}2\n" for p in "pq" for c in "xy"}
+    assert client.returncode == 0
 
 
 @pytest.mark.parametrize("kubectl", KUBECTLS)

@@ -1,12 +1,14 @@
-"""exec, attach, cp and port-forward by an old and a new kubectl and the Python client."""
+"""exec, attach, cp and port-forward by kubectl of every age and the Python client."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import pty
 import re
+import select
 import socket
 import subprocess
 import time
@@ -18,7 +20,7 @@ import pytest
 from conftest import CLIENTS, Instance, eventually
 from pods_on_node import container, make, ready
 
-pytestmark = pytest.mark.parametrize("kubectl", ["kubectl-1.20", "kubectl-1.37"])
+pytestmark = pytest.mark.parametrize("kubectl", ["kubectl-1.20", "kubectl", "kubectl-1.37"])
 SERVE = "mkdir /w; cd /w; echo hi > index.html; exec httpd -f -p 8000"
 
 
@@ -31,9 +33,18 @@ def place(cluster: Instance) -> Iterator[str]:
     make(cluster, name, "web", container(command=SERVE))
     make(cluster, name, "shell", container(command="cat", stdin=True))
     make(cluster, name, "term", container(command="sh", stdin=True, tty=True))
-    cluster.kubectl("-n", name, "create", "deployment", "d", "--image=hello:1", "--port=8000")
+    for kind in ("Deployment", "StatefulSet"):
+        labels = {"serves": kind.lower()}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [container("c", SERVE)]}}
+        spec = {"selector": {"matchLabels": labels}, "template": template, "serviceName": "none"}
+        if kind == "Deployment":
+            del spec["serviceName"]
+        made = {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "serve"}, "spec": spec}
+        cluster.kubectl("-n", name, "create", "-f", "-", stdin=json.dumps(made))
     cluster.kubectl("-n", name, "expose", "pod", "web", "--port=80", "--target-port=8000")
     ready(cluster, name, "a", "web", "shell", "term")
+    for kind in ("deployment", "statefulset"):
+        cluster.kubectl("-n", name, "rollout", "status", f"{kind}/serve", "--timeout=100s")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false", ok=False)
 
@@ -113,6 +124,7 @@ def test_a_terminal_has_its_size_and_its_keys(cluster: Instance, place: str, kub
     def until(wanted: bytes) -> None:
         nonlocal seen
         while wanted not in seen:
+            assert select.select([master], [], [], 60)[0], f"no {wanted!r} came, only {seen!r}"
             seen += os.read(master, 4096)
 
     until(b"# ")
@@ -158,6 +170,39 @@ def test_attach_reaches_the_containers_own_process(
     assert cluster.get("pod", "shell", "-n", place)["status"]["phase"] == "Running"
 
 
+def test_attach_to_a_terminal_carries_keys_and_what_they_lead_to(
+    cluster: Instance, place: str, kubectl: str
+) -> None:
+    argv = [str(CLIENTS / kubectl), "-n", place, "attach", "-it", "term"]
+    master, slave = pty.openpty()
+    client = subprocess.Popen(
+        argv, env=cluster.environment, stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+
+    def until(wanted: bytes) -> None:
+        nonlocal seen
+        while wanted not in seen:
+            assert select.select([master], [], [], 60)[0], f"no {wanted!r} came, only {seen!r}"
+            seen += os.read(master, 4096)
+        seen = b""
+
+    until(b"pressing enter")
+    os.write(master, b"echo $((40+2)); tty\n")
+    until(b"42\r\n")
+    os.write(master, b"echo $((1+2))go; sleep 1000\n")
+    until(b"3go\r\n")  # (the shell itself hears no key any more)
+    os.write(master, b"\x03")
+    os.write(master, b"echo $((50+5))\n")
+    until(b"55\r\n")
+    client.kill()
+    client.wait()
+    os.close(master)
+    assert cluster.get("pod", "term", "-n", place)["status"]["phase"] == "Running"
+
+
 def test_cp_carries_files_and_directories_both_ways(
     cluster: Instance, place: str, kubectl: str, tmp_path: Path
 ) -> None:
@@ -197,7 +242,7 @@ def forwarded(
         client.communicate()
 
 
-@pytest.mark.parametrize("target", ["web", "service/web"])
+@pytest.mark.parametrize("target", ["web", "service/web", "deployment/serve", "statefulset/serve"])
 def test_ports_are_forwarded_many_at_once(
     cluster: Instance, place: str, kubectl: str, target: str
 ) -> None:
