@@ -419,6 +419,9 @@ def test_the_access_log_has_a_line_a_request(edge: Edge) -> None:
     )
     assert line.startswith("127.0.0.1 - - [") and "[default-stable-80]" in line
     assert f"127.0.0.1:{edge.services['stable']}" in line
+    edge.serve(ingress(path="/here"))
+    assert edge.ask("/nowhere")[0] == 404
+    eventually(lambda: "/nowhere" in log.read_text())
     edge.serve(ingress(enable_access_log="false"))
     edge.ask("/secret")
     edge.serve(ingress())

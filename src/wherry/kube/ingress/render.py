@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import select
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -96,11 +97,14 @@ http {{
         '$body_bytes_sent "$http_referer" "$http_user_agent" $request_length $request_time '
         '[$proxy_upstream_name] $upstream_addr $upstream_response_length $upstream_response_time '
         '$upstream_status $req_id';
-    access_log {access_log} upstreaminfo;
+    access_log {access_log} upstreaminfo buffer={log_buffer} flush=1s;
     proxy_http_version 1.1;
     proxy_redirect off;
     proxy_set_header Host $http_host;
     proxy_ssl_server_name on;"""
+
+_LOG_BUFFER = select.PIPE_BUF
+"""Lines are written together, but no more of them than a pipe takes in one piece."""
 
 _HEADERS = (
     ("X-Request-ID", "$req_id"),
@@ -136,6 +140,7 @@ class _Writer:
             directory=settings.directory,
             error_log=settings.error_log,
             access_log=settings.access_log,
+            log_buffer=_LOG_BUFFER,
             connections=settings.connections,
         )
         if settings.resolver:
@@ -173,7 +178,8 @@ class _Writer:
             yield from _indented(self._location(server, location, taken), 1)
         if not any(_is_everything(location) for location in locations):
             yield "    location / {"
-            yield "        access_log off;" if not server.host else "        access_log on;"
+            if not server.host:
+                yield "        access_log off;"
             yield "        return 404;"
             yield "    }"
         if not server.host and not any(location.path == "/healthz" for location in locations):
