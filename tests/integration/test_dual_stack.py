@@ -41,12 +41,13 @@ def cluster(bench: Machines) -> NodeInstance:
     server, *others = (bench.instance(name) for name in NODES)
     server.wherry("up", "--node-name", "a", "--ip-families", "IPv4,IPv6")
     command = server.wherry("token create", "--print-join-command").out.strip()
-    for name, node in zip(NODES[1:], others, strict=True):
-        join(node, command, "--node-name", name)
+    by_ipv6 = command.replace(server.machine.address, f"[{server.machine.address6}]")
+    for name, node, words in zip(NODES[1:], others, (command, by_ipv6), strict=True):
+        join(node, words, "--node-name", name)
     for node in (server, *others):
         node.wherry("images bootstrap", "busybox")
     apply(server, daemon_set("web"), client("client", "a"))
-    apply(server, service("web", type="NodePort", ipFamilyPolicy="PreferDualStack"))
+    apply(server, service("web", type="LoadBalancer", ipFamilyPolicy="PreferDualStack"))
     server.kubectl("rollout", "status", "ds/web", "--timeout=60s")
     server.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
     return server
@@ -207,6 +208,11 @@ def test_a_service_of_both_families_is_reached_at_both_of_its_addresses(
 def test_node_ports_and_host_ports_are_open_on_addresses_of_both_families(
     cluster: NodeInstance, bench: Machines
 ) -> None:
+    balancer = cluster.get("service", "web")["status"]["loadBalancer"]["ingress"]
+    nodes = [bench.by_name[name] for name in NODES]
+    assert {entry["ip"] for entry in balancer} == {
+        a for m in nodes for a in (m.address, m.address6)
+    }
     port = cluster.get("service", "web")["spec"]["ports"][0]["nodePort"]
     for name in ("a", "c"):
         machine = bench.by_name[name]
@@ -217,6 +223,7 @@ def test_node_ports_and_host_ports_are_open_on_addresses_of_both_families(
             # From a machine that is no node, behind the router for one of them.
             stranger = NodeInstance(bench.home / "d", bench.by_name["d"])
             assert heard(from_node(stranger, address, port))
+            assert heard(from_node(stranger, address, 80))
             assert heard(from_node(stranger, address, 8099))[1] == name
 
 
