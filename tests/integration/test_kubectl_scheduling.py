@@ -24,6 +24,9 @@ profiles:
       scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 1}]}
   plugins:
     score: {disabled: [{name: NodeResourcesBalancedAllocation}]}
+- schedulerName: balanced
+  plugins:
+    score: {disabled: [{name: "*"}], enabled: [{name: NodeResourcesBalancedAllocation}]}
 - schedulerName: half-full
   pluginConfig:
   - name: NodeResourcesFit
@@ -369,6 +372,13 @@ def test_profiles_score_as_they_are_told(space: Space) -> None:
     half = {"schedulerName": "half-full", "nodeSelector": {ZONE: "z1"}}
     space.pod("half", container=asks(cpu="1"), **half)
     assert space.place("half") == "b", "two of four CPUs are better than three"
+
+
+def test_cpu_goes_where_memory_is_taken_so_that_both_are_used_alike(space: Space) -> None:
+    space.pod("memory", container=asks(memory="6Gi"), **on("b"))
+    assert space.place("memory") == "b"
+    space.pod("cpu", container=asks(cpu="3"), schedulerName="balanced", nodeSelector={ZONE: "z1"})
+    assert space.place("cpu") == "b"
 
 
 def test_who_names_another_scheduler_waits_for_it(space: Space) -> None:
