@@ -31,7 +31,7 @@ from wherry.launcher import instance as instances
 ROOT = Path(__file__).parents[2]
 
 
-def _slot() -> int:
+def claim_slot() -> int:
     """One of this process's own until it ends, as that of an instance which is never started."""
     if os.geteuid() != 0:
         return 0  # the tests are skipped
@@ -46,7 +46,7 @@ def _slot() -> int:
     return instance.slot
 
 
-SLOT, CRI_SLOT = _slot(), _slot()
+SLOT = claim_slot()
 BRIDGE = f"wherry{SLOT}"
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from docker_harness import CRI_SLOT, busybox_archive
+from docker_harness import SLOT, busybox_archive
 
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.cri.types import (
@@ -30,7 +30,7 @@ from wherry.engine.cri.types import (
 )
 from wherry.engine.engine import Engine, purge_all, slot_config, stop_all
 
-POD_RANGE = "10.231.5.0/24"
+POD_RANGE = f"10.{244 - SLOT}.5.0/24"
 
 
 class Node:
@@ -38,7 +38,7 @@ class Node:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.config = slot_config(root / "data", root / "run", CRI_SLOT, "node")
+        self.config = slot_config(root / "data", root / "run", SLOT, "node")
         self.number = 0
 
     async def open(self) -> Node:
@@ -112,7 +112,7 @@ async def test_containers_of_a_pod_share_what_pods_share(node):
     _, two = await node.run(pod, "sleep", "100", sandbox=sandbox, name="other")
     status = await node.cri.pod_sandbox_status(sandbox)
     assert status.state is PodSandboxState.READY
-    assert status.ips[0].startswith("10.231.5.")
+    assert status.ips[0].startswith(f"10.{244 - SLOT}.5.")
     assert await node.shell(two, "hostname; wget -qO- 127.0.0.1:8080/hostname") == (
         f"{pod.hostname}\n{pod.hostname}\n"
     )
@@ -133,7 +133,7 @@ async def test_a_pod_may_share_its_processes(node):
 async def test_a_pod_on_the_host_s_network_has_no_address_of_its_own(node):
     sandbox, container = await node.run(node.pod(network=NamespaceMode.NODE), "sleep", "100")
     assert (await node.cri.pod_sandbox_status(sandbox)).ips == ()
-    assert f"wherry{CRI_SLOT}" in await node.shell(container, "ls /sys/class/net")
+    assert f"wherry{SLOT}" in await node.shell(container, "ls /sys/class/net")
 
 
 async def test_output_lies_where_the_kubelet_wants_it_and_stays(node):

@@ -374,8 +374,8 @@ def _create(
     if data_dir.exists() and any(data_dir.iterdir()):
         # `down --purge` removes the whole directory: it must never hold what is not ours.
         raise InstanceError(f"{data_dir} holds other files; give a directory of its own")
-    preferred = [0] if data_dir == DEFAULT_DATA_DIR else []
-    order = preferred + [slot for slot in range(1, SLOTS) if slot not in preferred]
+    others = list(range(1, SLOTS))
+    order = [0, *others] if data_dir == DEFAULT_DATA_DIR else [*others, 0]
     in_use = _networks_in_use()
     own = [*wanted.pods, *wanted.services] if wanted else []
     if joined is not None:
