@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -168,6 +169,57 @@ def test_what_is_written_for_ever_and_lines_without_end_stay_bounded(
     assert short.out == "spam\n"
     cluster.kubectl("-n", namespace, "delete", "pod", "spam", "--now")
     eventually(lambda: not place.exists())
+
+
+def test_a_line_of_a_gigabyte_harms_nobody(cluster: Instance, namespace: str) -> None:
+    """``WHERRY_TEST_LINE_MB`` is its length; the issue's is 1000."""
+    size = int(os.environ.get("WHERRY_TEST_LINE_MB", "200")) << 20
+    wait = "while [ ! -e /d/go ]; do sleep 0.1; done"
+    script = f"{wait}; head -c {size} /dev/zero | tr '\\0' x; echo; echo end; {FOREVER}"
+    mount = {"volumeMounts": [{"name": "d", "mountPath": "/d"}]}
+    make(
+        cluster, namespace, "long", container(command=script, **mount),
+        volumes=[{"name": "d", "emptyDir": {}}],
+    )  # fmt: skip
+    beats = "while :; do echo beat; sleep 0.2; done"
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 20}
+    make(cluster, namespace, "beside", container(command=beats, livenessProbe=probe))
+    ready(cluster, namespace, "long", "beside")
+    before = {daemon: peak(cluster, daemon) for daemon in ("node", "server")}
+    follower = subprocess.Popen(
+        [str(CLIENTS / "kubectl-1.37"), "-n", namespace, "logs", "-f", "long"],
+        env=cluster.environment, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    cluster.kubectl("-n", namespace, "exec", "long", "--", "touch", "/d/go")
+    assert follower.stdout is not None
+    last = b""
+    while not last.endswith(b"\nend\n"):
+        piece = follower.stdout.read1(1 << 20)
+        assert piece, "the follower ended before the line did"
+        last = last[-5:] + piece
+        assert not piece.strip(b"xend\n")
+    follower.kill()
+    follower.communicate()
+    # Its neighbour went on, and what is kept of the line is bounded: on the disk and in memory.
+    words = ("-n", namespace, "exec", "beside", "--", "echo", "here")
+    assert cluster.kubectl(*words).out == "here\n"
+    assert first_status(cluster, namespace, "beside")["restartCount"] == 0
+    assert logs(cluster, "kubectl-1.37", namespace, "beside", "--tail=1") == "beat\n"
+    files = list((directory(cluster, namespace, "long") / "main").iterdir())
+    assert sum(file.stat().st_size for file in files if file.exists()) < 60 << 20
+    for daemon, was in before.items():
+        assert peak(cluster, daemon) - was < 60 << 10, f"{daemon} grew"
+    for kubectl in KUBECTLS:
+        assert logs(cluster, kubectl, namespace, "long", "--tail=1") == "end\n"
+        few = logs(cluster, kubectl, namespace, "long", "--limit-bytes=1000")
+        assert 0 < len(few) <= 1000 and set(few) <= set("x\nend")
+    cluster.kubectl("-n", namespace, "delete", "pod", "long", "beside", "--now")
+
+
+def peak(cluster: Instance, daemon: str) -> int:
+    """The most memory that a daemon has held, in KiB."""
+    text = Path(f"/proc/{cluster.pid(daemon)}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+)", text)[0])
 
 
 def test_files_and_links_are_where_collectors_look(cluster: Instance, namespace: str) -> None:
