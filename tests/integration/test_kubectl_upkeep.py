@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Instance, eventually
-from kubectl_space import Space, new_space, template, workload
+from kubectl_space import Space, command_change, new_space, template, workload
 
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 NODES = {"a": "west", "b": "west", "c": "east", "d": "east"}
@@ -56,7 +56,7 @@ def kubectl(still: Instance) -> Iterator[Space]:
     with new_space(still) as space:
         eventually(lambda: space("get", "serviceaccount", "default", ok=False).code == 0)
         yield space
-        space("delete", "pods", "--all", "--force", "--grace-period=0", ok=False)
+        space("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", ok=False)
 
 
 def there(kubectl: Space, what: str) -> bool:
@@ -263,6 +263,73 @@ def test_a_budget_holds_up_a_drain(kubectl: Space) -> None:
     kubectl("delete", "deployment", "web")
 
 
+# --- how many at once -----------------------------------------------------------------------------
+
+
+def job(name: str, **spec: Any) -> dict[str, Any]:
+    pods = template(name, "true")
+    pods["spec"]["restartPolicy"] = "Never"
+    pods["spec"]["terminationGracePeriodSeconds"] = 600
+    return object_of("Job", name, "batch/v1", spec={"template": pods, **spec})
+
+
+def test_a_pod_that_ends_is_replaced_at_once_or_when_it_has_failed(kubectl: Space) -> None:
+    policies = {"eager": "TerminatingOrFailed", "patient": "Failed"}
+    kubectl.apply(*(job(name, podReplacementPolicy=each) for name, each in policies.items()))
+    first = {name: settle_pods(kubectl, name, 1)[0] for name in policies}
+    kubectl("delete", "pod", *first.values(), "--wait=false")
+    eventually(lambda: len(kubectl.pods("app=eager")) == 1)
+    for name in policies:
+        eventually(lambda name=name: kubectl.get(f"job/{name}")["status"].get("terminating") == 1)
+    assert kubectl.get("job/eager")["status"]["active"] == 1
+    assert not kubectl.pods("app=patient")
+    ended = {"status": {"phase": "Failed"}}  # as its kubelet would say
+    kubectl.patch(f"pod/{first['patient']}", ended, "--subresource=status")
+    eventually(lambda: len(kubectl.pods("app=patient")) == 1)
+    kubectl("delete", "job", "--all", "--wait=false")
+
+
+def test_a_job_that_somebody_else_manages_is_left_alone(kubectl: Space) -> None:
+    kubectl.apply(job("theirs", managedBy="example.com/other"), job("ours"))
+    eventually(lambda: kubectl.pods("app=ours"))
+    assert not kubectl.pods("app=theirs")
+    assert not kubectl.get("job/theirs").get("status")
+    kubectl("delete", "job", "--all", "--wait=false")
+
+
+def test_of_a_deployment_as_many_are_renewed_at_once_as_percentages_allow(kubectl: Space) -> None:
+    strategy = {"rollingUpdate": {"maxSurge": "50%", "maxUnavailable": "25%"}}
+    kubectl.apply(workload("Deployment", "web", replicas=4, strategy=strategy))
+    settle_pods(kubectl, "web", 4)
+    kubectl.settled("deployment/web")
+    kubectl.patch("deployment/web", command_change("true"))
+
+    def sizes() -> list[int]:
+        return sorted(each["spec"]["replicas"] for each in kubectl.get("rs")["items"])
+
+    eventually(lambda: sizes() == [3, 3])  # 4 + 2 together, of which 3 are available
+    kubectl("delete", "deployment", "web")
+
+
+def test_of_a_stateful_set_as_many_are_renewed_at_once_as_it_says(kubectl: Space) -> None:
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}
+    pods = template("db")
+    pods["spec"]["terminationGracePeriodSeconds"] = 600
+    body = workload(
+        *("StatefulSet", "db"), replicas=4, serviceName="db", template=pods, updateStrategy=rolling
+    )
+    body["spec"]["podManagementPolicy"] = "Parallel"
+    kubectl.apply(body)
+    settle_pods(kubectl, "db", 4)
+    kubectl.settled("sts/db")
+    kubectl.patch("sts/db", command_change("true"))
+    left = lambda: [p["metadata"]["name"] for p in kubectl.pods("app=db")]  # noqa: E731
+    eventually(lambda: left() == ["db-0", "db-1"])
+    eventually(lambda: kubectl.get("sts/db")["status"]["observedGeneration"] == 2)
+    assert left() == ["db-0", "db-1"]
+    kubectl("delete", "sts", "db")
+
+
 # --- volumes -----------------------------------------------------------------------------------
 
 
@@ -303,6 +370,20 @@ def test_a_claim_gets_the_smallest_volume_that_is_large_enough(kubectl: Space) -
     eventually(lambda: bound("third") == f"{name}-late")
     kubectl("delete", "pvc", "--all")
     kubectl("delete", "pv", *(f"{name}-{each}" for each in (*sizes, "late")))
+
+
+def test_what_was_not_made_by_a_class_that_allows_it_does_not_grow(kubectl: Space) -> None:
+    name = kubectl.namespace
+    kubectl.apply(volume(f"{name}-fixed", "5Gi", name), claim("fixed", "1Gi", name))
+    kubectl("wait", "pvc/fixed", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
+    more = json.dumps({"spec": {"resources": {"requests": {"storage": "9Gi"}}}})
+    refused = kubectl("patch", "pvc", "fixed", "-p", more, ok=False)
+    assert (
+        "only dynamically provisioned pvc can be resized and the storageclass that provisions the "
+        "pvc must support resize" in refused.err
+    )
+    kubectl("delete", "pvc", "fixed")
+    kubectl("delete", "pv", f"{name}-fixed")
 
 
 def test_a_volume_that_is_promised_waits_for_its_claim_and_one_that_was_used_for_nobody(
