@@ -16,6 +16,8 @@ import pytest
 from conftest import eventually
 from machines import Machines, NodeInstance, machines
 
+from wherry.launcher import instance as instances
+
 PROGRAMS = Path("/usr/lib/cni")
 WITNESS = """#!/bin/sh
 call=$(cat)
@@ -227,6 +229,27 @@ def test_services_and_names_work_for_them(node: Node) -> None:
         node.delete("first", "second")
 
 
+def test_network_policies_hold_for_them(node: Node) -> None:
+    node.create("guarded")
+    node.create("visitor")
+    url = f"http://{node.address('guarded')}/name"
+    visit = ("exec", "visitor", "--", "timeout", "2", "wget", "-qO-", url)
+    eventually(lambda: node.kubectl(*visit, ok=False).strip() == "guarded")
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "closed"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+    node.kubectl("apply", "-f", "-", stdin=json.dumps(policy))
+    try:
+        eventually(lambda: "guarded" not in node.kubectl(*visit, ok=False))
+    finally:
+        node.kubectl("delete", "networkpolicy", "closed")
+    eventually(lambda: node.kubectl(*visit, ok=False).strip() == "guarded")
+    node.delete("guarded", "visitor")
+
+
 def test_plugins_are_told_of_the_pod_and_of_what_they_want_to_know(node: Node) -> None:
     annotations = {"kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "4M"}
     ports = [{"containerPort": 80, "hostPort": 8081, "hostIP": "198.18.0.1"}]
@@ -334,6 +357,28 @@ def test_what_a_stopped_node_had_is_given_back(node: Node) -> None:
     # It runs again, with a place that is new.
     eventually(lambda: "1/1" in node.kubectl("get", "pod", "sleeper") and node.leased())
     node.delete("sleeper")
+    eventually(node.nothing_left)
+
+
+def test_pods_are_ours_again_when_the_plugins_are_forgotten(node: Node) -> None:
+    bridge = f"{instances.find(node.instance.data_dir).pod_bridge}:"  # type: ignore[union-attr]
+    assert bridge not in node.run("ip", "-o", "link").split()
+    node.instance.wherry("down", "--grace", "0")
+    node.run("ip", "link", "delete", "cni0")  # it has the range of the pods
+    node.instance.wherry("up", "--cni-conf-dir", "")
+    try:
+        node.create("ours")
+        assert node.run("curl", "-s", f"http://{node.address('ours')}/name").strip() == "ours"
+        assert node.leased() == set()
+        assert bridge in node.run("ip", "-o", "link").split()
+        node.delete("ours")
+    finally:
+        node.instance.wherry("down", "--grace", "0")
+        node.instance.wherry("up", *node.options)
+    assert bridge not in node.run("ip", "-o", "link").split()
+    node.create("theirs")
+    assert node.leased() == {node.address("theirs")}
+    node.delete("theirs")
     eventually(node.nothing_left)
 
 
