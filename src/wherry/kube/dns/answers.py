@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from wherry.kube.dns.messages import Code, Question, Record, Reply, Type, plain
 from wherry.kube.dns.names import Entry
 from wherry.kube.dns.zone import VERSION, Zone
 
 TTL = 5  # seconds
+_FIT = 100
+"""More addresses than fit into a datagram of ours; nobody need write down the others for it."""
 _HOPS = 8
 """So many aliases lead on to others, at most."""
 _PLACE = struct.Struct("!HHH")
@@ -18,11 +21,13 @@ _TIMES = struct.pack("!IIIII", 1, 7200, 1800, 86400, TTL)
 _VERSION = bytes([len(VERSION)]) + VERSION.encode()
 
 
-def answer(question: Question, zone: Zone, turn: int = 0) -> Reply:
+def answer(question: Question, zone: Zone, turn: int = 0, *, datagram: bool = False) -> Reply:
     """What ``zone`` says; an alias alone where its target lies elsewhere.
 
-    ``turn`` chooses with which of several addresses the answer begins: hosts share the load.
+    ``turn`` chooses with which of several addresses the answer begins: hosts share the load. For a
+    ``datagram`` an answer that does not fit is not whole.
     """
+    most = _FIT if datagram else None
     reply = Reply()
     name, type = question.name, question.type
     if name.endswith(".arpa"):
@@ -32,7 +37,7 @@ def answer(question: Question, zone: Zone, turn: int = 0) -> Reply:
         return _said(reply, zone, exists=found is not None)
     entry = zone.find(name)
     if entry is not None:
-        _add(reply, "", entry, question, zone, turn)
+        _add(reply, "", entry, question, zone, turn, most)
     return _said(reply, zone, exists=entry is not None)
 
 
@@ -61,6 +66,7 @@ def _add(
     question: Question,
     zone: Zone,
     turn: int,
+    most: int | None,
     hops: int = _HOPS,
 ) -> None:
     type, name = question.type, question.name
@@ -68,18 +74,19 @@ def _add(
         reply.answers.append(Record(owner, Type.CNAME, TTL, (entry.alias,)))
         target = zone.find(entry.alias) if zone.covers(entry.alias) else None
         if target is not None and hops and type != Type.CNAME:
-            _add(reply, entry.alias, target, question, zone, turn, hops - 1)
+            _add(reply, entry.alias, target, question, zone, turn, most, hops - 1)
         return
     if type in (Type.A, Type.AAAA, Type.ANY):
-        reply.answers += _addresses(owner, entry, type, turn)
+        reply.answers += islice(_addresses(owner, entry, type, turn), most)
     if type in (Type.SRV, Type.ANY) and entry.targets:
         weight = max(1, 100 // len(entry.targets))
-        for place in entry.targets:
+        targets = entry.targets[:most]
+        for place in targets:
             data = _PLACE.pack(0, weight, place.port) + plain(place.name)
             reply.answers.append(Record(owner, Type.SRV, TTL, (data,)))
-        for host in dict.fromkeys(place.name for place in entry.targets):
+        for host in dict.fromkeys(place.name for place in targets):
             if found := zone.find(host):
-                reply.additional += _addresses(host, found, Type.ANY)
+                reply.additional += islice(_addresses(host, found, Type.ANY), most)
     if name == zone.domain and type in (Type.SOA, Type.ANY):
         reply.answers.append(_authority(zone, owner))
     if name == zone.domain and type in (Type.NS, Type.ANY):

@@ -69,38 +69,40 @@ def describe(service: Object, slices: Iterable[Object], domain: str) -> Describe
 
 def _headless(name: str, slices: list[Object]) -> Described:
     """Each ready endpoint has a name of its own, and all of them share the Service's."""
-    hosts: dict[str, list[str]] = {}
+    # (Dicts for their keys: sets that keep the order in which they were made.)
+    hosts: dict[str, dict[str, None]] = {}
     pointers: dict[str, str] = {}
-    ports: dict[tuple[str, str], list[Target]] = {}
+    ports: dict[tuple[str, str], dict[Target, None]] = {}
+    own: dict[str, dict[Target, None]] = {}
     for slice_ in slices:
         if slice_.get("addressType") == "FQDN":
             continue
+        numbers = [
+            (ports.setdefault((port.get("name") or "", port.get("protocol") or "TCP"), {}), number)
+            for port in slice_.get("ports") or ()
+            if (number := port.get("port"))
+        ]
         for endpoint in slice_.get("endpoints") or ():
             if (endpoint.get("conditions") or {}).get("ready") is False:
                 continue
             for address in endpoint.get("addresses") or ():
                 label = endpoint.get("hostname") or _label(address)
                 host = f"{label}.{name}".lower()
-                found = hosts.setdefault(host, [])
-                if address not in found:
-                    found.append(address)
+                hosts.setdefault(host, {})[address] = None
                 pointers.setdefault(_normal(address), host)
-                for port in slice_.get("ports") or ():
-                    if port.get("port"):
-                        key = port.get("name") or "", port.get("protocol") or "TCP"
-                        target = Target(host, port["port"])
-                        if target not in ports.setdefault(key, []):
-                            ports[key].append(target)
+                for targets, number in numbers:
+                    target = Target(host, number)
+                    targets[target] = own.setdefault(host, {})[target] = None
     if not hosts:
         return Described({}, {})  # without endpoints there is no such name
     everyone = tuple(dict.fromkeys(a for found in hosts.values() for a in found))
-    targets = tuple(dict.fromkeys(t for found in ports.values() for t in found))
-    entries = {name: Entry(everyone, targets)}
+    everywhere = tuple(dict.fromkeys(t for found in ports.values() for t in found))
+    entries = {name: Entry(everyone, everywhere)}
     for host, found in hosts.items():
-        own = tuple(target for target in targets if target.name == host)
-        entries[host] = Entry(tuple(found), own)
+        entries[host] = Entry(tuple(found), tuple(own.get(host, ())))
     for (port, protocol), found_targets in ports.items():
-        _put_port(entries, name, port, protocol, found_targets)
+        if found_targets:
+            _put_port(entries, name, port, protocol, [*found_targets])
     return Described(entries, pointers)
 
 

@@ -80,11 +80,13 @@ class NameServer:
                 return malformed.reply or b""
             if not self.zone.covers(question.name):
                 return None
-            first = answers.answer(question, self.zone)
+            first = answers.answer(question, self.zone, datagram=True)
             if answers.alias_of(first) is not None:
                 return None
             orders = min(_VARIANTS, answers.orders(question, self.zone))
-            replies = [first, *(answers.answer(question, self.zone, n) for n in range(1, orders))]
+            replies = [first]
+            for turn in range(1, orders):
+                replies.append(answers.answer(question, self.zone, turn, datagram=True))
             kept = [messages.packed(reply, question, datagram=True)[2:] for reply in replies]
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
@@ -110,7 +112,8 @@ class NameServer:
 
     async def _from_zone(self, question: Question, datagram: bool) -> bytes:
         """What the zone says, with what an alias out of it leads to."""
-        reply = answers.answer(question, self.zone, random.getrandbits(16))
+        turn = random.getrandbits(16)
+        reply = answers.answer(question, self.zone, turn, datagram=datagram)
         alias = answers.alias_of(reply)
         if (
             alias is not None

@@ -171,6 +171,23 @@ def test_2_6_names_of_pods_by_their_addresses() -> None:
     assert it.said("fd00--9.shop.pod.cluster.local", "AAAA") == ["fd00::9"]
 
 
+def test_what_fits_no_datagram_is_whole_over_a_connection() -> None:
+    it = cluster()
+    it.service("db", clusterIP="None", clusterIPs=["None"])
+    found = [{"addresses": [f"10.244.{n // 250}.{n % 250}"]} for n in range(1000)]
+    it.endpoints("db-1", "db", *found, ports=[{"name": "sql", "port": 1, "protocol": "TCP"}])
+    name = "db.shop.svc.cluster.local"
+    for type, asked in (("A", name), ("SRV", f"_sql._tcp.{name}")):
+        reply = it.ask(asked, type)
+        assert reply.header.tc and 0 < len(reply.rr) < 1000
+        question = bytes(DNSRecord.question(asked, type).pack())
+        whole = asyncio.run(it.server.answer(question, False))
+        assert whole is not None
+        reply = DNSRecord.parse(whole)
+        assert len({str(r.rdata) for r in reply.rr}) == 1000 and not reply.header.tc
+        assert type == "A" or {str(r.rdata).split()[1] for r in reply.rr} == {"1"}
+
+
 # -- all of it, changing
 
 NAMES = st.sampled_from(["a", "b", "c"])
