@@ -86,7 +86,8 @@ async def _deploy_and_fetch(instance: Instance) -> list[str]:
         async with asyncio.timeout(ROLLOUT_TIMEOUT):
             await _rolled_out(client)
         address = service["spec"]["clusterIP"]
-        page = await _fetch(f"http://{address}/")
+        host = f"[{address}]" if ":" in address else address
+        page = await _fetch(f"http://{host}/")
     except StatusError as error:
         raise UpFailed(f"the sample was refused: {error.message}") from error
     except TimeoutError:
@@ -98,7 +99,7 @@ async def _deploy_and_fetch(instance: Instance) -> list[str]:
         await transport.close()
     return [
         f"deployment  hello, {REPLICAS} replicas ready",
-        f"service     hello at http://{address}",
+        f"service     hello at http://{host}",
         f"answer      {page.strip()}",
     ]
 
