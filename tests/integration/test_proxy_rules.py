@@ -12,6 +12,7 @@ PLAYER = Path(__file__).with_name("rules_in_namespace.py")
 
 
 UNDER_FIRE = Path(__file__).with_name("datagrams_during_changes.py")
+SCTP = Path(__file__).with_name("sctp_to_service.py")
 
 
 def played(script: Path, *arguments: str) -> tuple[int, str, str]:
@@ -38,3 +39,9 @@ def test_any_history_ends_in_the_chains_of_a_fresh_start(seed: int) -> None:
 def test_no_datagram_is_refused_while_endpoints_come_and_go(affinity: int) -> None:
     code, said, error = played(UNDER_FIRE, str(affinity))
     assert (code, said) == (0, "none was refused\n"), error
+
+
+@pytest.mark.parametrize("mode", ["nftables", "iptables"])
+def test_sctp_is_led_to_an_endpoint(mode: str) -> None:
+    code, said, error = played(SCTP, mode)
+    assert (code, said) == (0, "10.244.0.2:3868\n"), error

@@ -20,6 +20,8 @@ from wherry.net.service_ports import Endpoint, Key, ServicePort
 _ROLES = ("inside", "outside", "everywhere")
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 PROTOCOLS = frozenset(_KINDS)
+# Seconds in which a datagram may be answered: every one of a name server's clients has a socket.
+_IDLE = 5.0
 
 
 class Clients:
@@ -92,7 +94,7 @@ class _Port:
                 self._socket.listen(1024)
             stack.pop_all()
         self.place: Endpoint = (address, self._socket.getsockname()[1])
-        self._relay = Relay(self._socket, self.balancer.choose)
+        self._relay = Relay(self._socket, self.balancer.choose, idle=_IDLE)
 
     async def open(self) -> None:
         await self._relay.open()

@@ -26,14 +26,20 @@ _CHUNK = 1 << 16
 _PATIENCE = 1.0
 # As long as Docker keeps a client of UDP that says nothing, in seconds.
 IDLE = 90.0
+# Clients of UDP that a port has at once, each with a socket; one more ends the oldest one's.
+MOST_CLIENTS = 4096
 
 
 class Relay:
-    """Passes on what arrives at ``bound``, a socket that listens or takes datagrams."""
+    """Passes on what arrives at ``bound``, a socket that listens or takes datagrams.
 
-    def __init__(self, bound: socket.socket, targets: Targets) -> None:
+    ``idle`` is how many seconds a client of UDP is remembered that says nothing.
+    """
+
+    def __init__(self, bound: socket.socket, targets: Targets, *, idle: float = IDLE) -> None:
         self._bound = bound
         self._targets = targets
+        self._idle = idle
         self._front: _Front | None = None
         self._server: asyncio.Server | None = None
         self._transport: asyncio.DatagramTransport | None = None
@@ -49,7 +55,7 @@ class Relay:
             self._server = await asyncio.start_server(self._accept, sock=own)
         else:
             self._transport, self._front = await loop.create_datagram_endpoint(
-                lambda: _Front(self._targets), sock=own
+                lambda: _Front(self._targets, self._idle), sock=own
             )
 
     def keep(self, targets: Collection[Address]) -> None:
@@ -108,8 +114,9 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 class _Front(asyncio.DatagramProtocol):
     """Where clients' datagrams arrive: each client gets a socket of its own towards the target."""
 
-    def __init__(self, targets: Targets) -> None:
+    def __init__(self, targets: Targets, idle: float) -> None:
         self._targets = targets
+        self.idle = idle
         self._backs: dict[Any, _Back] = {}
         self.transport: asyncio.DatagramTransport | None = None
 
@@ -122,6 +129,8 @@ class _Front(asyncio.DatagramProtocol):
             targets = self._targets(address[0])
             if not targets:
                 return
+            if len(self._backs) >= MOST_CLIENTS:
+                next(iter(self._backs.values())).close()
             back = self._backs[address] = _Back(self, address, targets[0])
             back.opening = asyncio.ensure_future(back.open())
         back.pass_on(data)
@@ -184,7 +193,7 @@ class _Back(asyncio.DatagramProtocol):
     def _rest(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
+        self._timer = asyncio.get_running_loop().call_later(self._front.idle, self.close)
 
     def datagram_received(self, data: bytes, address: Any) -> None:
         self._rest()

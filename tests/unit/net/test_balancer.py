@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import socket
 
+from wherry.net import relay
 from wherry.net.balancer import Balancer, Balancers, Clients
 from wherry.net.service_ports import ServicePort
 
@@ -100,3 +102,36 @@ def test_what_cannot_be_balanced_is_not_served():
         assert await balancers.serve(ServicePort("a/b", "tcp", 80, "fd00::1", inside=(A,))) is None
 
     asyncio.run(play())
+
+
+def test_however_many_clients_send_datagrams_there_is_room_for_the_next(monkeypatch):
+    monkeypatch.setattr(relay, "MOST_CLIENTS", 8)
+
+    async def play():
+        loop = asyncio.get_running_loop()
+
+        class Echo(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, address):
+                self.transport.sendto(data, address)
+
+        transport, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+        target = transport.get_extra_info("sockname")
+        balancers = Balancers(("127.0.0.1",))
+        served = ServicePort("a/b", "udp", 53, "10.96.0.1", inside=(target,))
+        ours = await balancers.serve(served)
+        assert ours is not None
+        for number in range(40):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect(ours.inside[0])
+                await loop.sock_sendall(client, b"%d" % number)
+                assert await loop.sock_recv(client, 9) == b"%d" % number
+        (port,) = balancers._ports.values()
+        assert len(port._relay._front._backs) <= 8
+        await balancers.stop()
+        transport.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
