@@ -164,6 +164,11 @@ async def play_iptables(seed: int) -> int:
         fresh = tables("FRESH")
         await fresh.remove()
         await fresh.start(now)
+        for family in ("ip", "ip6"):  # what is right already is not written again
+            listed = iptables.read(family, Names("FRESH"))
+            if again := fresh._whole(family, now, listed).script():
+                print("again", seed, again)
+                return 1
         one, other = chains("LIVE"), chains("FRESH")
         if one != other:
             print("differs", seed, {k: (one.get(k), other.get(k)) for k in one.keys() | other.keys()

@@ -7,6 +7,9 @@ to ``KUBE-SVC-…`` (or ``KUBE-SVL-…``, where a policy leaves only this node's
 may; that draws an endpoint at random, whose ``KUBE-SEP-…`` translates. ``KUBE-MARK-MASQ`` marks
 what ``KUBE-POSTROUTING`` hides behind this machine. What nobody answers table filter refuses.
 
+Rules are written as iptables-save prints them, so that a proxy that starts anew sees what is there
+already; where it is printed otherwise, it is written again.
+
 Chains begin with ``KUBE`` in the first instance of a machine only; others put their number behind
 it, as a table of iptables is everybody's.
 """
@@ -106,12 +109,12 @@ def jumps(names: Names) -> dict[Chain, Rules]:
 def frame(names: Names, family: str, services: Sequence[str]) -> dict[Chain, Rules]:
     """The chains of all, without a Service; ``services`` are ranges of ``family``."""
     translated = "-m conntrack --ctstate DNAT -j RETURN"
+    # Nothing that was sent to ::1 can leave by another link and find back.
+    elsewhere = "! -d ::1/128 " if family == "ip6" else ""
     local = "-m addrtype --dst-type LOCAL"
-    if family == "ip6":  # nothing that was sent to ::1 can leave by another link and find back
-        local += " ! -d ::1/128"
     refuse = [translated]
     for cidr in services:
-        refuse += [f"-d {cidr} -p tcp {_refuse('tcp')}", f"-d {cidr} {_refuse('')}"]
+        refuse += [f"-d {cidr} -p tcp {_refuse(family, 'tcp')}", f"-d {cidr} {_refuse(family)}"]
     return {
         ("filter", names.owner): (),
         ("filter", names.of("SERVICES")): (translated,),
@@ -126,7 +129,10 @@ def frame(names: Names, family: str, services: Sequence[str]) -> dict[Chain, Rul
         firewall(names): (),
         ("nat", names.owner): (),
         ("nat", names.of("SERVICES")): (
-            _comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
+            elsewhere
+            + _comment(
+                "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
+            )
             + f" {local} -j {names.of('NODEPORTS')}",
         ),
         ("nat", names.of("NODEPORTS")): (),
@@ -161,8 +167,28 @@ def _comment(text: str) -> str:
     return f'-m comment --comment "{text}"'
 
 
-def _refuse(protocol: str) -> str:
-    return "-j REJECT --reject-with tcp-reset" if protocol == "tcp" else "-j REJECT"
+def _refuse(family: str, protocol: str = "") -> str:
+    if protocol == "tcp":
+        return "-j REJECT --reject-with tcp-reset"
+    return f"-j REJECT --reject-with icmp{'6' if family == 'ip6' else ''}-port-unreachable"
+
+
+def _host(address: str) -> str:
+    return f"{address}/128" if ":" in address else f"{address}/32"
+
+
+def _recent(chain: str, what: str) -> str:
+    return f"-m recent {what} --name {chain}"
+
+
+def _client(family: str) -> str:
+    mask = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" if family == "ip6" else "255.255.255.255"
+    return f"--mask {mask} --rsource"
+
+
+def _chance(of: int) -> str:
+    """One in so many, as the kernel rounds it."""
+    return f"{round((1 << 31) / of) / (1 << 31):.11f}"
 
 
 # ---- what a Service adds
@@ -205,11 +231,11 @@ def _draw(names: Names, served: ServicePort, endpoints: Sequence[Endpoint]) -> I
     if served.affinity:
         for chain, comment in said:
             yield (
-                f"{comment} -m recent --name {chain} --rcheck --seconds {served.affinity} --reap "
-                f"-j {chain}"
+                f"{comment} {_recent(chain, f'--rcheck --seconds {served.affinity} --reap')} "
+                f"{_client(served.family)} -j {chain}"
             )
     for left, (chain, comment) in zip(range(len(said), 0, -1), said, strict=True):
-        chance = f" -m statistic --mode random --probability {1 / left:.10f}" if left > 1 else ""
+        chance = f" -m statistic --mode random --probability {_chance(left)}" if left > 1 else ""
         yield f"{comment}{chance} -j {chain}"
 
 
@@ -224,27 +250,27 @@ def _at(endpoint: Endpoint) -> str:
 
 def _translate(names: Names, served: ServicePort, endpoint: Endpoint) -> Iterator[str]:
     comment = _comment(served.name)
-    yield f"-s {endpoint[0]} {comment} -j {names.of('MARK-MASQ')}"
+    yield f"-s {_host(endpoint[0])} {comment} -j {names.of('MARK-MASQ')}"
     chain = _endpoint(names, served, endpoint)
-    keep = f" -m recent --name {chain} --set" if served.affinity else ""
+    keep = f" {_recent(chain, '--set')} {_client(served.family)}" if served.affinity else ""
     yield (
         f"-p {served.protocol} {comment}{keep} -m {served.protocol} "
         f"-j DNAT --to-destination {_at(endpoint)}"
     )
 
 
-def _to(served: ServicePort, address: str, port: int, what: str) -> str:
-    """What finds packets for a place of the Service."""
+def _to(served: ServicePort, address: str, port: int, what: str, only: str = "") -> str:
+    """What finds packets for a place of the Service, ``only`` some of them."""
     comment = _comment(f"{served.name} {what}")
-    at = f"-d {address} " if address else ""
-    return f"{at}-p {served.protocol} {comment} -m {served.protocol} --dport {port}"
+    at = f"-d {_host(address)} " if address else ""
+    return f"{at}-p {served.protocol} {only}{comment} -m {served.protocol} --dport {port}"
 
 
 def _nobody(served: ServicePort, elsewhere: bool) -> tuple[str, str]:
     """Why nobody answers, and what becomes of the packet."""
     if elsewhere:
         return "has no local endpoints", "-j DROP"
-    return "has no endpoints", _refuse(served.protocol)
+    return "has no endpoints", _refuse(served.family, served.protocol)
 
 
 def _inside(
@@ -264,9 +290,11 @@ def _inside(
     chain = balancing[served.inside]
     to = _to(served, served.cluster_ip, served.port, "cluster IP")
     # Who comes from neither a pod nor this machine knows no way back from a pod but through here.
-    strangers = "".join(f"! -s {cidr} " for cidr in pods) + "-m addrtype ! --src-type LOCAL "
+    strangers = "".join(f"! -s {cidr} " for cidr in pods)
+    strange = "-m addrtype ! --src-type LOCAL "
+    from_them = _to(served, served.cluster_ip, served.port, "cluster IP", strange)
     made.chains["nat", chain] = (
-        f"{strangers}{to} -j {names.of('MARK-MASQ')}",
+        f"{strangers}{from_them} -j {names.of('MARK-MASQ')}",
         *made.chains["nat", chain],
     )
     made.share("nat", services, f"{to} -j {chain}")
@@ -315,7 +343,7 @@ def _outside(
             to = _to(served, "", served.node_port, "nodeport")
             made.share("nat", names.of("NODEPORTS"), f"{to} -j {ext}")
         if not served.outside:
-            to = f"-m addrtype --dst-type LOCAL {_to(served, '', served.node_port, why)}"
+            to = _to(served, "", served.node_port, why, "-m addrtype --dst-type LOCAL ")
             made.share("filter", names.of("EXTERNAL-SERVICES"), f"{to} {fate}")
 
 

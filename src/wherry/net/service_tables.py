@@ -1,8 +1,8 @@
 """Services in iptables as they are in the kernel, and the way to another state of them.
 
-What a former process left is written anew, as one transaction a table: chains that are the same
-count as kept, so that clients with affinity keep their endpoints. From then on the chains and the
-rules are changed that a Service's change concerns.
+Of what a former process left the chains are written anew that are not what they should be, as one
+transaction a table. From then on the chains and the rules are changed that a Service's change
+concerns.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class ServiceTables:
         listed = iptables.read(family, self._names)
         if family == "ip":
             self._links = self._opened(listed)
-        script = self._whole(family, wanted, listed).script()
-        iptables.apply(family, script)
+        if script := self._whole(family, wanted, listed).script():
+            iptables.apply(family, script)
         self._families.add(family)
 
     # pure: from what is to what shall be
@@ -153,8 +153,13 @@ class ServiceTables:
         jumps = service_chains.jumps(names)
         there = set(iptables.leading(listed, names))
         wished = [(chain, rule) for chain, rules in jumps.items() for rule in rules]
+        changed = {
+            chain: rules
+            for chain, rules in chains.items()
+            if chain not in listed.chains or tuple(listed.rules.get(chain, ())) != rules
+        }
         return Change(
-            whole=chains,
+            whole=changed,
             cut=sorted(there - set(wished)),
             # The last one inserted is the first one met.
             inserted=[place for place in reversed(wished) if place not in there],

@@ -38,12 +38,16 @@ def test_chains_are_called_as_upstream_calls_them():
 
 def test_endpoints_are_drawn_at_random_with_equal_chances():
     text = rules(replace(WEB, inside=(*TWO, ("10.244.0.4", 8080))))
-    assert re.findall(r"--probability (\S+)", text) == ["0.3333333333", "0.5000000000"]
+    assert re.findall(r"--probability (\S+)", text) == ["0.33333333349", "0.50000000000"]
 
 
 def test_affinity_is_remembered_by_the_endpoints_chains():
     text = rules(replace(WEB, affinity=60))
-    assert text.count("--rcheck --seconds 60 --reap") == 2 and text.count("--set ") == 2
+    assert (
+        text.count("--rcheck --seconds 60 --reap") == 2
+        and text.count("--set ") == 2
+        and text.count("--mask 255.255.255.255 --rsource") == 4
+    )
 
 
 def test_without_endpoints_clients_are_refused_or_another_node_is_waited_for():
@@ -55,8 +59,8 @@ def test_a_balancers_address_is_for_its_ranges_only():
     served = replace(WEB, outside=TWO, balancer_ips=("192.0.2.1",), sources=("198.51.100.0/24",))
     text = rules(served)
     assert re.search(r"nat KUBE-FW-\S+ -s 198.51.100.0/24 .* -j KUBE-EXT-", text)
-    assert re.search(r"filter KUBE-PROXY-FIREWALL -d 192.0.2.1 .* -j DROP", text)
-    assert not re.search(r"KUBE-SERVICES -d 192.0.2.1 .* -j KUBE-EXT", text)
+    assert re.search(r"filter KUBE-PROXY-FIREWALL -d 192.0.2.1/32 .* -j DROP", text)
+    assert not re.search(r"KUBE-SERVICES -d 192.0.2.1/32 .* -j KUBE-EXT", text)
 
 
 def test_a_local_policy_leaves_this_nodes_endpoints_to_strangers_alone():
