@@ -155,16 +155,7 @@ class StatusManager:
             changes = status_changes(pod.get("status") or {}, wanted) if wanted else {}
             if changes:
                 patch = {"metadata": {"uid": meta.uid(pod)}, "status": _as_patch(pod, changes)}
-                answer = await self._client.patch(
-                    PODS,
-                    meta.name(pod),
-                    patch,
-                    meta.namespace(pod),
-                    content_type=STRATEGIC_MERGE_PATCH,
-                    subresource="status",
-                )
-                if _version(answer) > _version(record.pod):
-                    record.pod = answer
+                await self._patch(pod, record, patch)
             if record.gone and record.wanted is None:
                 await self._client.delete(
                     PODS, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod), grace=0
@@ -179,6 +170,25 @@ class StatusManager:
             if record.wanted is None:
                 record.wanted = wanted
             raise
+
+    async def _patch(self, pod: Object, record: _Record, patch: Object) -> None:
+        try:
+            answer = await self._client.patch(
+                PODS,
+                meta.name(pod),
+                patch,
+                meta.namespace(pod),
+                content_type=STRATEGIC_MERGE_PATCH,
+                subresource="status",
+            )
+        except StatusError as error:
+            if error.code != 422 or not record.gone:
+                raise
+            # What nobody takes must not keep a pod of which nothing is left.
+            log.warning("last status of %s: %s", pods.describe(pod), error)
+            return
+        if _version(answer) > _version(record.pod):
+            record.pod = answer
 
     async def _is_another(self, error: StatusError, uid: str, record: _Record) -> bool:
         """Whether a refusal means that the pod is no longer there (or another of its name is)."""
