@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import eventually
 from machines import Machines, NodeInstance, join, machines
+
+from wherry.launcher.instance import find
 
 NODES = ("a", "b", "c")
 SERVER = """
@@ -447,10 +448,12 @@ def test_a_node_is_started_again_without_a_token(cluster: Cluster) -> None:
 
 def test_a_purged_node_leaves_nothing(cluster: Cluster) -> None:
     node = cluster.nodes["c"]
+    place = find(node.data_dir)
+    assert place is not None
     node.wherry("down", "--purge", "--grace", "1")
     assert not node.data_dir.exists()
     links = node.machine.run("ip", "-o", "link").out
     assert "wherry" not in links
     assert "10." not in node.machine.run("ip", "route").out
     assert "wherry" not in node.machine.run("nft", "list", "tables").out
-    assert not list(Path("/run/wherry").glob("c-*"))
+    assert not place.run_dir.exists()
