@@ -51,12 +51,14 @@ class World:
                 self._store(step.name, None)
             return
         new = service(step.name, **copy.deepcopy(step.spec))
+        new["metadata"] |= {"namespace": "default", "uid": step.name}
         if old is None:
             SERVICE.default(new)
             SERVICE.prepare_create(new)
             faults = SERVICE.validate(new)
         else:
             SERVICE.default(new)
+            new["metadata"]["resourceVersion"] = "1"
             SERVICE.prepare_update(new, copy.deepcopy(old))
             faults = SERVICE.validate_update(new, old)
         if faults:
@@ -120,6 +122,22 @@ def test_no_address_is_given_twice_and_none_is_lost(families: list[str], done: l
     for addresses in world.allocations.ranges.values():
         every = {addresses.choose() for _ in range(addresses.size)}
         assert len(every) == addresses.size
+
+
+def test_a_history_may_give_a_second_address_and_take_it_back() -> None:
+    world = World(",".join(RANGES.values()))
+    shown = []
+    for spec in (
+        {},
+        {"ipFamilyPolicy": "RequireDualStack"},
+        {"ipFamilyPolicy": "SingleStack"},
+        {"type": "ExternalName", "externalName": "example.com"},
+        {"clusterIP": "fd00:9::3"},
+    ):
+        world.do(Step("a", spec, False))
+        world.check()
+        shown.append(world.services["a"]["spec"].get("ipFamilies"))
+    assert shown == [["IPv4"], ["IPv4", "IPv6"], ["IPv4"], None, ["IPv6"]]
 
 
 def test_the_last_address_is_no_broadcast_in_ipv6() -> None:
