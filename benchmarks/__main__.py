@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "kubelet_streams": kubelet.streams,
     "dns": dns.answers,
     "dns_busy": dns.busy,
+    "dns_follows": dns.follows,
     "ingress": ingress.rate,
     "ingress_changes": ingress.changes,
     "network_policy": network_policy.changes,

@@ -6,6 +6,7 @@ has not, and ports; ``dnsperf`` asks.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import socket
@@ -18,6 +19,9 @@ from pathlib import Path
 
 from benchmarks import packages
 from benchmarks.harness import Figure, Wherry, command, wherry
+from wherry.kube.api.resources import SERVICES as SERVICE_KIND
+from wherry.kube.client.client import Client
+from wherry.kube.client.https import from_kubeconfig
 
 SERVICES = 500
 RATE = 20_000
@@ -67,6 +71,41 @@ def busy() -> list[Figure]:
         Figure(f"DNS, 99th percentile at {BUSY_RATE} a second", idle, "ms", 2),
         Figure("the same while the node starts pods", values, "ms"),
     ]
+
+
+def follows() -> list[Figure]:
+    """From a Service's creation being acknowledged until its name is answered."""
+    with wherry() as instance:
+        service = _services(instance)
+        values = asyncio.run(_created_until_answered(Path(instance.env["KUBECONFIG"]), service))
+    return [Figure("Service created until its name is answered", values, "ms", 50)]
+
+
+async def _created_until_answered(kubeconfig: Path, server: tuple[str, int]) -> list[float]:
+    transport = from_kubeconfig(kubeconfig)
+    client = Client(transport)
+    loop = asyncio.get_running_loop()
+    values = []
+    try:
+        for number in range(50):
+            name = f"new{number}"
+            labels = (name, "default", "svc", "cluster", "local")
+            wire = b"".join(bytes([len(part)]) + part.encode() for part in labels)
+            question = b"\1\1\1\0\0\1\0\0\0\0\0\0" + wire + b"\0\0\1\0\1"
+            body = {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}
+            await client.create(SERVICE_KIND, body, "default")
+            begun = time.perf_counter()
+            code = 3
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+                asking.setblocking(False)
+                asking.connect(server)
+                while code:
+                    await loop.sock_sendall(asking, question)
+                    code = (await loop.sock_recv(asking, 4096))[3] & 0xF
+            values.append((time.perf_counter() - begun) * 1000)
+    finally:
+        await transport.close()
+    return values
 
 
 def _names() -> Iterator[str]:
