@@ -100,6 +100,84 @@ def test_all_of_proc_is_seen_where_it_is_asked_for(cluster: Instance, namespace:
     assert int(run_in(cluster, namespace, "unmasked", count)) == 0
 
 
+def test_a_privileged_container_is_mighty_in_its_own_namespace_alone(
+    cluster: Instance, namespace: str, tmp_path: Path
+) -> None:
+    from wherry.host import syscalls
+
+    shared = 1 << 20
+    tmp_path.chmod(0o777)
+    syscalls.mount("tmpfs", str(tmp_path), "tmpfs", 0, "mode=0777")
+    syscalls.mount("none", str(tmp_path), "", shared)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "later").mkdir()
+    (tmp_path / "mine").write_text("the host's")
+    (tmp_path / "mine").chmod(0o600)
+    try:
+        mount = {"name": "h", "mountPath": "/h"}
+        containers = [
+            {
+                "name": name,
+                "image": "hello:1",
+                "command": ["sh", "-c", FOREVER],
+                "securityContext": {"privileged": True},
+                "volumeMounts": [{**mount, "mountPropagation": propagation}],
+            }
+            for name, propagation in (("up", "Bidirectional"), ("down", "HostToContainer"))
+        ]
+        volumes = [{"name": "h", "hostPath": {"path": str(tmp_path)}}]
+        make(
+            *(cluster, namespace, "mighty"), hostUsers=False, containers=containers, volumes=volumes
+        )
+        ready(cluster, namespace, "mighty")
+
+        def within(container: str, script: str) -> str:
+            words = ("exec", "mighty", "-c", container, "--", "sh", "-c", script)
+            return cluster.kubectl("-n", namespace, *words).out
+
+        # All that root may do, it may do to what is its own: mount, name its machine.
+        mine = "mkdir -p /m && mount -t tmpfs t /m && touch /m/x && hostname other && hostname"
+        assert within("up", mine) == "other\n"
+        refused = "echo 1 > /proc/sys/kernel/panic || mknod /n b 8 0 || echo refused"
+        assert within("up", f"({refused}) 2>/dev/null") == "refused\n"
+        # Files of the host have their owners: ids are mapped, as for every volume.
+        assert within("up", "cat /h/mine; stat -c %u /h/mine") == "the host's0\n"
+        # Mounts are passed on as the volume says, each way.
+        within("up", "mount -t tmpfs t /h/below && touch /h/below/f")
+        assert (tmp_path / "below" / "f").exists()
+        assert within("down", "ls /h/below") == "f\n"
+        within("down", "mount -t tmpfs t /h/later && touch /h/later/f")
+        assert not (tmp_path / "later" / "f").exists()
+        within("down", "umount /h/later")
+        syscalls.mount("tmpfs", str(tmp_path / "later"), "tmpfs", 0, "mode=0777")
+        (tmp_path / "later" / "f").write_text("here")
+        assert within("down", "cat /h/later/f") == "here"
+        cluster.kubectl("-n", namespace, "delete", "pod", "mighty")
+    finally:
+        for name in ("below", "later"):
+            if (tmp_path / name).is_mount():
+                syscalls.umount(str(tmp_path / name), syscalls.MNT_DETACH)
+        syscalls.umount(str(tmp_path), syscalls.MNT_DETACH)
+
+
+def test_raw_devices_are_refused(cluster: Instance, namespace: str) -> None:
+    container = {
+        "name": "main",
+        "image": "hello:1",
+        "volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}],
+    }
+    spec = {
+        "hostUsers": False,
+        "containers": [container],
+        "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "raw"}, "spec": spec}
+    words = ("-n", namespace, "apply", "-f", "-")
+    done = cluster.kubectl(*words, stdin=json.dumps(pod), ok=False)
+    text = "spec.containers[0].volumeDevices: Forbidden: when `hostUsers` is false"
+    assert text in done.err
+
+
 def test_it_outlives_the_node_and_shares_nothing_with_the_host(
     cluster: Instance, namespace: str
 ) -> None:
@@ -128,5 +206,5 @@ def test_it_outlives_the_node_and_shares_nothing_with_the_host(
         },
     }
     done = cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod), ok=False)
-    assert "when `pod.Spec.HostUsers` is false" in done.err
+    assert "when `hostUsers` is false" in done.err
     eventually(lambda: run_in(cluster, namespace, "next", "echo in") == "in\n")

@@ -105,17 +105,20 @@ def check_container(context: Spec, host_users: bool, path: str, faults: Faults) 
 
 
 def check_host_users(spec: Spec, path: str, faults: Faults) -> None:
-    """A pod with its own user namespace shares no other with the host."""
+    """A pod with its own user namespace shares no other with the host, and has no raw devices."""
     if spec.get("hostUsers") is not False:
         return
+    why = "when `hostUsers` is false"
     for name, shown in (
         ("hostNetwork", "hostNetwork"),
         ("hostPID", "HostPID"),
         ("hostIPC", "HostIPC"),
     ):
         if spec.get(name):
-            why = "when `pod.Spec.HostUsers` is false"
             faults.append(fields.forbidden(f"{path}.{shown}", why))
+    for container, at in containers_of(spec, path):
+        if container.get("volumeDevices"):
+            faults.append(fields.forbidden(f"{at}.volumeDevices", why))
 
 
 def check_os(spec: Spec, path: str, faults: Faults) -> None:
