@@ -97,12 +97,18 @@ def pending() -> list[Figure]:
 
 def linear() -> list[Figure]:
     """What 1,000 pods cost where 3,000, 6,000 and 12,000 come: it must not grow. Seconds of the
-    processor say it more truly on a machine that does other things, too."""
+    processor say it more truly on a machine that does other things, too; those of deciding alone
+    leave out the API server, which keeps only so many objects decoded."""
     figures = []
     for kind in ("plain", "spread", "apart"):
         for count in (3_000, 6_000, 12_000):
             found = _run("pending", 1000, count, kind)
-            for name, key in (("", "seconds"), (", processor", "processor")):
+            found |= _run("decide", 1000, count, kind)
+            for name, key in (
+                ("", "seconds"),
+                (", processor", "processor"),
+                (", deciding", "decide"),
+            ):
                 value = found[key] / count * 1000
                 figures.append(Figure(f"1,000 pods of {count:,}, {kind}{name}", [value]))
     return figures
@@ -192,6 +198,33 @@ async def _measure(mode: str, nodes: int, pods: int, kind: str) -> dict[str, flo
         return figures
 
 
+async def _decide(nodes: int, pods: int, kind: str) -> dict[str, float]:
+    """Seconds of the processor to find nodes for pods, one after the other, and nothing else."""
+    from wherry.kube.client.client import Client
+    from wherry.kube.client.finishing import FinishingTransport
+    from wherry.kube.client.informer import SharedInformers
+    from wherry.kube.scheduler.algorithm import Algorithm
+    from wherry.kube.scheduler.config import Configuration
+    from wherry.kube.scheduler.snapshot import PodInfo, Snapshot
+
+    configuration, snapshot = Configuration(), Snapshot()
+    silent: Any = None  # nobody is asked
+    client = Client(FinishingTransport(silent))
+    profile = configuration.complete(configuration.profiles[0])
+    algorithm = Algorithm(profile, client, snapshot, SharedInformers(client))
+    for number in range(nodes):
+        snapshot.set_node(node(number))
+    found = 0.0
+    for number, each in enumerate(waiting(pods, kind)):
+        each["metadata"] |= {"uid": f"uid-{number}", "namespace": "default"}
+        begun = time.process_time()
+        info = PodInfo(each)
+        chosen, _ = algorithm.choose(info)
+        snapshot.put(info, chosen.name)
+        found += time.process_time() - begun
+    return {"decide": found}
+
+
 async def _one_by_one(
     administrator: Any, watch: Any, path: str, pods: int, kind: str
 ) -> dict[str, float]:
@@ -228,16 +261,21 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     mode, nodes, pods, kind = sys.argv[1:5]
+    work = (
+        _decide(int(nodes), int(pods), kind)
+        if mode == "decide"
+        else _measure(mode, int(nodes), int(pods), kind)
+    )
     if len(sys.argv) > 5:
         import cProfile
 
         profile = cProfile.Profile()
         profile.enable()
-        found = uvloop.run(_measure(mode, int(nodes), int(pods), kind))
+        found = uvloop.run(work)
         profile.disable()
         profile.dump_stats(sys.argv[5])
     else:
-        found = uvloop.run(_measure(mode, int(nodes), int(pods), kind))
+        found = uvloop.run(work)
     print(json.dumps(found))
 
 
