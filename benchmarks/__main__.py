@@ -58,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "controllers_idle": controllers.idle,
     "controllers_autoscalers": controllers.autoscalers,
     "proxy_rules": proxy.rules,
+    "proxy_chains": proxy.chains,
     "service_ready": services.ready,
     "service_rate": services.rate,
     "service_update": services.update,

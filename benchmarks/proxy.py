@@ -28,21 +28,33 @@ def rules() -> list[Figure]:
     ]
 
 
-def _measure(count: int) -> dict[str, list[float]]:
-    argv = ["unshare", "-n", sys.executable, "-m", "benchmarks.proxy", str(count)]
+def chains() -> list[Figure]:
+    """The same in mode iptables, for 2,000 Services."""
+    found = _measure(2000, "iptables")
+    return [
+        Figure("mode iptables: 2,000 services, first programming", found["first"]),
+        Figure("mode iptables: one change among 2,000 services", found["change"]),
+        Figure("mode iptables: 2,000 services, taken over", found["again"]),
+    ]
+
+
+def _measure(count: int, mode: str = "nftables") -> dict[str, list[float]]:
+    argv = ["unshare", "-n", sys.executable, "-m", "benchmarks.proxy", str(count), mode]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     result: dict[str, list[float]] = json.loads(done.stdout)
     return result
 
 
-def _inside(count: int) -> dict[str, list[float]]:
+def _inside(count: int, mode: str) -> dict[str, list[float]]:
     import asyncio
     import time
 
     from wherry.kube.proxy.claims import Claims
     from wherry.kube.proxy.ports import Place, ports
     from wherry.net.nft import Nftables
+    from wherry.net.service_chains import Names
     from wherry.net.service_map import ServiceMap
+    from wherry.net.service_tables import ServiceTables
 
     here = Place("node")
 
@@ -71,7 +83,10 @@ def _inside(count: int) -> dict[str, list[float]]:
         nft = Nftables()
         found: dict[str, list[float]] = {"first": [], "change": [], "again": []}
 
-        def fresh() -> ServiceMap:
+        def fresh() -> ServiceMap | ServiceTables:
+            if mode == "iptables":
+                ranges = {"services": ["10.96.0.0/16"], "pods": ["10.128.0.0/9"]}
+                return ServiceTables(Names("BENCH"), **ranges)
             return ServiceMap(nft, "bench", services=["10.96.0.0/16"], pods=["10.128.0.0/9"])
 
         claims = Claims()
@@ -97,4 +112,4 @@ def _inside(count: int) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_inside(int(sys.argv[1]))))
+    print(json.dumps(_inside(int(sys.argv[1]), sys.argv[2])))

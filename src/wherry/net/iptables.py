@@ -62,8 +62,9 @@ def _table(change: Change, table: str) -> str:
     lines: list[str] = []
     own = [(name, rules) for (at, name), rules in change.whole.items() if at == table]
     gone = sorted(name for at, name in change.gone if at == table)
-    lines += [f":{name} - [0:0]" for name, _ in own]
-    lines += [f":{name} - [0:0]" for name in gone]
+    # Last names first: the program puts each into a sorted list, walking from its front.
+    names = sorted([name for name, _ in own] + gone, reverse=True)
+    lines += [f":{name} - [0:0]" for name in names]
     lines += [f"-A {name} {rule}" for name, rules in own for rule in rules]
     for verb, some in (("-A", change.added), ("-I", change.inserted), ("-D", change.cut)):
         lines += [f"{verb} {name} {rule}" for (at, name), rule in some if at == table]
