@@ -130,6 +130,18 @@ def test_each_node_is_ready_and_has_a_range_of_its_own(cluster: Cluster) -> None
     assert "node of" in shown and "server" not in shown
 
 
+def test_nodes_have_asked_for_their_certificates(cluster: Cluster) -> None:
+    rows = [line.split() for line in cluster.kubectl("get", "csr", "--no-headers").splitlines()]
+    assert {row[-1] for row in rows} == {"Approved,Issued"}
+    for name in ("b", "c"):
+        asked = {
+            row[2].removeprefix("kubernetes.io/") for row in rows if f"system:node:{name}" in row
+        }
+        assert asked == {"kubelet-serving", "kube-apiserver-client"}
+    first = [row for row in rows if row[3].startswith("system:bootstrap:")]
+    assert [row[2] for row in first] == ["kubernetes.io/kube-apiserver-client-kubelet"] * 2
+
+
 def test_a_daemon_set_has_a_pod_on_every_node(cluster: Cluster) -> None:
     assert set(web_pods(cluster)) == set(NODES)
 
@@ -256,6 +268,28 @@ def test_pods_are_spread_over_the_nodes(cluster: Cluster) -> None:
     counts = [sum(p["spec"]["nodeName"] == name for p in pods) for name in NODES]
     assert counts == [2, 2, 2]
     cluster.kubectl("delete", "deploy", "spread")
+
+
+# ---- tokens
+
+
+def test_tokens_are_made_shown_and_deleted(cluster: Cluster) -> None:
+    token = "own001.0123456789abcdef"
+    server = cluster.server
+    made = ("--ttl", "0", "--description", "for tests", "--groups", "system:bootstrappers:mine")
+    assert server.wherry("token create", token, *made).out == f"{token}\n"
+    heading, *rows = server.wherry("token list").out.splitlines()
+    assert heading.split("  ")[0] == "TOKEN"
+    row = next(row for row in rows if row.startswith(token))
+    for cell in ("<forever>", "<never>", "authentication,signing", "for tests", made[-1]):
+        assert cell in row
+    again = server.wherry("token create", token, ok=False)
+    assert again.code == 1 and 'a token with id "own001" already exists' in again.err
+    assert server.wherry("token delete", "own001").out == 'bootstrap token "own001" deleted\n'
+    assert token not in server.wherry("token list").out
+    for wrong in (["short"], ["--ttl", "soon"], ["--usages", "all"], ["--groups", "admins"]):
+        done = server.wherry("token create", *wrong, ok=False)
+        assert done.code == 1 and done.err.startswith("wherry: "), wrong
 
 
 # ---- who is not let in

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import ipaddress
 import json
+import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,12 @@ class Introduction:
     pins: Sequence[str] = ()
 
 
+_HOST_AND_PORT = re.compile(
+    r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[a-zA-Z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"|(?P<bare>[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)"
+)
+
+
 def introduction(endpoint: str, token: str, pins: Sequence[str], *, unpinned: bool) -> Introduction:
     """What was said on the command line.
 
@@ -64,10 +71,7 @@ def introduction(endpoint: str, token: str, pins: Sequence[str], *, unpinned: bo
         bootstrap.split(token)
     except bootstrap.BadToken as error:
         raise JoinFailed(str(error)) from None
-    host, _, port = endpoint.rpartition(":") if ":" in endpoint else (endpoint, "", "")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port or str(DEFAULT_PORT)).isdigit():
-        raise JoinFailed(f"{endpoint}: want HOST:PORT of the API server")
+    host, port = _endpoint(endpoint)
     if not pins and not unpinned:
         raise JoinFailed(
             "--discovery-token-ca-cert-hash is missing: with a token alone the cluster could be "
@@ -77,7 +81,26 @@ def introduction(endpoint: str, token: str, pins: Sequence[str], *, unpinned: bo
         kind, _, value = pin.partition(":")
         if kind != "sha256" or len(value) != 64:
             raise JoinFailed(f'invalid hash "{pin}": want sha256: and 64 hexadecimal digits')
-    return Introduction(host, int(port or DEFAULT_PORT), token, tuple(pin.lower() for pin in pins))
+    return Introduction(host, port, token, tuple(pin.lower() for pin in pins))
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    """HOST[:PORT], [IPv6]:PORT, or a URL of that; raises JoinFailed."""
+    rest = text.removeprefix("https://").removesuffix("/")
+    found = _HOST_AND_PORT.fullmatch(rest)
+    if found is not None and _is_ipv6(found["six"] or found["bare"] or "::"):
+        host = found["six"] or found["bare"] or found["name"]
+        port = int(found["port"] or DEFAULT_PORT)
+        if 0 < port < 1 << 16:
+            return host, port
+    raise JoinFailed(f"{text}: want HOST:PORT of the API server")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def join(
