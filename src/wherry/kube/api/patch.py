@@ -169,9 +169,9 @@ def _operate(holder: dict[str, Any], operation: Mapping[str, Any]) -> int:
 
 
 def _value(operation: Mapping[str, Any]) -> Any:
-    if "value" not in operation:
-        raise _Inapplicable
-    return clone(operation["value"])
+    """What is to be there: null where nothing is said, as upstream's clients leave out what is
+    empty."""
+    return clone(operation.get("value"))
 
 
 def _pointer(text: Any) -> list[str]:

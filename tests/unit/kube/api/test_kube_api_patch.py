@@ -91,6 +91,10 @@ DOC = {"a": {"b": [1, 2, 3]}, "c/d": 1, "e~f": 2, "n": None}
         ([{"op": "replace", "path": "/c~1d", "value": 5}], {**DOC, "c/d": 5}),
         ([{"op": "replace", "path": "/e~0f", "value": 5}], {**DOC, "e~f": 5}),
         ([{"op": "replace", "path": "", "value": {}}], {}),
+        (
+            [{"op": "add", "path": "/x"}, {"op": "replace", "path": "/a"}],
+            {**DOC, "x": None, "a": None},
+        ),
         ([{"op": "test", "path": "/a", "value": {"b": [1, 2, 3]}}], DOC),
         ([{"op": "test", "path": "/n", "value": None}, {"op": "test", "path": "/zz"}], DOC),
         (
@@ -115,7 +119,6 @@ def test_json_patch_operations(operations: list[Any], result: Any):
         {"op": "add", "path": "/a/b/01", "value": 1},
         {"op": "add", "path": "/a/b/x", "value": 1},
         {"op": "add", "path": "x", "value": 1},
-        {"op": "add", "path": "/x"},
         {"op": "add", "value": 1},
         {"op": "remove", "path": "/x"},
         {"op": "remove", "path": ""},
