@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,3 +210,25 @@ def test_what_the_registry_has_not_is_told_and_tried_again(
     make(cluster, namespace, "bad", container={"image": "not//a name"})
     eventually(lambda: reason(cluster, namespace, "bad") == "InvalidImageName")
     assert "couldn't parse image name" in state(cluster, namespace, "bad")["waiting"]["message"]
+
+
+def test_an_image_pulled_with_a_secret_is_for_those_who_have_it(
+    cluster: Instance, namespace: str, private: str
+) -> None:
+    secret(cluster, namespace, "right", private, "secret")
+    mine = {"imagePullSecrets": [{"name": "right"}], "container": {"image": private}}
+    make(cluster, namespace, "mine", **mine)
+    ready(cluster, namespace, "mine")
+    # It is here, and somebody who could not have pulled it does not get it.
+    make(cluster, namespace, "theirs", container={"image": private})
+    eventually(lambda: reason(cluster, namespace, "theirs") == "ImagePullBackOff")
+    refused = {"image": private, "imagePullPolicy": "Never"}
+    make(cluster, namespace, "never", container=refused)
+    eventually(lambda: reason(cluster, namespace, "never") == "ErrImageNeverPull")
+    # The same secret is good without the registry, also after the node was killed.
+    os.kill(cluster.pid("node"), signal.SIGKILL)
+    cluster.wherry("up")
+    make(cluster, namespace, "again", imagePullSecrets=[{"name": "right"}], container=refused)
+    ready(cluster, namespace, "again")
+    make(cluster, namespace, "still", container=refused)
+    eventually(lambda: reason(cluster, namespace, "still") == "ErrImageNeverPull")

@@ -9,12 +9,13 @@ https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wherry.kube.api import quantity
+from wherry.kube.kubelet import pulled
 from wherry.kube.kubelet.eviction.thresholds import DEFAULT_HARD, Threshold, parse_thresholds
 
 Object = dict[str, Any]
@@ -187,6 +188,8 @@ class Settings:
     image_gc_low: int
     image_minimum_age: float
     image_maximum_age: float  # 0: none is too old
+    image_proof: str  # when a pod must show that it may have an image that is here
+    images_without_proof: Sequence[str]
     system_reserved: Mapping[str, str]
     kube_reserved: Mapping[str, str]
     enforce_allocatable: bool
@@ -359,6 +362,8 @@ def _settings(of: Object) -> Settings:
         image_gc_low=of["imageGCLowThresholdPercent"],
         image_minimum_age=duration(of["imageMinimumGCAge"]),
         image_maximum_age=duration(of["imageMaximumGCAge"]),
+        image_proof=_one_of("imagePullCredentialsVerificationPolicy", of, pulled.POLICIES),
+        images_without_proof=tuple(of["preloadedImagesVerificationAllowlist"]),
         system_reserved=reserved["systemReserved"],
         kube_reserved=reserved["kubeReserved"],
         enforce_allocatable="pods" in of["enforceNodeAllocatable"],
@@ -382,6 +387,13 @@ def _settings(of: Object) -> Settings:
         anonymous=bool(of["authentication"]["anonymous"]["enabled"]),
         authorize_all=of["authorization"]["mode"] == "AlwaysAllow",
     )
+
+
+def _one_of(name: str, of: Object, allowed: Sequence[str]) -> str:
+    if of[name] not in allowed:
+        listed = ", ".join(allowed)
+        raise ValueError(f"invalid configuration: {name} {of[name]} must be one of {listed}")
+    return str(of[name])
 
 
 def _shutdown(of: Object) -> tuple[ShutdownPriority, ...]:

@@ -18,6 +18,7 @@ from wherry.engine.cri.types import AuthConfig, ContainerRuntime, CRIError, Imag
 from wherry.kube.api import meta
 from wherry.kube.kubelet.backoff import Backoff
 from wherry.kube.kubelet.pull_secrets import Entry, fitting
+from wherry.kube.kubelet.pulled import PulledImages
 
 Object = dict[str, Any]
 Tell = Callable[[str, str, str], None]
@@ -65,8 +66,9 @@ def default_policy(image: str) -> str:
 class ImagePuller:
     """Finds and fetches images; pulls of one image at the same time are one pull."""
 
-    def __init__(self, runtime: ContainerRuntime) -> None:
+    def __init__(self, runtime: ContainerRuntime, pulled: PulledImages | None = None) -> None:
         self._runtime = runtime
+        self._pulled = pulled or PulledImages()
         self._backoff = Backoff()
         self._failures: dict[_Key, tuple[float, str, str]] = {}
         self._pulls: dict[tuple[str, AuthConfig | None], asyncio.Future[str]] = {}
@@ -82,7 +84,8 @@ class ImagePuller:
         """The image of ``container``, fetched if its policy wants that.
 
         An image that was built or loaded here, and so has no digest of a registry, is simply
-        there: nobody has a newer one.
+        there: nobody has a newer one. One that was pulled with a secret is for those who have such
+        a secret.
 
         Args:
             known: the users of registries that the pod's secrets tell of.
@@ -106,7 +109,12 @@ class ImagePuller:
             message = f'Failed to inspect image "{image}": {error}'
             tell("Warning", "InspectFailed", message)
             raise ImageError("ImageInspectError", message, 10.0) from error
-        if found is not None and (policy != "Always" or not found.repo_digests):
+        users = tuple(fitting(image, known))
+        if (
+            found is not None
+            and (policy != "Always" or not found.repo_digests)
+            and not self._pulled.needs_proof(found.id, image, users)
+        ):
             tell(
                 "Normal",
                 "Pulled",
@@ -125,7 +133,7 @@ class ImagePuller:
                 f"Unable to retrieve some image pull secrets ({', '.join(missing)}); "
                 "attempting to pull the image may not succeed.",
             )
-        return await self._pull(pod, image, tell, tuple(fitting(image, known)))
+        return await self._pull(pod, image, tell, users)
 
     async def _pull(
         self, pod: Object, image: str, tell: Tell, users: tuple[AuthConfig, ...]
@@ -145,8 +153,9 @@ class ImagePuller:
         tell("Normal", "Pulling", f'Pulling image "{image}"')
         begun = time.monotonic()
         try:
-            id_ = await self._pull_with(image, users)
+            id_, user = await self._pull_with(image, users)
             found = await self._runtime.image_status(id_) or Image(id_)
+            present = [one.id for one in await self._runtime.list_images()]
         except CRIError as error:
             reason = error.reason or "ErrImagePull"
             tell("Warning", "Failed", f'Failed to pull image "{image}": {error.message}')
@@ -155,6 +164,7 @@ class ImagePuller:
             self._backoff.next(key, now, now)
             again = min(self._backoff.delay(key), TOLD_FOR)
             raise ImageError(reason, error.message, again) from error
+        self._pulled.note(found.id, image, user, present)
         self._failures.pop(key, None)
         self._backoff.reset(key)
         took = f"{(time.monotonic() - begun) * 1000:.0f}ms"
@@ -166,12 +176,15 @@ class ImagePuller:
         )
         return Present(found.id, found.user)
 
-    async def _pull_with(self, image: str, users: tuple[AuthConfig, ...]) -> str:
-        """Try one user after the other; the last one's failure is told."""
+    async def _pull_with(
+        self, image: str, users: tuple[AuthConfig, ...]
+    ) -> tuple[str, AuthConfig | None]:
+        """Try one user after the other; the image's id and who had it. The last failure is told."""
         for user in users[:-1]:
             with contextlib.suppress(CRIError):
-                return await self._pull_once(image, user)
-        return await self._pull_once(image, users[-1] if users else None)
+                return await self._pull_once(image, user), user
+        last = users[-1] if users else None
+        return await self._pull_once(image, last), last
 
     async def _pull_once(self, image: str, user: AuthConfig | None) -> str:
         key = (image, user)

@@ -36,6 +36,7 @@ from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.pages import Pages
 from wherry.kube.kubelet.parts import KubeletConfig, NoWalls, Parts, Walls, Withdrawn, at_once
 from wherry.kube.kubelet.probes import Probes
+from wherry.kube.kubelet.pulled import PulledImages
 from wherry.kube.kubelet.runtime_classes import RuntimeClasses
 from wherry.kube.kubelet.server import Server
 from wherry.kube.kubelet.static_pods import StaticPods
@@ -135,7 +136,14 @@ class Kubelet:
             objects=ObjectCache(client, on_change=self._objects_changed),
             tokens=Tokens(client),
             claims=Claims(client),
-            images=ImagePuller(runtime),
+            images=ImagePuller(
+                runtime,
+                PulledImages(
+                    config.root_dir / "pulled-images.json",
+                    config.settings.image_proof,
+                    config.settings.images_without_proof,
+                ),
+            ),
             asker=asker,
             probes=Probes(asker, on_change=self._wake, tell=self._tell_of, metrics=metrics),
             statuses=StatusManager(client),

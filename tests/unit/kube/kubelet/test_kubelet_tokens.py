@@ -12,6 +12,7 @@ from wherry.kube.api.errors import StatusError
 from wherry.kube.client.client import Client
 from wherry.kube.kubelet import tokens
 from wherry.kube.kubelet.tokens import Tokens
+from wherry.kube.kubelet.volumes import mounts
 
 POD = {
     "metadata": {"name": "p", "namespace": "d", "uid": "u"},
@@ -118,7 +119,8 @@ async def test_an_account_that_is_not_there_is_told(issuer):
         await issuer.tokens.get(POD, {"path": "t"})
 
 
-async def test_the_file_of_a_pod_that_runs_is_renewed(tmp_path):
+async def test_the_file_of_a_pod_that_runs_is_renewed(tmp_path, monkeypatch):
+    monkeypatch.setattr(mounts, "mount_tmpfs", lambda _place: None)
     async with NodeUnderTest(tmp_path) as node:
         issuer = Issuer(node.api, life=2.0)
         volume = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
