@@ -376,6 +376,12 @@ def _create(
         raise InstanceError(f"{data_dir} holds other files; give a directory of its own")
     others = list(range(1, SLOTS))
     order = [0, *others] if data_dir == DEFAULT_DATA_DIR else [*others, 0]
+    families = wanted.families if wanted else families_of(joined.pod_range if joined else "")
+    if IPV6 in families and not _has_ipv6():
+        raise InstanceError(
+            "this machine has no IPv6: /proc/net/if_inet6 names no address, not even ::1 "
+            "(net.ipv6.conf.lo.disable_ipv6, or ipv6.disable=1 of the kernel)"
+        )
     in_use = _networks_in_use()
     own = [*wanted.pods, *wanted.services] if wanted else []
     if joined is not None:
@@ -456,6 +462,14 @@ def _with_addresses(instance: Instance, node_ip: str | None) -> Instance:
         node_ip=said.get(first) or _node_ip(first) or _LOOPBACK[first],
         second_ip="".join(said.get(family) or _node_ip(family) for family in others),
     )
+
+
+def _has_ipv6() -> bool:
+    """Whether this machine speaks IPv6, if only with itself."""
+    try:
+        return bool(Path("/proc/net/if_inet6").read_text())
+    except FileNotFoundError:
+        return False
 
 
 def _networks_in_use() -> list[str]:

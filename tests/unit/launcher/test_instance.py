@@ -16,6 +16,7 @@ from wherry.launcher.ranges import Wanted
 def _own_run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "RUN_ROOT", tmp_path / "run")
     monkeypatch.setattr(instances, "_networks_in_use", list)
+    monkeypatch.setattr(instances, "_has_ipv6", lambda: True)
     monkeypatch.setattr(instances, "_is_free", lambda port: True)
 
 
@@ -127,6 +128,13 @@ def test_a_machine_without_a_second_address_does_without(
     monkeypatch.setattr(instances, "_node_ip", lambda family: "")
     both = instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv6", "IPv4")))
     assert (both.node_ip, both.node_ips) == ("::1", ("::1",))
+
+
+def test_a_machine_without_ipv6_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instances, "_has_ipv6", lambda: False)
+    with pytest.raises(InstanceError, match="this machine has no IPv6"):
+        instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv4", "IPv6")))
+    assert instances.open_or_create(tmp_path / "data").cluster_ranges
 
 
 def test_a_range_that_somebody_wants_must_be_free(
