@@ -133,14 +133,15 @@ def test_a_terminal_has_its_size_and_its_keys(cluster: Instance, place: str, kub
         os.write(master, b"stty size; echo again\n")
         until(b"again\r\n")
         seen = seen if b"33 101" in seen else b""
-    os.write(master, b"sleep 1000\n")
-    time.sleep(0.2)
-    os.write(master, b"\x03exit 5\n")
+    os.write(master, b"echo $((1+2))go; sleep 1000\n")
+    until(b"3go\r\n")  # (the shell itself hears no key any more)
+    os.write(master, b"\x03")
+    os.write(master, b"exit 5\n")
     with contextlib.suppress(OSError):
         while os.read(master, 4096):
             continue
     os.close(master)
-    assert client.wait(20) == 5
+    assert client.wait(60) == 5
 
 
 def test_a_client_that_breaks_off_leaves_no_process(
