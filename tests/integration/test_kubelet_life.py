@@ -336,7 +336,8 @@ def test_the_stop_signal_is_the_containers_own(
         cluster,
         namespace,
         "signalled",
-        command=f"trap 'echo got > /h/got; exit 0' {short}; touch /h/set; while :; do sleep 0.1; done",
+        command=f"trap 'echo got > /h/got; exit 0' {short}; touch /h/set; "
+        "while :; do sleep 0.1; done",
         os={"name": "linux"},
         terminationGracePeriodSeconds=600,
         container={
