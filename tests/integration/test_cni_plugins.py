@@ -22,6 +22,7 @@ PROGRAMS = Path("/usr/lib/cni")
 WITNESS = """#!/bin/sh
 call=$(cat)
 printf '%s\\t%s\\t%s\\t%s\\n' "$CNI_COMMAND" "$CNI_IFNAME" "$CNI_ARGS" "$call" >> HOME/calls
+while [ -e HOME/hang ]; do sleep 0.1; done
 if [ -e HOME/refuse ]; then
     echo '{"cniVersion":"1.0.0","code":11,"msg":"no luck","details":"today"}'
     exit 1
@@ -346,6 +347,26 @@ def test_pods_outlive_a_killed_node_and_go_with_all_they_had(node: Node) -> None
     finally:
         node.configure()
     node.delete("survivor")
+    eventually(node.nothing_left)
+
+
+def test_what_was_half_given_when_the_node_was_killed_is_taken_back(node: Node) -> None:
+    hang = node.home / "hang"
+    hang.touch()
+    try:
+        node.create("half", ready=False)
+        eventually(lambda: node.calls_for("half"))
+        given = node.leased()
+        assert len(given) == 1
+        os.kill(node.instance.pid("node"), signal.SIGKILL)
+    finally:
+        hang.unlink()
+    node.instance.wherry("up")
+    node.kubectl("wait", "--for=condition=Ready", "pod/half", "--timeout=60s")
+    assert [command for command, _ in node.calls_for("half")] == ["ADD", "DEL", "ADD"]
+    eventually(lambda: node.leased() == {node.address("half")})
+    assert not given & node.leased()
+    node.delete("half")
     eventually(node.nothing_left)
 
 
