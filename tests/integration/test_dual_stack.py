@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,6 +162,35 @@ def web_pods(cluster: NodeInstance) -> dict[str, dict[str, Any]]:
 
 def addresses(pod: dict[str, Any]) -> list[str]:
     return [entry["ip"] for entry in pod["status"]["podIPs"]]
+
+
+def test_a_cluster_may_lead_with_ipv6_and_leaves_nothing_behind(bench: Machines) -> None:
+    one = bench.instance("d")
+    one.wherry("up", "--node-name", "d", "--ip-families", "IPv6,IPv4")
+    one.wherry("images bootstrap", "busybox")
+    apply(one, daemon_set("web"), client("client", "d"))
+    apply(one, service("web"), service("both", ipFamilyPolicy="RequireDualStack"))
+    one.kubectl("rollout", "status", "ds/web", "--timeout=60s")
+    one.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+    pod = web_pods(one)["d"]
+    assert [family(ip) for ip in addresses(pod)] == ["IPv6", "IPv4"]
+    assert one.get("service", "web")["spec"]["ipFamilies"] == ["IPv6"]
+    both = one.get("service", "both")["spec"]["clusterIPs"]
+    assert [family(ip) for ip in both] == ["IPv6", "IPv4"]
+    for ip in (*both, one.get("service", "web")["spec"]["clusterIP"]):
+        eventually(lambda ip=ip: from_pod(one, "client", ip))  # type: ignore[misc]
+    script = "echo $KUBERNETES_SERVICE_HOST; nslookup both.default.svc.cluster.local"
+    inside = one.kubectl("exec", "client", "--", "sh", "-c", script).out
+    assert family(inside.splitlines()[0]) == "IPv6" and both[0] in inside and both[1] in inside
+    forwarded = one.start("kubectl", "port-forward", "ds/web", ":8080")
+    assert forwarded.stdout is not None
+    port = int(forwarded.stdout.readline().split(" -> ")[0].rpartition(":")[2])
+    assert heard(from_node(one, "127.0.0.1", port))[1] == "d"
+    forwarded.terminate()
+    forwarded.wait()
+    one.wherry("down", "--purge", "--grace", "1")
+    left = one.machine.run("ip", "-6", "route").out + one.machine.run("nft", "list", "tables").out
+    assert "fd" not in left and "wherry" not in left
 
 
 def test_a_node_has_an_address_and_a_range_of_each_family(
@@ -332,30 +363,15 @@ def test_policies_hold_for_both_families(cluster: NodeInstance) -> None:
     eventually(lambda: passes() == [True, True])
 
 
-def test_a_cluster_may_lead_with_ipv6_and_leaves_nothing_behind(bench: Machines) -> None:
-    one = bench.instance("d")
-    one.wherry("up", "--node-name", "d", "--ip-families", "IPv6,IPv4")
-    one.wherry("images bootstrap", "busybox")
-    apply(one, daemon_set("web"), client("client", "d"))
-    apply(one, service("web"), service("both", ipFamilyPolicy="RequireDualStack"))
-    one.kubectl("rollout", "status", "ds/web", "--timeout=60s")
-    one.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
-    pod = web_pods(one)["d"]
-    assert [family(ip) for ip in addresses(pod)] == ["IPv6", "IPv4"]
-    assert one.get("service", "web")["spec"]["ipFamilies"] == ["IPv6"]
-    both = one.get("service", "both")["spec"]["clusterIPs"]
-    assert [family(ip) for ip in both] == ["IPv6", "IPv4"]
-    for ip in (*both, one.get("service", "web")["spec"]["clusterIP"]):
-        eventually(lambda ip=ip: from_pod(one, "client", ip))  # type: ignore[misc]
-    script = "echo $KUBERNETES_SERVICE_HOST; nslookup both.default.svc.cluster.local"
-    inside = one.kubectl("exec", "client", "--", "sh", "-c", script).out
-    assert family(inside.splitlines()[0]) == "IPv6" and both[0] in inside and both[1] in inside
-    forwarded = one.start("kubectl", "port-forward", "ds/web", ":8080")
-    assert forwarded.stdout is not None
-    port = int(forwarded.stdout.readline().split(" -> ")[0].rpartition(":")[2])
-    assert heard(from_node(one, "127.0.0.1", port))[1] == "d"
-    forwarded.terminate()
-    forwarded.wait()
-    one.wherry("down", "--purge", "--grace", "1")
-    left = one.machine.run("ip", "-6", "route").out + one.machine.run("nft", "list", "tables").out
-    assert "fd" not in left and "wherry" not in left
+def test_a_killed_node_keeps_what_was_given_in_both_families(cluster: NodeInstance) -> None:
+    before = addresses(cluster.get("pod", "client"))
+    services = cluster.get("service", "web")["spec"]["clusterIPs"]
+    os.kill(cluster.pid("node"), signal.SIGKILL)
+    assert all(heard(from_node(cluster, ip)) for ip in services)
+    cluster.wherry("up")
+    apply(cluster, client("later", "a"))
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/later", "pod/client", "--timeout=60s")
+    assert addresses(cluster.get("pod", "client")) == before
+    assert not set(addresses(cluster.get("pod", "later"))) & set(before)
+    for ip in services:
+        assert heard(from_pod(cluster, "client", ip)) and heard(from_pod(cluster, "later", ip))
