@@ -85,6 +85,22 @@ def test_a_sub_path_of_an_unknown_variable_is_refused(cluster: Instance, namespa
     told(cluster, namespace, "expr", 'missing value for "NOBODY"')
 
 
+def test_a_variable_leads_no_sub_path_out_of_its_volume(cluster: Instance, namespace: str) -> None:
+    for name, value, text in (
+        ("absolute", "/tmp", "error SubPath `/tmp` must not be an absolute path"),
+        ("back", "a/../../b", "must not contain '..'"),
+    ):
+        make(
+            cluster,
+            namespace,
+            name,
+            container={"env": [{"name": "WHERE", "value": value}]},
+            mounts=[{"name": "data", "mountPath": "/a", "subPathExpr": "$(WHERE)"}],
+            volumes=[{"name": "data", "emptyDir": {}}],
+        )
+        told(cluster, namespace, name, text)
+
+
 def test_a_token_is_for_its_user_alone(cluster: Instance, namespace: str) -> None:
     source = {"serviceAccountToken": {"path": "token", "audience": "x", "expirationSeconds": 600}}
     make(

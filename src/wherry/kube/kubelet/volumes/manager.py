@@ -145,6 +145,7 @@ class Volumes:
             sub_path = wanted.get("subPath") or ""
             if wanted.get("subPathExpr"):
                 sub_path = _expanded(wanted["subPathExpr"], environment)
+            _check_sub_path(sub_path)
             path = place.path
             if sub_path and not place.image:
                 path = self._sub_path(pod, container, wanted["name"], path, sub_path, index)
@@ -314,6 +315,14 @@ def _expanded(text: str, environment: Mapping[str, str]) -> str:
     if missing:
         raise ConfigError(f"missing value for {_quote(missing[0])}")
     return expand(text, environment)
+
+
+def _check_sub_path(path: str) -> None:
+    """What variables have made of a path is judged here; the API sees those without."""
+    if path.startswith("/"):
+        raise ConfigError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{path}`: must not contain '..'")
 
 
 def _is_claim(volume: Object) -> bool:
