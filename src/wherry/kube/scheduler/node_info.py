@@ -32,6 +32,7 @@ class PodInfo:
         "requests",
         "signatures",
         "spec",
+        "spread",
         "terms",
         "uid",
     )
@@ -54,6 +55,8 @@ class PodInfo:
         self.claim_keys = tuple([f"{self.namespace}/{name}" for name, _ in self.claims])
         self.signatures: Any = None
         """For the scheduler's own use: see ``algorithm``."""
+        self.spread: Any = None
+        """The same for ``pod_topology_spread``: the constraints, once they were read."""
 
     @property
     def key(self) -> str:

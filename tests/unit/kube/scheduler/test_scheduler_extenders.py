@@ -70,7 +70,9 @@ async def test_an_extender_rejects_and_prefers(service):
         for name in ("n2", "n3", "n4"):
             await bench.node(name)
         await bench.placed("web")
-        assert bench.place("web") == "n3"
+        await bench.pod("after")  # now all of them are known
+        await bench.placed("after")
+        assert bench.place("after") == "n3"
 
 
 async def test_an_extender_hears_only_of_pods_that_ask_for_its_resources(service):

@@ -97,9 +97,14 @@ def _read(text: bytes, labels: tuple[tuple[str, str], ...]) -> tuple[Constraint,
 
 def constraints_of(pod: PodInfo) -> tuple[Constraint, ...]:
     """The constraints that the pod itself has."""
-    stated = pod.spec.get("topologySpreadConstraints")
-    if not stated:
-        return ()
+    found: tuple[Constraint, ...] | None = pod.spread
+    if found is None:
+        stated = pod.spec.get("topologySpreadConstraints")
+        found = pod.spread = _constraints(pod, stated) if stated else ()
+    return found
+
+
+def _constraints(pod: PodInfo, stated: Sequence[Mapping[str, Any]]) -> tuple[Constraint, ...]:
     keys = {key for constraint in stated for key in constraint.get("matchLabelKeys") or ()}
     used = tuple((key, pod.labels[key]) for key in sorted(keys) if key in pod.labels)
     return _read(orjson.dumps(stated), used)
