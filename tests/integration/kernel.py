@@ -63,7 +63,7 @@ def _slot(entry: str) -> int | None:
         return int(found[1])
     if found := re.search(r"\b10\.(\d+)\.", entry):
         number = int(found[1])
-        return 244 - number if number > 200 else number - 96
+        return 244 - number if number > 200 else number - (150 if number > 150 else 96)
     return None
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from docker_harness import SLOT
 
+from wherry.engine.network.pools import default_bridge
 from wherry.net import namespaces
 
 pytest_plugins = ("docker_fixtures",)
 
-RANGE, GATEWAY = f"172.{17 + SLOT}.0.0/16", f"172.{17 + SLOT}.0.1"
+RANGE = default_bridge(SLOT)
+GATEWAY = RANGE.replace(".0.0/16", ".0.1")
 
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/etc")
 
@@ -234,4 +236,4 @@ def test_the_outside_is_reached_by_the_host_s_address(engine):
         connection, peer = server.accept()
         with connection:
             assert connection.recv(10) == b"hi\n"
-            assert peer[0].startswith(f"172.{17 + SLOT}.")
+            assert peer[0].startswith(RANGE.removesuffix("0.0/16"))

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--socket", type=Path, help="default: docker.sock in the run directory")
-    parser.add_argument("--slot", type=int, default=0, help="names and ranges to use, 0 to 13")
+    parser.add_argument("--slot", type=int, default=0, help="whose names and ranges to use")
     parser.add_argument(
         "--host", metavar="tcp://HOST:PORT", help="serve there, too, with the keys of --tls…"
     )

@@ -23,6 +23,7 @@ from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
+from wherry.engine.network import pools
 from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.network import Network
 from wherry.engine.network.networks import Networks, read_document, take_away
@@ -346,16 +347,16 @@ def _purge_networks(config: EngineConfig) -> None:
 def slot_config(data_dir: Path, run_dir: Path, slot: int, name: str) -> EngineConfig:
     """The configuration of an engine that runs alone, for development and tests.
 
-    ``slot`` (0 to 13) gives the names and ranges that an instance of that slot would have.
+    ``slot`` gives the names and ranges that an instance of that slot would have.
     """
-    if not 0 <= slot < 14:
-        raise EngineError(f"slot {slot} is not between 0 and 13")
+    if not 0 <= slot < pools.SLOTS:
+        raise EngineError(f"slot {slot} is not between 0 and {pools.SLOTS - 1}")
     return EngineConfig(
         data_dir=data_dir,
         run_dir=run_dir,
         name=name,
         bridge=f"wherry{slot}",
-        subnet=f"172.{17 + slot}.0.0/16",
+        subnet=pools.default_bridge(slot),
         pod_bridge=f"wherry{slot}p",
         pod_cidrs=(f"10.{244 - slot}.0.0/16",),
         cgroup_root=f"/wherry{slot}",

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from wherry.engine.network import pools
 from wherry.host.files import make_private, write_atomic
 from wherry.kube.api.families import IPV4, IPV6, families_of, family_of
 from wherry.launcher import ranges
@@ -29,7 +30,6 @@ from wherry.launcher.ranges import Wanted
 DEFAULT_DATA_DIR = Path("/var/lib/wherry")
 SYSTEM_LOGS = Path("/var/log")
 RUN_ROOT = Path("/run/wherry")
-SLOTS = 14
 FIRST_PROXY_HEALTH = 10256
 _LOCK = ".lock"
 
@@ -113,7 +113,7 @@ class Instance:
     @property
     def bridge_range(self) -> str:
         """Addresses of containers on the default network."""
-        return f"172.{17 + self.slot}.0.0/16"
+        return pools.default_bridge(self.slot)
 
     @property
     def pod_bridge(self) -> str:
@@ -171,12 +171,12 @@ class Instance:
     def proxy_health_port(self) -> int:
         """Where the proxy says whether it is well; upstream's in the first instance. (Kubelets of
         others take the numbers around it.)"""
-        return FIRST_PROXY_HEALTH + (50 + self.slot if self.slot else 0)
+        return FIRST_PROXY_HEALTH + (40 + self.slot if self.slot else 0)
 
     @property
     def proxy_metrics_port(self) -> int:
         """Where the proxy tells its mode and its figures, on loopback."""
-        return 10249 + (80 + self.slot if self.slot else 0)
+        return 10249 + (90 + self.slot if self.slot else 0)
 
     @property
     def pki(self) -> Path:
@@ -374,7 +374,7 @@ def _create(
     if data_dir.exists() and any(data_dir.iterdir()):
         # `down --purge` removes the whole directory: it must never hold what is not ours.
         raise InstanceError(f"{data_dir} holds other files; give a directory of its own")
-    others = list(range(1, SLOTS))
+    others = list(range(1, pools.SLOTS))
     order = [0, *others] if data_dir == DEFAULT_DATA_DIR else [*others, 0]
     families = wanted.families if wanted else families_of(joined.pod_range if joined else "")
     if IPV6 in families and not _has_ipv6():

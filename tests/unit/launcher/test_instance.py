@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wherry.engine.network import pools
 from wherry.launcher import instance as instances
 from wherry.launcher.instance import DEFAULT_DATA_DIR, InstanceError
 from wherry.launcher.ranges import Wanted
@@ -47,7 +48,7 @@ def test_two_instances_share_no_range_port_or_name(tmp_path: Path) -> None:
 
 
 def test_no_port_is_taken_by_a_kubelet_and_by_a_proxy(tmp_path: Path) -> None:
-    every = [instances.open_or_create(tmp_path / str(n)) for n in range(1, instances.SLOTS)]
+    every = [instances.open_or_create(tmp_path / str(n)) for n in range(1, pools.SLOTS)]
     first = instances.FIRST_PROXY_HEALTH
     taken = [first, 10249, 10250]
     for one in every:

@@ -8,10 +8,21 @@ from collections.abc import Iterable, Iterator, Sequence
 Range = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+SLOTS = 40
+
+
+def default_bridge(slot: int) -> str:
+    """The range of the default network of the instance that has ``slot`` (0 to SLOTS - 1).
+
+    Docker's own for the first, its neighbours for the next, as far as RFC 1918 goes there.
+    """
+    return f"172.{17 + slot}.0.0/16" if slot < 14 else f"10.{150 + slot}.0.0/16"
+
+
 def default_pools(site: str) -> Iterator[Range]:
     """Docker's pools for IPv4, and the /64s of ``site``, our /48 of unique local addresses.
 
-    172.17/16 to 172.30/16 are the default bridges of the instances of this machine, also of those
+    172.17/16 to 172.30/16 are the default bridges of this machine's first instances, also of those
     that do not run now: they come last, the highest first, as instances take the lowest. RFC 4193.
     """
     yield ipaddress.ip_network("172.31.0.0/16")
