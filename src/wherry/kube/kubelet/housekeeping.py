@@ -104,9 +104,10 @@ class Housekeeping:
             return admission.Verdict()
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return admission.Verdict()
+        known = (w.holds for key, w in self._workers.items() if key != uid and not w.unknown)
         return admission.judge(
             pod,
-            [p for p in self.active_pods() if meta.uid(p) != uid],
+            [other for other in known if other is not None],
             self._node().observed,
             self._allocatable,
             pressure=self.pressure,

@@ -146,6 +146,11 @@ class PodWorker:
         return self._resizer.is_deferred
 
     @property
+    def unknown(self) -> bool:
+        """Whether the API has the pod no longer: what it holds is promised to others already."""
+        return self._unknown
+
+    @property
     def holds(self) -> Object | None:
         """The pod with the resources that it holds, None once it has ended."""
         if self.pod is None or self._finished or self._failure is not None:

@@ -1,0 +1,104 @@
+"""Pods that share a ``hostPort`` at different addresses, and those that want it everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Instance, eventually
+
+SERVER = "mkdir /www; hostname > /www/name; exec httpd -f -p 80 -h /www"
+LOCAL = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("", 0))
+        return int(one.getsockname()[1])
+
+
+class World:
+    """Pods in a namespace of their own, and who answers at an address of the node."""
+
+    def __init__(self, cluster: Instance, namespace: str) -> None:
+        self.cluster, self.namespace, self.port = cluster, namespace, free_port()
+        addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
+        self.node = next(a["address"] for a in addresses if a["type"] == "InternalIP")
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl("-n", self.namespace, *arguments, stdin=stdin).out
+
+    def create(self, name: str, host_ip: str = "") -> None:
+        own = {"hostPort": self.port, **({"hostIP": host_ip} if host_ip else {})}
+        container: dict[str, Any] = {
+            "name": "web",
+            "image": "busybox:latest",
+            "imagePullPolicy": "Never",
+            "command": ["sh", "-c", SERVER],
+            "ports": [{"containerPort": 80, **own}],
+            "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1},
+        }
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+        }
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+
+    def ready(self, *names: str) -> None:
+        pods = [f"pod/{name}" for name in names]
+        self.kubectl("wait", "--for=condition=Ready", *pods, "--timeout=60s")
+
+    def answer(self, address: str) -> str:
+        """Who answers in TCP; empty where nobody does."""
+        with contextlib.suppress(OSError):
+            with socket.create_connection((address, self.port), timeout=10) as connection:
+                connection.sendall(b"GET /name HTTP/1.0\r\n\r\n")
+                said = b""
+                while data := connection.recv(4096):
+                    said += data
+            return said.decode().split("\r\n\r\n")[-1].strip()
+        return ""
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Instance) -> Iterator[World]:
+    cluster.wherry("images", "bootstrap", "busybox")
+    namespace = f"host-ports-{os.getpid()}"
+    cluster.kubectl("create", "namespace", namespace)
+    yield World(cluster, namespace)
+    cluster.kubectl("delete", "namespace", namespace)
+
+
+def test_pods_share_a_port_at_different_addresses_and_no_other(world: World) -> None:
+    world.create("loop", LOCAL)
+    world.create("out", world.node)
+    world.ready("loop", "out")
+    for address, name in ((LOCAL, "loop"), (world.node, "out")):
+        assert eventually(lambda a=address: world.answer(a)) == name
+    # A pod reaches another by the port of the node, and itself.
+    for name in ("loop", "out"):
+        url = f"http://{world.node}:{world.port}/name"
+        assert world.kubectl("exec", name, "--", "wget", "-qO-", url).strip() == "out"
+
+    # Who wants the port everywhere waits until nobody has it.
+    world.create("all")
+    why = "node(s) didn't have free ports for the requested pod ports"
+    chosen = ("--field-selector", "involvedObject.name=all,reason=FailedScheduling")
+    eventually(lambda: why in world.kubectl("get", "events", *chosen))
+    world.kubectl("delete", "pod", "loop")
+    world.kubectl("delete", "pod", "out")
+    world.ready("all")
+    for address in (LOCAL, world.node):
+        assert eventually(lambda a=address: world.answer(a)) == "all"
+
+
+def test_nobody_answers_when_the_pod_is_gone(world: World) -> None:
+    world.kubectl("delete", "pods", "--all")
+    eventually(lambda: not world.answer(LOCAL) and not world.answer(world.node))
