@@ -300,7 +300,9 @@ CASES: list[tuple[Object, Edit, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("manifest", "edit", "fault"), CASES, ids=lambda v: str(v)[:60])
+@pytest.mark.parametrize(
+    ("manifest", "edit", "fault"), CASES, ids=lambda v: "" if callable(v) else str(v)[:60]
+)
 def test_what_is_wrong_is_named(api: Any, manifest: Object, edit: Edit, fault: str) -> None:
     bad = copy.deepcopy(manifest)
     edit(bad)
@@ -343,7 +345,9 @@ CHANGES: list[tuple[Object, Edit, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("manifest", "edit", "fault"), CHANGES, ids=lambda v: str(v)[:60])
+@pytest.mark.parametrize(
+    ("manifest", "edit", "fault"), CHANGES, ids=lambda v: "" if callable(v) else str(v)[:60]
+)
 def test_what_must_stay_stays(api: Any, manifest: Object, edit: Edit, fault: str) -> None:
     old = api.create(manifest)
     _, faults = api.update(old, edit)
