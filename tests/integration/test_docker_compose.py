@@ -28,7 +28,7 @@ services:
     networks:
       back:
         aliases: [store]
-        ipv4_address: 10.231.7.20
+        ipv4_address: 10.77.7.20
   web:
     image: busybox
     command: httpd -f -p 80 -h /site
@@ -49,7 +49,7 @@ networks:
   front:
   back:
     ipam:
-      config: [{subnet: 10.231.7.0/24}]
+      config: [{subnet: 10.77.7.0/24}]
 volumes:
   data:
 """
@@ -131,9 +131,9 @@ def test_services_find_each_other(engine, compose):
     compose("up", "-d", "--scale", "worker=2")
     for name in ("db", "store", "base", "shop_db_1", "db.shop_back"):
         done = compose("exec", "-T", "web", "nslookup", "-type=a", name)
-        assert "Address: 10.231.7.20" in done.out, name
+        assert "Address: 10.77.7.20" in done.out, name
     done = compose("exec", "-T", "web", "nslookup", "-type=a", "worker")
-    assert done.out.count("Address: 10.231.7.") == 2
+    assert done.out.count("Address: 10.77.7.") == 2
     assert compose("exec", "-T", "web", "hostname").out == "site\n"
 
 
