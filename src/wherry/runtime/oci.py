@@ -5,16 +5,19 @@ https://github.com/opencontainers/runtime-spec/blob/v1.0.2/runtime.md
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wherry.host.process import run
-from wherry.runtime.types import RuntimeFailure
+from wherry.runtime.types import ExitStatus, RuntimeFailure
 
 
 def preference(*, is_v2: bool, privileges: Collection[str]) -> tuple[str, ...]:
@@ -72,7 +75,43 @@ class OCIRuntime:
 
     def waits_for_start(self, id: str) -> bool:
         """Whether container ``id`` is created and not started: both runtimes then keep a FIFO."""
-        return (self.root / id / "exec.fifo").exists()
+        return self._fifo(id).exists()
+
+    def _fifo(self, id: str) -> Path:
+        return self.root / id / "exec.fifo"
+
+    async def start(
+        self, id: str, command: Sequence[str], ended: asyncio.Future[ExitStatus]
+    ) -> None:
+        """Have container ``id`` execute ``command``; ``ended`` comes true at its end.
+
+        A process that is killed just before would be awaited for ever at the FIFO: then we stand in
+        for it.
+
+        Raises:
+            RuntimeFailure: with what the runtime said.
+        """
+        starting = asyncio.ensure_future(self.call("start", id, command=command))
+        try:
+            either: set[asyncio.Future[Any]] = {starting, ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            with self._reader(id) if not starting.done() else contextlib.nullcontext():
+                await starting
+        finally:
+            starting.cancel()
+
+    @contextlib.contextmanager
+    def _reader(self, id: str) -> Iterator[None]:
+        """Be at the other end of the FIFO of container ``id``, where it still has one."""
+        try:
+            descriptor = os.open(self._fifo(id), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     async def call(
         self, *args: str | Path, command: Sequence[str] = (), input: Mapping[str, Any] | None = None

@@ -240,7 +240,7 @@ class Runtime:
             RuntimeFailure: it could not be executed.
         """
         held = self._get(id)
-        await self._space.oci.call("start", id, command=held.record.command)
+        await self._space.oci.start(id, held.record.command, held.ended)
 
     async def kill(self, id: str, signal: int) -> None:
         """Send ``signal`` to the container's first process; nothing where it has ended.

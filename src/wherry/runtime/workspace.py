@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import posixpath
@@ -23,6 +24,7 @@ from wherry.runtime import cgroups
 from wherry.runtime.cgroups import Layout
 from wherry.runtime.oci import OCIRuntime
 from wherry.runtime.record import Record
+from wherry.runtime.rootfs import mounts_below, unmount
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,7 @@ class Workspace:
         # All that is left of an ended container whose group is gone is the runtime's own note of
         # it; its ``delete`` would do no more, but take a process for it.
         for directory in (self.oci.root / id, bundle):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(directory)
+            _remove_tree(directory)
         if not keep_exit:
             self.exit_file(id).unlink(missing_ok=True)
 
@@ -114,6 +115,22 @@ class Workspace:
             cgroups.kill(self.layout, cgroup)
             await end(pids, None)
         cgroups.prune(self.layout, cgroup, self.cgroup_root)
+
+
+def _remove_tree(directory: Path) -> None:
+    """Remove a directory, if it is there; runc mounts itself in its own for a moment, and leaves
+    that when it is killed then.
+    """
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        for mount in mounts_below(directory):
+            unmount(mount)
+        shutil.rmtree(directory)
 
 
 async def end(pids: Iterable[int], number: int | None, *, timeout: float | None = None) -> None:

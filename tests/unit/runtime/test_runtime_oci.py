@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from wherry.runtime.oci import OCIRuntime, failure, find, preference
-from wherry.runtime.types import RuntimeFailure
+from wherry.runtime.types import ExitStatus, RuntimeFailure
 
 NOT_FOUND = 'exec: "nope": executable file not found in $PATH'
 
@@ -108,3 +110,30 @@ def test_state_is_looked_up_by_id(tmp_path: Path) -> None:
     assert not runtime.waits_for_start("x")
     (tmp_path / "x/exec.fifo").touch()
     assert runtime.waits_for_start("x")
+
+
+# Like crun's ``start``, which waits at the FIFO until the container's process reads from it.
+_AT_THE_FIFO = """#!/bin/sh
+echo "$*" > "${1#--root=}/$3/said"
+echo x > "${1#--root=}/$3/exec.fifo"
+"""
+
+
+async def test_the_start_of_a_process_that_was_killed_before_comes_to_an_end(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "crun"
+    program.write_text(_AT_THE_FIFO)
+    program.chmod(0o755)
+    (tmp_path / "one").mkdir()
+    for name in ("exec.fifo", "said"):
+        os.mkfifo(tmp_path / "one" / name)
+    ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+    runtime = OCIRuntime(program, tmp_path)
+    starting = asyncio.create_task(runtime.start("one", ["true"], ended))
+    async with asyncio.timeout(60):
+        said = await asyncio.to_thread((tmp_path / "one" / "said").read_text)
+        assert not starting.done()
+        ended.set_result(ExitStatus("one", 137, False, 0))
+        await starting
+    assert said == f"--root={tmp_path} start one\n"
