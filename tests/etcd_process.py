@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
+
+from ports import free_port
 
 BINARY = Path(__file__).parents[1] / ".venv/clients/etcd"
 QUICK = ("--heartbeat-interval=50", "--election-timeout=500")
@@ -77,8 +78,7 @@ class Etcd:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)

@@ -70,6 +70,8 @@ class Instance:
         return _run(["docker", *arguments], self.environment, ok=ok, stdin=stdin)
 
     def kubectl(self, *arguments: str, ok: bool = True, stdin: str | None = None) -> Finished:
+        if "wait" in arguments and not any(each.startswith("--timeout") for each in arguments):
+            arguments = (*arguments, "--timeout=110s")  # its own 30 s are for a quiet machine
         return _run([self.kubectl_name, *arguments], self.environment, ok=ok, stdin=stdin)
 
     def get(self, *arguments: str) -> Any:

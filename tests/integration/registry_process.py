@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,9 +17,7 @@ class Server:
     """A registry in a process of its own, on a loopback port."""
 
     def __init__(self, directory: Path, *options: str, host: str = "127.0.0.1") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.directory = directory
         self.options = options
         self.host = f"{host}:{self.port}"

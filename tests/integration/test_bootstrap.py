@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 from pathlib import Path
 
 import pytest
 from conftest import Instance, eventually
+
+from ports import free_port
 
 DOCKERFILE = """\
 FROM debian:bookworm
@@ -48,9 +49,7 @@ def test_debian_is_made_from_its_packages_and_nginx_built_on_it(
     built = instance.docker("build", "-t", "web:1", str(tmp_path)).out
     assert "Step 1/5 : FROM debian:bookworm" in built
     assert "Successfully tagged web:1" in built
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     instance.docker("run", "-d", "-p", f"127.0.0.1:{port}:80", "web:1")
 
     def page() -> bool:

@@ -14,14 +14,8 @@ from conftest import Instance
 from docker_fixtures import daemon, engine  # noqa: F401
 from docker_harness import Daemon, Terminal
 
+from ports import free_port
 from wherry.launcher.pki import Authority
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +28,7 @@ def tls(daemon: Daemon) -> Iterator[Daemon]:  # noqa: F811
     authority.issue_client("client", "client", "")
     for name, file in (("ca", "ca.crt"), ("cert", "client.crt"), ("key", "client.key")):
         (keys / f"{name}.pem").write_bytes((keys / file).read_bytes())
-    port = _free_port()
+    port = free_port()
     daemon.stop()
     daemon.extra = [
         *("--host", f"tcp://127.0.0.1:{port}", "--tlscacert", str(keys / "ca.crt")),
@@ -132,7 +126,7 @@ def test_renewed_keys_are_taken_up_on_sighup(tls: Daemon) -> None:
 
 def test_up_serves_tcp_where_it_is_told_to(new_instance: Callable[[], Instance]) -> None:
     instance = new_instance()
-    port = _free_port()
+    port = free_port()
     instance.wherry("up", "--docker-tcp", f"127.0.0.1:{port}")
     assert f"tcp://127.0.0.1:{port}" in instance.wherry("status").out
     environment = dict(instance.environment)

@@ -12,14 +12,10 @@ from typing import Any
 import pytest
 from conftest import Instance, eventually
 
+from ports import free_port
+
 SERVER = "mkdir /www; hostname > /www/name; exec httpd -f -p 80 -h /www"
 LOCAL = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("", 0))
-        return int(one.getsockname()[1])
 
 
 class World:

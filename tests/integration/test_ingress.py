@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import CLIENTS, Instance, eventually
 
+from ports import free_port
 from wherry.kube.ingress import certificates
 
 WORLD = """
@@ -103,12 +104,6 @@ spec:
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Edge:
     """An instance that serves Ingresses, and clients of it."""
 
@@ -161,7 +156,7 @@ def edge(new_instance: Callable[[], Instance]) -> Iterator[Edge]:
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{CLIENTS}:{path}"
     try:
-        http, https = _free_port(), _free_port()
+        http, https = free_port(), free_port()
         instance.wherry("up", "--sample", "--ingress", f"{http}:{https}")
     finally:
         os.environ["PATH"] = path

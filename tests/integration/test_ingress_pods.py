@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import CLIENTS, Instance, eventually
+
+from ports import free_port
 
 BACKEND = """
 apiVersion: v1
@@ -99,11 +100,7 @@ def test_a_deployment_behind_a_load_balancer_or_a_node_port(edge: Instance) -> N
 
 
 def test_a_daemon_set_in_the_nodes_network(edge: Instance) -> None:
-    ports = []
-    for _ in range(2):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(str(probe.getsockname()[1]))
+    ports = [str(free_port()) for _ in range(2)]
     words = ("--kind", "daemonset", "--http-port", ports[0], "--https-port", ports[1])
     selecting = ("--node-selector", "edge=true")
     edge.kubectl("apply", "-f", "-", stdin=manifest(*words, *selecting))

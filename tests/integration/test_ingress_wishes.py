@@ -13,6 +13,7 @@ import queue
 import shutil
 import socket
 import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ import pytest
 import websocket
 from conftest import CLIENTS, eventually
 
+from ports import free_port
 from wherry.kube.ingress import certificates
 from wherry.kube.ingress.annotations import PREFIX
 from wherry.kube.ingress.build import World, build
@@ -101,17 +103,11 @@ class _Echo(http.server.BaseHTTPRequestHandler):
         """It says nothing."""
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Edge:
     """An nginx, and the Services behind it: ``stable``, ``other``, each one server."""
 
     def __init__(self, place: Path, services: dict[str, int]) -> None:
-        self.http, self.https = _free_port(), _free_port()
+        self.http, self.https = free_port(), free_port()
         self.services = services
         self.secrets: dict[str, dict[str, bytes]] = {}
         self.nginx = Nginx(shutil.which("nginx") or str(CLIENTS / "nginx"), place)
@@ -246,13 +242,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     servers.append(secured)
     services["secure"] = secured.server_port
     remote.start()
-    place = tmp_path_factory.mktemp("nginx")
-    for directory in (place, *place.parents[:-1]):  # workers are nobody
-        if directory.stat().st_uid == 0 and str(directory).startswith("/tmp/pytest"):
-            directory.chmod(0o755)
+    # (Not below pytest's own, which it closes to others when another pytest begins.)
+    place = Path(tempfile.mkdtemp(prefix="wherry-nginx-"))
+    place.chmod(0o755)  # workers are nobody
     edge = Edge(place, services)
     yield edge
     asyncio.run(edge.nginx.stop())
+    shutil.rmtree(place)
     remote.stop(None)
     for server in servers:
         server.shutdown()

@@ -16,9 +16,13 @@ def status(cluster: Instance, namespace: str, name: str) -> dict[str, Any]:
 
 
 def by_name(cluster: Instance, namespace: str, name: str) -> dict[str, dict[str, Any]]:
-    told = status(cluster, namespace, name)
+    """What is told of each container; of each before the kubelet tells of any."""
+    pod = cluster.get("pod", name, "-n", namespace)
+    told = pod.get("status", {})
     every = (*told.get("initContainerStatuses", ()), *told.get("containerStatuses", ()))
-    return {each["name"]: each for each in every}
+    named = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+    nothing = {each["name"]: {"state": {}, "restartCount": 0} for each in named}
+    return nothing | {each["name"]: each for each in every}
 
 
 def ended(cluster: Instance, namespace: str, name: str) -> str:
@@ -97,15 +101,16 @@ def test_a_file_that_does_not_tell_a_variable_is_told(cluster: Instance, namespa
         make(cluster, namespace, name, main, **writing(script))
     for name, (_, text) in faults.items():
 
-        def waiting(name: str = name) -> dict[str, Any]:
+        def is_told(name: str = name, text: str = text) -> bool:
             state = first_status(cluster, namespace, name).get("state") or {}
-            return dict(state.get("waiting") or {})
+            waiting = state.get("waiting") or {}
+            return (
+                waiting.get("reason") == "CreateContainerConfigError"
+                and text in waiting["message"]
+                and text in events(cluster, namespace, name)
+            )
 
-        eventually(
-            lambda: waiting().get("reason") == "CreateContainerConfigError", seconds=PATIENCE
-        )
-        assert text in waiting()["message"], name
-        assert text in events(cluster, namespace, name), name
+        eventually(is_told, seconds=PATIENCE)
 
 
 RULE = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}

@@ -16,6 +16,8 @@ import pytest
 from conftest import Instance, eventually
 from test_kubelet_pods import events, make, ready, run_in, state
 
+from ports import free_port
+
 
 def condition(cluster: Instance, namespace: str, name: str, kind: str) -> dict[str, Any]:
     conditions = cluster.get("pod", name, "-n", namespace)["status"].get("conditions") or ()
@@ -25,12 +27,6 @@ def condition(cluster: Instance, namespace: str, name: str, kind: str) -> dict[s
 def node_address(cluster: Instance) -> str:
     (node,) = cluster.get("nodes")["items"]
     return str(node["status"]["addresses"][0]["address"])
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind(("", 0))
-        return int(found.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from wherry.net import cables, links, namespaces, routes
 from wherry.net.cables import Inner
 from wherry.net.firewall import Firewall, PortTaken
@@ -139,12 +140,6 @@ def ask(
         if kind == socket.SOCK_DGRAM:
             client.send(b"?")
         return client.recv(100).decode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return probe.getsockname()[1]
 
 
 def test_a_namespace_has_its_loopback_and_vanishes_with_its_file(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ import pytest
 from docker_fixtures import daemon, engine  # noqa: F401
 from docker_harness import Daemon, Terminal, busybox_archive
 
+from ports import free_port
+
 _SAY_HELLO = ("/bin/bash", "-c", "while true;do echo hello world;sleep 1; done")
 
 
@@ -210,9 +212,7 @@ def test_create_pause_stats_copy_and_diff(docker: Daemon, tmp_path: Path) -> Non
 
 
 def test_ports(docker: Daemon) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     docker.docker("run", "-d", "-p", f"{port}:80", "--name", "static_web", "nginx")
     assert f"80/tcp -> 0.0.0.0:{port}" in docker.docker("port", "static_web").out
     assert f"0.0.0.0:{port}" in docker.docker("port", "static_web", "80").out

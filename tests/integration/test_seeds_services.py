@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import CLIENTS, Instance, eventually
+
+from ports import free_port
 
 _KUBIA = r"""FROM hello:1
 RUN mkdir -p /www && printf '#!/bin/sh\nexec wget -qO- "$2"\n' > /bin/curl && chmod +x /bin/curl
@@ -98,12 +99,6 @@ spec:
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Town:
     """The instance, and where its Ingresses are served."""
 
@@ -129,7 +124,7 @@ def town(new_instance: Callable[[], Instance]) -> Iterator[Town]:
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{CLIENTS}:{path}"
     try:
-        http, https = _free_port(), _free_port()
+        http, https = free_port(), free_port()
         instance.wherry("up", "--sample", "--ingress", f"{http}:{https}")
     finally:
         os.environ["PATH"] = path

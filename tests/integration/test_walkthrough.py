@@ -259,21 +259,12 @@ def test_bad_input_is_refused_in_upstreams_words(kubectl: Instance, namespace: s
 
 def test_missing_image_is_reported_on_the_pod(kubectl: Instance, namespace: str) -> None:
     kubectl.kubectl("-n", namespace, "run", "lost", "--image=registry.invalid/nope:1")
-    waiting = eventually(
-        lambda: (
-            kubectl.kubectl(
-                "-n",
-                namespace,
-                "get",
-                "pod",
-                "lost",
-                "-o",
-                "jsonpath={.status.containerStatuses[0].state.waiting.reason}",
-            ).out
-        ),
-        seconds=30,
-    )
-    assert waiting in ("ErrImagePull", "ImagePullBackOff")
+    path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
+
+    def reason() -> str:
+        return kubectl.kubectl("-n", namespace, "get", "pod", "lost", "-o", path).out
+
+    eventually(lambda: reason() in ("ErrImagePull", "ImagePullBackOff"))
 
 
 def test_explain_and_api_resources(kubectl: Instance) -> None:
