@@ -240,8 +240,9 @@ def test_a_claim_is_bound_to_the_volume_that_an_administrator_made(
             return seeded.kubectl(*ask).out
 
         eventually(lambda: f'MountVolume.SetUp failed for volume "{volume}"' in told())
-        status = seeded.get("pod", "kubia-pvc", "-n", namespace)["status"]
-        assert status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
+        path = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
+        ask = ["get", "pod", "kubia-pvc", "-n", namespace, "-o", path]
+        eventually(lambda: seeded.kubectl(*ask).out == "ContainerCreating")
     finally:
         seeded.kubectl("-n", namespace, "delete", "pod", "kubia-pvc", "--now", ok=False)
         seeded.kubectl("-n", namespace, "delete", "pvc", "myclaim", "--wait=false", ok=False)
