@@ -151,14 +151,14 @@ def test_a_disk_under_pressure_gives_up_images_first_then_who_wrote_most(small: 
         *("False", "KubeletHasNoDiskPressure"),
         "kubelet has no disk pressure",
     )
-    make(small, "default", "most", writing(40))
+    make(small, "default", "most", writing(70))
     ready(small, "default", "most")
-    # Now something that is no pod's fills the disk to 30 MiB beyond the threshold without images.
+    # Now something else fills the disk so far that images are not enough: the one of 30 MiB
+    # takes twice as much where its layer lies packed, too.
     rest = small.data_dir.parent / "rest"
-    unused = 30 * MI
     try:
         with rest.open("wb") as file:
-            for _ in range((free(small) + unused - 80 * MI) // MI):
+            for _ in range((free(small) - 30 * MI) // MI):
                 file.write(bytes(MI))
         told = evicted(small, "most")
         assert (
