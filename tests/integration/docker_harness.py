@@ -35,14 +35,10 @@ def claim_slot() -> int:
     """One of this process's own until it ends, as that of an instance which is never started."""
     if os.geteuid() != 0:
         return 0  # the tests are skipped
-    directory = Path(tempfile.mkdtemp(prefix="wherry-slot-"))
-    instance = instances.open_or_create(directory / "instance")
-
-    def give_back() -> None:
-        instances.forget(instance)
-        directory.rmdir()
-
-    atexit.register(give_back)
+    directory = tempfile.TemporaryDirectory(prefix="wherry-slot-")
+    atexit.register(directory.cleanup)
+    instance = instances.open_or_create(Path(directory.name) / "instance")
+    atexit.register(instances.forget, instance)  # (what is registered last is done first)
     return instance.slot
 
 
