@@ -7,8 +7,8 @@ OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github
 TEST_PACKAGES := mmdebstrap iproute2 iptables procps curl skopeo docker-compose \
 	containernetworking-plugins
 
-# Two processes share the integration tests, a file each at a time: they wait more than they work.
-SHARED := -n 2 --dist loadfile
+# Three processes share the integration tests, a file each at a time: they wait half of their time.
+SHARED := -n 3 --dist loadfile
 
 .PHONY: up clients test test-unit test-integration lint format bench down clean
 

@@ -28,7 +28,7 @@ from wherry.kube.apiserver.authn import MASTERS, known
 from wherry.kube.apiserver.server import APIServer, APIServerConfig
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
-from wherry.kube.client.transport import Object
+from wherry.kube.client.transport import Object, Transport
 from wherry.kube.controllers import Options, run_controllers
 from wherry.kube.scheduler import run_scheduler
 from wherry.kube.store.sqlite import SQLiteStore
@@ -94,7 +94,7 @@ async def plane() -> AsyncIterator[Plane]:
         made = Plane(server)
         manager = Client(server.transport("system:kube-controller-manager"))
 
-        def identity(name: str) -> object:
+        def identity(name: str) -> Transport:
             return server.transport(f"system:serviceaccount:kube-system:{name}")
 
         # Nobody keeps the nodes alive.

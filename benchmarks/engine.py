@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.harness import Figure, command, dockerd, resident, timed, wherry
 
@@ -84,7 +85,7 @@ def docker_burst() -> list[Figure]:
             begun = time.perf_counter()
             ids = engine.burst()
             started.append(time.perf_counter() - begun)
-            removed += timed(lambda ids=ids: engine.docker("rm", "-f", *ids), 1, warm_up=0)
+            removed += timed(partial(engine.docker, "rm", "-f", *ids), 1, warm_up=0)
         return started, removed
 
     with engines() as (ours, theirs):

@@ -231,9 +231,9 @@ def dockerd() -> Iterator[Dockerd | None]:
 
 
 def _import_into(env: dict[str, str]) -> None:
-    from wherry.launcher.bootstrap import busybox_root, find_busybox
+    from wherry.engine.image import busybox
 
-    tar = busybox_root(find_busybox())
+    tar = busybox.root(busybox.find())
     change = ("--change", "ENV PATH=/bin")
     command("docker", "import", *change, "-", "hello:1", env=env, stdin=tar)
 

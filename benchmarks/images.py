@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.engine import IMAGE, Engine, engines
@@ -92,10 +93,10 @@ def push_and_pull() -> list[Figure]:
                 with _registry(engine) as host:
                     name = f"{host}/{NAME}"
                     _import(engine, tar, name)
-                    found[push] += timed(lambda name=name: engine.docker("push", name), 1, 0)
+                    found[push] += timed(partial(engine.docker, "push", name), 1, 0)
                     engine.docker("rmi", name)
                     os.sync()
-                    found[pull] += timed(lambda name=name: engine.docker("pull", name), 1, 0)
+                    found[pull] += timed(partial(engine.docker, "pull", name), 1, 0)
                     engine.docker("rmi", name)
             return found
 

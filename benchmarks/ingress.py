@@ -71,7 +71,8 @@ def rate() -> list[Figure]:
     with serving() as (instance, port), _by_hand(pods(instance)) as other:
         for each in (port, other):
             _requests(wrk, each, 1)
-        ours, theirs = [], []
+        ours: list[float] = []
+        theirs: list[float] = []
         for pair in range(PAIRS):
             for each in ((port, other), (other, port))[pair % 2]:
                 (ours if each == port else theirs).append(_requests(wrk, each, SECONDS))
@@ -274,11 +275,11 @@ def _change(instance: Wherry, number: int) -> None:
             _apply(instance, _ingress("another", f"n{number}.example.com"))
         case 1:
             wish = f"nginx.ingress.kubernetes.io/proxy-read-timeout={60 + number}"
-            words = ("annotate", "--overwrite", "ingress", "bench", wish)
+            words = ["annotate", "--overwrite", "ingress", "bench", wish]
             command("kubectl", *words, env=instance.env)
         case 2:
             replicas = 3 if number % 8 == 2 else 2
-            words = ("scale", "deploy", "bench", f"--replicas={replicas}")
+            words = ["scale", "deploy", "bench", f"--replicas={replicas}"]
             command("kubectl", *words, env=instance.env)
         case _:
             command("kubectl", "delete", "ingress", "another", env=instance.env)

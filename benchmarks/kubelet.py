@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from benchmarks.harness import CLIENTS, Figure, Wherry, command, timed, wherry
@@ -86,7 +87,10 @@ def _clear(instance: Wherry) -> None:
 
 def pods() -> list[Figure]:
     """Pods that are bound already until they are Ready: one, twenty, a hundred; and their end."""
-    single, gone, twenty, hundred = [], [], [], []
+    single: list[float] = []
+    gone: list[float] = []
+    twenty: list[float] = []
+    hundred: list[float] = []
     with wherry() as instance:
         api = _api(instance)
         node = api.list_node().items[0].metadata.name
@@ -130,7 +134,7 @@ def restart() -> list[Figure]:
                     c["restartCount"] == 1 and "running" in c["state"] for c in told
                 )
 
-            values.append(_watch_until(api, lambda pid=pid: os.kill(pid, 9), running_again))
+            values.append(_watch_until(api, partial(os.kill, pid, 9), running_again))
     return [Figure("container exit to restart seen in the API", values[1:], target=0.1)]
 
 

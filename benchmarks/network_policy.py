@@ -13,9 +13,10 @@ import time
 from typing import Any
 
 from benchmarks.harness import ROOT, Figure
-from wherry.kube.network_policy.model import Model, Pod
+from wherry.kube.network_policy.elements import Pod
+from wherry.kube.network_policy.model import Model
 from wherry.kube.network_policy.policies import read
-from wherry.net.nft import Nftables
+from wherry.net.nftables.nft import Nftables
 from wherry.net.policy_table import PolicyTable
 
 POLICIES, PODS, NAMESPACES = 500, 200, 20

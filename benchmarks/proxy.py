@@ -51,10 +51,11 @@ def _inside(count: int, mode: str) -> dict[str, list[float]]:
 
     from wherry.kube.proxy.claims import Claims
     from wherry.kube.proxy.ports import Place, ports
-    from wherry.net.nft import Nftables
-    from wherry.net.service_chains import Names
-    from wherry.net.service_map import ServiceMap
-    from wherry.net.service_tables import ServiceTables
+    from wherry.net.nftables.nft import Nftables
+    from wherry.net.service.iptables.chains import Names
+    from wherry.net.service.iptables.tables import IptablesServices
+    from wherry.net.service.nftables.tables import NftablesServices
+    from wherry.net.service.ports import Key, ServicePort
 
     here = Place("node")
 
@@ -75,19 +76,19 @@ def _inside(count: int, mode: str) -> dict[str, list[float]]:
             ],
         }
 
-    def claim(claims: Claims, number: int, endpoints: int) -> dict[object, object]:
+    def claim(claims: Claims, number: int, endpoints: int) -> dict[Key, ServicePort | None]:
         wanted = ports(service(number), [slice_(number, endpoints)], here)
-        return dict(claims.set(f"default/s{number}", "2026", wanted))
+        return claims.set(f"default/s{number}", "2026", wanted)
 
     async def measure() -> dict[str, list[float]]:
         nft = Nftables()
         found: dict[str, list[float]] = {"first": [], "change": [], "again": []}
 
-        def fresh() -> ServiceMap | ServiceTables:
+        def fresh() -> NftablesServices | IptablesServices:
             if mode == "iptables":
                 ranges = {"services": ["10.96.0.0/16"], "pods": ["10.128.0.0/9"]}
-                return ServiceTables(Names("BENCH"), **ranges)
-            return ServiceMap(nft, "bench", services=["10.96.0.0/16"], pods=["10.128.0.0/9"])
+                return IptablesServices(Names("BENCH"), **ranges)
+            return NftablesServices(nft, "bench", services=["10.96.0.0/16"], pods=["10.128.0.0/9"])
 
         claims = Claims()
         for _ in range(3):
@@ -101,7 +102,7 @@ def _inside(count: int, mode: str) -> dict[str, list[float]]:
         for turn in range(CHANGES):
             begun = time.perf_counter()
             changes = claim(claims, turn // 2, ENDPOINTS - 1 + turn % 2)
-            await services.change(changes)  # type: ignore[arg-type]
+            await services.change(changes)
             found["change"].append(time.perf_counter() - begun)
         begun = time.perf_counter()
         await fresh().start(claims.all())

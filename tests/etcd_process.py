@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,14 @@ class Etcd:
     def __init__(self, directory: Path, members: int = 1, tls: Sequence[str] = ()) -> None:
         self._directory = directory
         self._tls = tls
-        ports = _free_ports(2 * members)
-        self._clients, self._peers = ports[:members], ports[members:]
+        ports = _free_ports(3 * members)
+        self._clients, self._peers, self._metrics = (ports[i::3] for i in range(3))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
         self.endpoints = [f"127.0.0.1:{port}" for port in self._clients]
         for member in range(members):
             self.start(member)
+        self.leader()
 
     @property
     def word(self) -> str:
@@ -49,6 +51,7 @@ class Etcd:
                 f"--listen-peer-urls={peer}",
                 f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster={cluster}",
+                f"--listen-metrics-urls=http://127.0.0.1:{self._metrics[member]}",
                 *QUICK,
                 *self._tls,
             ],
@@ -57,13 +60,29 @@ class Etcd:
         )
 
     def leader(self) -> int:
-        """The member that leads, asked of the members' own metrics."""
-        for member in self._processes:
-            url = f"http://127.0.0.1:{self._clients[member]}/metrics"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                if b"\netcd_server_is_leader 1\n" in answer.read():
+        """The member that leads, once one does, asked of the members' own metrics."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for member in list(self._processes):
+                if self._says(member, "etcd_server_is_leader 1"):
                     return member
+            time.sleep(0.05)
         raise AssertionError("no member leads")
+
+    def answers(self, member: int) -> None:
+        """Wait until a member that was started is one of them."""
+        deadline = time.monotonic() + 60
+        while not self._says(member, "etcd_server_has_leader 1"):
+            assert time.monotonic() < deadline, f"member {member} does not come back"
+            time.sleep(0.05)
+
+    def _says(self, member: int, line: str) -> bool:
+        url = f"http://127.0.0.1:{self._metrics[member]}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return f"\n{line}\n".encode() in answer.read()
+        except OSError:
+            return False
 
     def kill(self, member: int) -> None:
         process = self._processes.pop(member)

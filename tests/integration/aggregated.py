@@ -29,6 +29,7 @@ class Flunders:
         self.peers: set[str] = set()
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.revision = 1
+        self.history: list[dict[str, Any]] = []
         self.watchers: list[asyncio.Queue[dict[str, Any]]] = []
         self.app = web.Application(client_max_size=1 << 30)
         add = self.app.router.add_route
@@ -165,8 +166,10 @@ class Flunders:
     # --- objects ---------------------------------------------------------------------------------
 
     def _tell(self, type: str, o: dict[str, Any]) -> None:
+        event = {"type": type, "object": copy.deepcopy(o)}
+        self.history.append(event)
         for watcher in self.watchers:
-            watcher.put_nowait({"type": type, "object": copy.deepcopy(o)})
+            watcher.put_nowait(event)
 
     def _count(self, o: dict[str, Any]) -> None:
         self.revision += 1
@@ -192,9 +195,12 @@ class Flunders:
         response = web.StreamResponse()
         response.headers["Content-Type"] = "application/json"
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        after = int(request.query.get("resourceVersion") or 0)
+        for event in self.history if after else ():  # what happened since the client's list
+            if int(event["object"]["metadata"]["resourceVersion"]) > after:
+                queue.put_nowait(event)
         self.watchers.append(queue)
         await response.prepare(request)
-        after = int(request.query.get("resourceVersion") or 0)
         if not after:
             for o in found:
                 await response.write(json.dumps({"type": "ADDED", "object": o}).encode() + b"\n")

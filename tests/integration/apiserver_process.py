@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import direct
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from ports import free_port
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -95,7 +98,9 @@ class Finished:
 
 
 class Server:
-    """``python -m wherry.kube.apiserver`` on a free port; keeps its data and port over restarts."""
+    """``python -m wherry.kube.apiserver`` on a free port; keeps its data and port over restarts.
+
+    The port is none that the kernel gives to others while the server is down."""
 
     def __init__(self, directory: Path, store: str = "sqlite", *arguments: str) -> None:
         self.directory = directory
@@ -104,7 +109,7 @@ class Server:
         self.authority = Authority(directory / "pki")
         self.authority.issue("server", "kube-apiserver")
         self.admin = self.authority.issue("admin", "kubernetes-admin", "system:masters")
-        self.port = 0
+        self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
         self.kubeconfigs: dict[str, Path] = {}
 
@@ -139,7 +144,7 @@ class Server:
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     @property
     def log(self) -> str:
@@ -169,6 +174,8 @@ class Server:
         kubeconfig: Path | None = None,
         program: str = "kubectl",
     ) -> Finished:
+        if "wait" in arguments and not any(each.startswith("--timeout") for each in arguments):
+            arguments = (*arguments, "--timeout=110s")  # its own 30 s are for a quiet machine
         done = subprocess.run(
             [program, *arguments],
             env={
@@ -180,7 +187,7 @@ class Server:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,  # for what hangs, not for what is slow
             check=False,
         )
         if ok:
@@ -188,7 +195,8 @@ class Server:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def get(self, *arguments: str) -> Any:
-        return json.loads(self.kubectl("get", *arguments, "-o", "json").out)
+        found = direct.read(self.kubeconfig(), arguments)
+        return found or json.loads(self.kubectl("get", *arguments, "-o", "json").out)
 
 
 def _kubeconfig(port: int, authority: Path, certificate: Path, key: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import random
+import re
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -14,8 +15,13 @@ from aiohttp import web
 @contextlib.contextmanager
 def address() -> Iterator[str]:
     """An address of this machine that looks like a pod's; it goes at the end."""
-    found = f"10.254.{os.getpid() % 250 + 1}.1"
-    subprocess.run(["ip", "address", "add", f"{found}/32", "dev", "lo"], check=True)
+    while True:
+        found = f"10.254.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
+        add = ["ip", "address", "add", f"{found}/32", "dev", "lo"]
+        done = subprocess.run(add, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            break
+        assert re.search("exists|assigned", done.stderr), done.stderr  # somebody beside us has it
     try:
         yield found
     finally:

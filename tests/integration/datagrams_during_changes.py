@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 
-from wherry.net import service_route
-from wherry.net.nft import Nftables
-from wherry.net.routes import block
-from wherry.net.service_map import ServiceMap
-from wherry.net.service_ports import ServicePort
+from wherry.net.link.routes import block
+from wherry.net.nftables.nft import Nftables
+from wherry.net.service import local_routing
+from wherry.net.service.nftables.tables import NftablesServices
+from wherry.net.service.ports import ServicePort
 
 CHANGES = 6000
 CLIENT = """
@@ -53,9 +53,9 @@ async def main(affinity: int) -> int:
         server.bind((f"10.244.0.{number}", 8080))
         servers.append(server)
     block("10.96.0.0/16")
-    service_route.add("10.96.0.0/16", "10.244.0.1")
+    local_routing.add("10.96.0.0/16", "10.244.0.1")
     ranges = {"services": ["10.96.0.0/16"], "pods": ["10.244.0.0/16"]}
-    table = ServiceMap(Nftables(), "fire", **ranges)  # type: ignore[arg-type]
+    table = NftablesServices(Nftables(), "fire", **ranges)  # type: ignore[arg-type]
     now = served(3, affinity)
     await table.start({now.key: now})
     client = begin()

@@ -72,7 +72,7 @@ class Daemon:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return dict(os.environ, PYTHONPATH=str(ROOT / "src"))
+        return dict(os.environ, PYTHONPATH=str(ROOT / "src"), PYTHONFAULTHANDLER="1")
 
     def start(self) -> Daemon:
         with self._log.open("ab") as log:
@@ -85,6 +85,11 @@ class Daemon:
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.02)
         return self
+
+    def _died(self) -> tuple[object, ...]:
+        """What is known of a daemon that ended by itself."""
+        code = None if self._process is None else self._process.poll()
+        return () if code is None else (f"the daemon ended: {code}", self._log.read_text()[-5000:])
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -110,19 +115,22 @@ class Daemon:
     def _end(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.wait(20)
+        self._process.wait(60)
         self.socket.unlink(missing_ok=True)
 
     def purge(self) -> None:
         """Without a daemon, which is killed if it is there: leave nothing in the kernel."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        subprocess.run(self._command("--purge"), env=self._environment, check=True, timeout=60)
+        subprocess.run(self._command("--purge"), env=self._environment, check=True, timeout=300)
 
     def docker(
-        self, *arguments: str, input: bytes | None = None, ok: bool = True, timeout: float = 60
+        self, *arguments: str, input: bytes | None = None, ok: bool = True, timeout: float = 300
     ) -> Any:
-        """Run the client; ``out`` and ``err`` are text, ``raw`` is its output as bytes."""
+        """Run the client; ``out`` and ``err`` are text, ``raw`` is its output as bytes.
+
+        ``timeout`` is for what hangs, not for what is slow.
+        """
         done = subprocess.run(
             ["docker", *arguments],
             input=input,
@@ -138,7 +146,8 @@ class Daemon:
             out=done.stdout.decode("utf-8", "replace"),
             err=done.stderr.decode("utf-8", "replace"),
         )
-        assert not ok or result.code == 0, (arguments, result.code, result.out, result.err)
+        told = (arguments, result.code, result.out, result.err)
+        assert not ok or result.code == 0, told + self._died()
         return result
 
     @property
@@ -177,7 +186,7 @@ class Daemon:
         """A plain request to the API: ``status``, ``headers``, ``body``."""
         connection = http.client.HTTPConnection("docker")
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(20)
+        connection.sock.settimeout(60)
         connection.sock.connect(str(self.socket))
         try:
             data = None if body is None else json.dumps(body).encode()
@@ -199,9 +208,14 @@ class Daemon:
 
     def remove_all(self) -> None:
         """Remove every container, and the networks that users made."""
-        ids = self.docker("ps", "-aq").out.split()
-        if ids:
-            self.docker("rm", "-f", *ids)
+        deadline = time.monotonic() + 60
+        while ids := self.docker("ps", "-aq").out.split():
+            done = self.docker("rm", "-f", *ids, ok=False)
+            if done.code == 0:
+                break
+            # Those that remove themselves do so by now.
+            assert "is already in progress" in done.err, done.err
+            assert time.monotonic() < deadline, done.err
         networks = self.docker("network", "ls", "-q", "-f", "type=custom").out.split()
         if networks:
             self.docker("network", "rm", *networks)
@@ -263,12 +277,12 @@ def busybox_archive() -> bytes:
     return buffer.getvalue()
 
 
-def until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 60.0, told: object = "") -> Any:
     """The first true value of ``condition``, for what nothing tells of; fails after ``timeout``
-    seconds, which only a test that fails waits for."""
+    seconds, which only a test that fails waits for, with what has been ``told``."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, told
         time.sleep(0.02)
     return found
 
@@ -288,7 +302,7 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def until(self, pattern: str, timeout: float = 30.0) -> None:
+    def until(self, pattern: str, timeout: float = 60.0) -> None:
         """Read until ``pattern`` has been shown."""
         deadline = time.monotonic() + timeout
         while not re.search(pattern, self.text):

@@ -8,7 +8,10 @@ import re
 import subprocess
 from pathlib import Path
 
-from wherry.launcher.instance import Instance
+from wherry.launcher import slots
+from wherry.launcher.instance import RUN_ROOT, Instance
+
+_CABLE = re.compile(r"veth[0-9a-f]{7}")
 
 
 def state() -> dict[str, set[str]]:
@@ -32,29 +35,27 @@ def state() -> dict[str, set[str]]:
 def left_behind(before: dict[str, set[str]], instance: Instance) -> dict[str, set[str]]:
     """What is there now and was not before, of this instance.
 
-    Others come and go meanwhile: what carries a directory's name, or a slot's number, counts only
-    for its own. A network that a user made has no slot in its name: these tests make none.
+    Others come and go meanwhile: only what carries its directory's name or its slot's number
+    counts, and the cable of a container, which has neither. (A network that a user made has no
+    slot in its name, nor has the limit of a pod's bandwidth: these tests make none.) The slot is
+    free by now; what carries its number is somebody else's where the next has taken it.
     """
     after = state()
+    others = slots.holder(RUN_ROOT, instance.slot) not in (None, instance.data_dir)
+    own = str(instance.data_dir), str(instance.run_dir)
+
+    def counts(kind: str, entry: str) -> bool:
+        if kind in ("mounts", "monitors"):
+            return any(each in entry for each in own)
+        if not others and _slot(entry) == instance.slot:
+            return True
+        return kind == "links" and bool(_CABLE.fullmatch(entry))
+
     left = {
-        kind: {
-            entry
-            for entry in after[kind] - before[kind]
-            if _slot(entry) in (None, instance.slot) and not _of_a_network(kind, entry)
-        }
+        kind: {entry for entry in after[kind] - before[kind] if counts(kind, entry)}
         for kind in before
     }
-    for kind in ("mounts", "monitors"):
-        own = str(instance.data_dir), str(instance.run_dir)
-        left[kind] = {entry for entry in left[kind] if any(each in entry for each in own)}
     return {kind: entries for kind, entries in left.items() if entries}
-
-
-def _of_a_network(kind: str, entry: str) -> bool:
-    """Of a network that a user made, in a range of its own and with a bridge named after its id."""
-    if kind == "routes":
-        return _slot(entry) is None
-    return kind == "links" and bool(re.fullmatch(r"br-[0-9a-f]{12}", entry))
 
 
 def _slot(entry: str) -> int | None:

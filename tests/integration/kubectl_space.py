@@ -33,7 +33,7 @@ class Space:
             input="" if stdin is None else stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         if ok and done.returncode != 0:
@@ -42,7 +42,8 @@ class Space:
 
     def get(self, *what: str) -> Any:
         """What ``kubectl get … -o json`` prints."""
-        return json.loads(self("get", *what, "-o", "json").out)
+        found = self.cluster.read(what, self.namespace)
+        return found or json.loads(self("get", *what, "-o", "json").out)
 
     def apply(self, *objects: Any) -> None:
         body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}

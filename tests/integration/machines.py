@@ -75,10 +75,14 @@ class NodeInstance(Instance):
 
 
 class Machines:
-    """``a`` and ``b`` on one link, ``c`` and ``d`` on another; instances in ``home``."""
+    """``a`` and ``b`` on one link, ``c`` and ``d`` on another; instances in ``home``.
 
-    def __init__(self, home: Path) -> None:
+    ``v4`` is whether there is IPv4 besides loopback.
+    """
+
+    def __init__(self, home: Path, *, v4: bool = True) -> None:
         self.home = home
+        self._v4 = v4
         tag = f"w{os.getpid() % 100000}"
         self.router = f"{tag}r"
         self.by_name: Mapping[str, Machine] = {
@@ -92,7 +96,8 @@ class Machines:
         _ip(*inside, "link", "set", "lo", "up")
         for net in ("0", "1"):
             _ip(*inside, "link", "add", f"net{net}", "type", "bridge")
-            _ip(*inside, "addr", "add", f"198.18.{net}.254/24", "dev", f"net{net}")
+            if self._v4:
+                _ip(*inside, "addr", "add", f"198.18.{net}.254/24", "dev", f"net{net}")
             address = f"2001:db8:{net}::254/64"
             _ip(*inside, "addr", "add", address, "dev", f"net{net}", "nodad", ok=V6)
             _ip(*inside, "link", "set", f"net{net}", "up")
@@ -108,10 +113,12 @@ class Machines:
             _ip(*inside, "link", "add", f"to-{name}", *ends)
             _ip(*inside, "link", "set", f"to-{name}", "master", f"net{net}", "up")
             _ip(*there, "link", "set", "lo", "up")
-            _ip(*there, "addr", "add", f"{machine.address}/24", "dev", "eth0")
+            if self._v4:
+                _ip(*there, "addr", "add", f"{machine.address}/24", "dev", "eth0")
             _ip(*there, "addr", "add", f"{machine.address6}/64", "dev", "eth0", "nodad", ok=V6)
             _ip(*there, "link", "set", "eth0", "up")
-            _ip(*there, "route", "add", "default", "via", f"198.18.{net}.254")
+            if self._v4:
+                _ip(*there, "route", "add", "default", "via", f"198.18.{net}.254")
             _ip(*there, "route", "add", "default", "via", f"2001:db8:{net}::254", ok=V6)
 
     def close(self) -> None:
@@ -160,10 +167,10 @@ def _call(*argv: str, ok: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def machines() -> Iterator[Machines]:
+def machines(*, v4: bool = True) -> Iterator[Machines]:
     """The machines, and afterwards no trace of them or of what was made on them."""
     home = Path(tempfile.mkdtemp(prefix="wherry-nodes-"))
-    made = Machines(home)
+    made = Machines(home, v4=v4)
     try:
         made.open()
         yield made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from conftest import Instance
+from conftest import Instance, eventually
 
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 
@@ -43,3 +43,8 @@ def first_status(cluster: Instance, namespace: str, name: str) -> dict[str, Any]
 
 def events(cluster: Instance, namespace: str, name: str) -> str:
     return cluster.kubectl("-n", namespace, "events", "--for", f"pod/{name}").out
+
+
+def said(cluster: Instance, namespace: str, name: str, text: str) -> bool:
+    """Wait for an event of the pod that says ``text``; they come behind what they tell of."""
+    return bool(eventually(lambda: text in events(cluster, namespace, name)))

@@ -13,19 +13,21 @@ import re
 import subprocess
 import sys
 
-from wherry.net import iptables, service_route
-from wherry.net.nft import Nftables, NftError
-from wherry.net.routes import block, unblock
-from wherry.net.service_chains import Names
-from wherry.net.service_map import _CONTAINERS, ServiceMap
-from wherry.net.service_ports import ServicePort
-from wherry.net.service_tables import ServiceTables
+from wherry.net.link.routes import block, unblock
+from wherry.net.nftables.nft import Nftables, NftError
+from wherry.net.service import local_routing
+from wherry.net.service.iptables import programs
+from wherry.net.service.iptables.chains import Names
+from wherry.net.service.iptables.tables import IptablesServices
+from wherry.net.service.nftables.maps import CONTAINERS
+from wherry.net.service.nftables.tables import NftablesServices
+from wherry.net.service.ports import ServicePort
 
 SERVICES, PODS = ["10.96.0.0/16", "fd00:96::/108"], ["10.244.0.0/16", "fd00:244::/64"]
 
 
-def services(nft: Nftables, table: str) -> ServiceMap:
-    return ServiceMap(nft, table, services=SERVICES, pods=PODS)
+def services(nft: Nftables, table: str) -> NftablesServices:
+    return NftablesServices(nft, table, services=SERVICES, pods=PODS)
 
 
 def chosen(random_: random.Random) -> dict[tuple[str, str, str], ServicePort]:
@@ -59,12 +61,12 @@ def chosen(random_: random.Random) -> dict[tuple[str, str, str], ServicePort]:
     return result
 
 
-def meaning(map_: ServiceMap) -> set[object]:
+def meaning(map_: NftablesServices) -> set[object]:
     found: set[object] = set()
     for family in ("ip", "ip6"):
         numbers = {e.key: e.value for e in map_._elements.read(family, "numbers")}
         classes = {e.key: e.value for e in map_._elements.read(family, "classes")}
-        for container in _CONTAINERS:
+        for container in CONTAINERS:
             for element in map_._elements.read(family, container):
                 value: object = element.value
                 if container.endswith("choices"):
@@ -81,7 +83,7 @@ async def play(seed: int) -> int:
     nft = Nftables()
     for cidr in SERVICES:
         block(cidr)
-        service_route.add(cidr)
+        local_routing.add(cidr)
     live = services(nft, "live")
     last = chosen(random_)
     await live.start(last)
@@ -109,7 +111,7 @@ async def play(seed: int) -> int:
     for each in (live, services(nft, "fresh")):
         await each.remove()
     for cidr in SERVICES:
-        service_route.remove(cidr)
+        local_routing.remove(cidr)
         unblock(cidr)
     print("the same")
     return 0
@@ -118,15 +120,15 @@ async def play(seed: int) -> int:
 # ---- the same with chains of iptables
 
 
-def tables(prefix: str) -> ServiceTables:
-    return ServiceTables(Names(prefix), services=SERVICES, pods=PODS)
+def tables(prefix: str) -> IptablesServices:
+    return IptablesServices(Names(prefix), services=SERVICES, pods=PODS)
 
 
 def chains(prefix: str) -> dict[tuple[str, str, str], list[str]]:
     """What there is, under names that do not tell whose it is."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for family in ("ip", "ip6"):
-        listed = iptables.read(family, Names(prefix))
+        listed = programs.read(family, Names(prefix))
         for table, name in listed.chains | listed.rules.keys():
             rules = [r.replace(prefix, "X") for r in listed.rules.get((table, name), ())]
             if re.match(rf"{prefix}-(SERVICES|NODEPORTS|EXTERNAL|PROXY)", name):
@@ -169,7 +171,7 @@ async def play_iptables(seed: int) -> int:
         await fresh.remove()
         await fresh.start(now)
         for family in ("ip", "ip6"):  # what is right already is not written again
-            listed = iptables.read(family, Names("FRESH"))
+            listed = programs.read(family, Names("FRESH"))
             if again := fresh._whole(family, now, listed).script():
                 print("again", seed, again)
                 return 1

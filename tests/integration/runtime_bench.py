@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from wherry.runtime import capabilities, seccomp
@@ -29,7 +29,6 @@ class Log:
     def __init__(self) -> None:
         self.written: dict[int, bytes] = {1: b"", 2: b""}
         self.closed = False
-        self.reopened = 0
 
     async def write(self, stream: int, data: bytes) -> None:
         assert not self.closed
@@ -38,9 +37,6 @@ class Log:
     async def close(self) -> None:
         assert not self.closed
         self.closed = True
-
-    async def reopen(self) -> None:
-        self.reopened += 1
 
 
 class Bench:
@@ -70,7 +66,7 @@ class Bench:
         return self.exits[id]
 
     async def ended(self, id: str) -> ExitStatus:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.exit(id)
 
     def spec(self, *args: str, terminal: bool = False, **options: object) -> ContainerSpec:
@@ -137,6 +133,13 @@ async def everything(stream) -> dict[int, bytes]:
         while (piece := await stream.read()) != (0, b""):
             parts[piece[0]].append(piece[1])
     return {number: b"".join(pieces) for number, pieces in parts.items()}
+
+
+async def soon(check: Callable[[], object]) -> None:
+    """Wait for what nothing tells of."""
+    async with asyncio.timeout(60):
+        while not check():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 def lives(pid: int) -> bool:

@@ -11,13 +11,13 @@ import struct
 import subprocess
 import sys
 
-from wherry.net import service_route
-from wherry.net.nft import Nftables
-from wherry.net.routes import block
-from wherry.net.service_chains import Names
-from wherry.net.service_map import ServiceMap
-from wherry.net.service_ports import ServicePort
-from wherry.net.service_tables import ServiceTables
+from wherry.net.link.routes import block
+from wherry.net.nftables.nft import Nftables
+from wherry.net.service import local_routing
+from wherry.net.service.iptables.chains import Names
+from wherry.net.service.iptables.tables import IptablesServices
+from wherry.net.service.nftables.tables import NftablesServices
+from wherry.net.service.ports import ServicePort
 
 SCTP = 132
 ENDPOINT = ("10.244.0.2", 3868)
@@ -49,12 +49,12 @@ def addresses() -> None:
 async def main(mode: str) -> None:
     addresses()
     block("10.96.0.0/16")
-    service_route.add("10.96.0.0/16", "10.244.0.1")
+    local_routing.add("10.96.0.0/16", "10.244.0.1")
     services, pods = ["10.96.0.0/16"], ["10.244.0.0/16"]
     rules = (
-        ServiceTables(Names("TEST"), services=services, pods=pods)
+        IptablesServices(Names("TEST"), services=services, pods=pods)
         if mode == "iptables"
-        else ServiceMap(Nftables(), "led", services=services, pods=pods)
+        else NftablesServices(Nftables(), "led", services=services, pods=pods)
     )
     served = ServicePort("a/b", "sctp", 80, "10.96.0.1", inside=(ENDPOINT,))
     await rules.start({served.key: served})

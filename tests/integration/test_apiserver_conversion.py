@@ -6,7 +6,7 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -106,6 +106,24 @@ def wait_for(holds: Any) -> None:
     raise AssertionError("it did not come about")
 
 
+def rewritten(rest: Rest, plural: str, change: Callable[[Object], None], below: str = "") -> Object:
+    """The definition as it is after ``change``; its controllers may write it at the same time."""
+    where = f"{CRDS}/{plural}.stable.example.com"
+    replies = []
+
+    def written() -> bool:
+        crd = rest.ok("GET", where)
+        change(crd)
+        reply = rest("PUT", where + below, crd)
+        assert reply.code in (200, 409), reply
+        replies.append(reply)
+        return reply.code == 200
+
+    wait_for(written)
+    body: Object = replies[-1].body
+    return body
+
+
 def by(client: Object, *versions: str) -> Object:
     webhook = {"clientConfig": client, "conversionReviewVersions": list(versions or ("v1",))}
     return {"strategy": "Webhook", "webhook": webhook}
@@ -190,7 +208,9 @@ class TestByWebhook:
         made(gates, "v1", "gates", "w", hostPort="w:1")
         context = ssl.create_default_context(cafile=str(server.authority.certificate))
         context.load_cert_chain(*map(str, server.admin))
-        connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", server.port, context=context, timeout=60
+        )
         query = "?watch=1&fieldSelector=metadata.name%3Dw"
         connection.request("GET", path("v2", "gates") + query)
         response = connection.getresponse()
@@ -287,10 +307,12 @@ class TestMigration:
         rest = Rest(server)
         define(rest, "moves", "v1", by(webhooks.client("/moves", convert)))
         made(rest, "v1", "moves", "a", hostPort="a:1")
-        crd = rest.ok("GET", f"{CRDS}/moves.stable.example.com")
-        for each in crd["spec"]["versions"]:
-            each["storage"] = each["name"] == "v2"
-        crd = rest.ok("PUT", f"{CRDS}/moves.stable.example.com", crd)
+
+        def store_v2(crd: Object) -> None:
+            for each in crd["spec"]["versions"]:
+                each["storage"] = each["name"] == "v2"
+
+        crd = rewritten(rest, "moves", store_v2)
         assert crd["status"]["storedVersions"] == ["v1", "v2"]
         before = rest.ok("GET", path("v2", "moves", "a"))
         assert before["spec"]["host"] == "a"
@@ -298,13 +320,18 @@ class TestMigration:
         assert after["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]
         again = rest.ok("PUT", path("v2", "moves", "a"), after)
         assert again["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
-        crd = rest.ok("GET", f"{CRDS}/moves.stable.example.com")
-        crd["status"]["storedVersions"] = ["v2"]
-        crd = rest.ok("PUT", f"{CRDS}/moves.stable.example.com/status", crd)
+
+        def forget_v1(crd: Object) -> None:
+            crd["status"]["storedVersions"] = ["v2"]
+
+        crd = rewritten(rest, "moves", forget_v1, "/status")
         assert crd["status"]["storedVersions"] == ["v2"]
-        crd["spec"]["versions"] = [v for v in crd["spec"]["versions"] if v["name"] == "v2"]
-        crd["spec"]["conversion"] = {"strategy": "None"}
-        rest.ok("PUT", f"{CRDS}/moves.stable.example.com", crd)
+
+        def serve_v2_alone(crd: Object) -> None:
+            crd["spec"]["versions"] = [v for v in crd["spec"]["versions"] if v["name"] == "v2"]
+            crd["spec"]["conversion"] = {"strategy": "None"}
+
+        rewritten(rest, "moves", serve_v2_alone)
         assert rest.ok("GET", path("v2", "moves", "a"))["spec"]["host"] == "a"
         server.stop()
         server.start()

@@ -75,7 +75,7 @@ async def budget(client: aiohttp.ClientSession, **spec: Any) -> None:
 
 async def status(client: aiohttp.ClientSession, **wanted: int) -> dict[str, Any]:
     """The budget's status, once it says so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         path = f"{BUDGETS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"
         async with client.get(f"{path}&resourceVersionMatch=NotOlderThan") as response:
             async for line in response.content:
@@ -218,6 +218,6 @@ async def test_kubectl_drain_waits_for_the_budget(
     await budget(client, minAvailable=1)
     await status(client, currentHealthy=1)
     done = await asyncio.to_thread(
-        server.kubectl, "drain", "n", "--force", "--timeout=2s", ok=False
+        server.kubectl, "drain", "n", "--force", "--timeout=5s", ok=False
     )
     assert "Cannot evict pod as it would violate the pod's disruption budget." in done.err

@@ -177,7 +177,9 @@ async def test_large_lists_are_compressed_for_who_takes_it(
     assert len(small) < 20_000
     async with session.get(MAPS, headers={"Accept-Encoding": "identity"}) as response:
         assert "Content-Encoding" not in response.headers
-        assert json.loads(await response.read()) == json.loads(gzip.decompress(small))
+        plain = json.loads(await response.read())
+    # (The revision is the whole store's: the server itself may have written in between.)
+    assert plain["items"] == json.loads(gzip.decompress(small))["items"]
 
 
 async def test_documents_are_tagged(session: aiohttp.ClientSession) -> None:
@@ -201,7 +203,7 @@ async def test_watches_stream(session: aiohttp.ClientSession) -> None:
         assert response.headers["Transfer-Encoding"] == "chunked"
         async with session.delete(f"{MAPS}/watched"):
             pass
-        line = await asyncio.wait_for(response.content.readline(), 5)
+        line = await asyncio.wait_for(response.content.readline(), 60)
     event = json.loads(line)
     assert (event["type"], event["object"]["metadata"]["name"]) == ("DELETED", "watched")
 
@@ -228,11 +230,9 @@ async def test_who_hangs_up_is_forgotten(server: Server) -> None:
     await asyncio.gather(*(one() for _ in range(50)))
     assert server.process is not None
     descriptors = Path(f"/proc/{server.process.pid}/fd")
-    for _ in range(500):
-        if len(list(descriptors.iterdir())) < 40:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("connections are still open")
+    async with asyncio.timeout(60):
+        while len(list(descriptors.iterdir())) >= 40:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_certificates_tokens_and_nobody(server: Server) -> None:
@@ -290,7 +290,7 @@ def second_server(server: Server, *arguments: str) -> str:
         env={"PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

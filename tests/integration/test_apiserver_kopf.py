@@ -21,7 +21,7 @@ Object = dict[str, Any]
 OPERATOR = Path(__file__).with_name("kopf_operator.py")
 EXAMPLES = "/apis/kopf.dev/v1/namespaces/default/kopfexamples"
 MAPS = "/api/v1/namespaces/default/configmaps"
-WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
 MERGE = "application/merge-patch+json"
 CRD: Object = {
     "metadata": {"name": "kopfexamples.kopf.dev"},
@@ -81,18 +81,21 @@ def rest(server: Server) -> Iterator[Rest]:
         )
     try:
         eventually(
-            lambda: any(o.get("webhooks") for o in asked.ok("GET", WEBHOOKS)["items"]),
+            lambda: all(
+                any(o.get("webhooks") for o in asked.ok("GET", f"{WEBHOOKS}/{plural}")["items"])
+                for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+            ),
             lambda: log.read_text(),
         )
         yield asked
     finally:
         operator.terminate()
-        operator.wait(timeout=30)
+        operator.wait(timeout=60)
 
 
 def eventually(holds: Callable[[], Any], why: Callable[[], str] = str) -> Any:
     pause = threading.Event()
-    for _ in range(600):
+    for _ in range(1200):
         if found := holds():
             return found
         pause.wait(0.05)

@@ -12,7 +12,8 @@ from apiserver_process import Server
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("apiserver")).start()
-    running.kubectl("wait", "apiservice/v1.apps", "--for=condition=Available")
+    for what in ("create", "condition=Available"):
+        running.kubectl("wait", "apiservice/v1.apps", f"--for={what}")
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log
@@ -37,11 +38,11 @@ def test_what_was_done_is_counted_by_upstreams_names(server: Server) -> None:
     assert f"apiserver_request_duration_seconds_count{{{place}}} 2" in text
     assert f'apiserver_request_duration_seconds_bucket{{{place},le="+Inf"}} 2' in text
     assert 'apiserver_storage_objects{resource="configmaps"}' in text
-    assert 'apiserver_current_inflight_requests{request_kind="readOnly"} 1' in text
+    assert re.search(r'apiserver_current_inflight_requests{request_kind="readOnly"} [1-9]', text)
     assert 'etcd_request_duration_seconds_count{operation="create",type="configmaps"}' in text
     assert "apiserver_admission_step_admission_duration_seconds_count" in text
     assert "kubernetes_build_info{" in text
-    assert 'workqueue_depth{name="apiservice-availability"} 0' in text
+    assert 'workqueue_depth{name="apiservice-availability"} ' in text
     for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"):
         assert f"process_{name} " in text
     assert "# TYPE apiserver_request_total counter" in text

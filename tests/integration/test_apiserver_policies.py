@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from apiserver_process import Server
 from apiserver_rest import Rest
+from conftest import eventually
 
 Object = dict[str, Any]
 
@@ -357,9 +357,12 @@ class TestChecks:
             matchConstraints=rules("deployments", group="apps"),
         )
         path = f"{GROUP}/validatingadmissionpolicies/typo"
-        pause = threading.Event()
-        while "observedGeneration" not in (found := rest.ok("GET", path).get("status", {})):
-            pause.wait(0.05)
+        found = eventually(
+            lambda: (
+                (status := rest.ok("GET", path).get("status", {})).get("observedGeneration")
+                and status
+            )
+        )
         warnings = found["typeChecking"]["expressionWarnings"]
         assert [w["fieldRef"] for w in warnings] == [
             "spec.validations[0].expression",

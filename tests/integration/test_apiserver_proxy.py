@@ -255,6 +255,11 @@ async def test_a_path_without_an_end_is_sent_to_the_one_with_a_slash(
 ) -> None:
     async with client.get(f"{POD}?a=b", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (301, f"{POD}/?a=b")
+    # Clients ask others again as GET.
+    for method in ("DELETE", "OPTIONS", "PATCH", "POST", "PUT"):
+        async with client.request(method, f"{POD}?a=b", allow_redirects=False) as response:
+            said = await response.json()
+            assert (response.status, said["method"], said["path"]) == (200, method, "/?a=b")
     async with client.get(POD) as response:
         assert (await response.json())["path"] == "/"
 

@@ -49,7 +49,7 @@ def ask(server: Server) -> Ask:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(url, data, {"Content-Type": medium}, method=method)
         try:
-            with urllib.request.urlopen(asked, context=context, timeout=30) as response:
+            with urllib.request.urlopen(asked, context=context, timeout=60) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
@@ -330,7 +330,7 @@ def test_todays_defaults_are_read_from_yesterdays_objects(server: Server, ask: A
     spec = {"group": "example.com", "scope": "Cluster", "names": names, "versions": [version]}
     definition = {"metadata": {"name": "toys.example.com"}, "spec": spec}
     assert ask("POST", definitions, definition)[0] == 201
-    server.kubectl("wait", "crd/toys.example.com", "--for=condition=Established", "--timeout=30s")
+    server.kubectl("wait", "crd/toys.example.com", "--for=condition=Established")
     toys = "/apis/example.com/v1/toys"
     o = {"apiVersion": "example.com/v1", "kind": "Toy", "metadata": {"name": "old"}}
     assert ask("POST", toys, o)[0] == 201

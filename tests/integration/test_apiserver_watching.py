@@ -13,7 +13,7 @@ import pytest
 from apiserver_process import Server
 
 MAPS = "/api/v1/namespaces/default/configmaps"
-SMALL = {"timeoutSeconds": "2"}
+SMALL = {"timeoutSeconds": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,9 @@ async def test_initial_events_end_with_a_marked_bookmark(session: aiohttp.Client
     mark = seen[1]["object"]
     assert mark["kind"] == "ConfigMap" and mark["apiVersion"] == "v1"
     assert mark["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
-    assert mark["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    # (That of the whole store, where the server itself writes, too.)
+    reached = int(mark["metadata"]["resourceVersion"])
+    assert reached >= int(made["metadata"]["resourceVersion"])
 
 
 async def test_a_watch_ends_with_a_bookmark_to_go_on_from(session: aiohttp.ClientSession) -> None:
@@ -233,13 +235,13 @@ async def test_many_watchers_see_the_same_events_in_the_same_order(
             await make(session, f"c{n}")
             await label(session, f"c{n}", n=str(n))
 
-    watching = [
-        asyncio.create_task(events(session, resourceVersion=since, timeoutSeconds="5"))
-        for _ in range(5)
-    ]
+    async def watch() -> list[tuple[str, str]]:
+        params = {"watch": "1", "resourceVersion": since}
+        async with asyncio.timeout(60), session.get(MAPS, params=params) as response:
+            seen = [json.loads(await response.content.readline()) for _ in range(40)]
+        return [(e["type"], e["object"]["metadata"]["resourceVersion"]) for e in seen]
+
+    watching = [asyncio.create_task(watch()) for _ in range(5)]
     await churn()
-    first, *others = [
-        [(e["type"], e["object"]["metadata"]["resourceVersion"]) for e in await task]
-        for task in watching
-    ]
-    assert len(first) == 40 and all(other == first for other in others)
+    first, *others = [await task for task in watching]
+    assert len(set(first)) == 40 and all(other == first for other in others)

@@ -131,6 +131,22 @@ async def test_services_made_at_both_share_no_address_and_no_port(apis: list[API
     lost = [o for o in claimed if o["kind"] != "Service"]
     assert {o["message"].rsplit(": ", 1)[1] for o in lost} == {"provided port is already allocated"}
 
+    async def ask(api: API, which: int) -> Any:
+        spec = {"clusterIP": asked, "ports": [{"port": 80}]}
+        return await api("POST", SERVICES, {"metadata": {"name": f"asked{which}"}, "spec": spec})
+
+    taken = {*addresses, *(o["spec"]["clusterIP"] for o in won)}
+    some = (f"{addresses[0].rpartition('.')[0]}.{n}" for n in range(2, 255))
+    asked = next(address for address in some if address not in taken)
+    both = await asyncio.gather(*(ask(api, which) for which, api in enumerate(apis)))
+    assert sorted(o["kind"] for o in both) == ["Service", "Status"]
+    for api in apis:
+        services = (await api("GET", "/api/v1/services", code=200))["items"]
+        named = (await api("GET", "/apis/networking.k8s.io/v1/ipaddresses", code=200))["items"]
+        assert sorted(o["spec"]["clusterIP"] for o in services) == sorted(
+            o["metadata"]["name"] for o in named
+        )
+
 
 async def test_a_quota_holds_for_both_servers_together(apis: list[API]) -> None:
     space = "/api/v1/namespaces/bounded"

@@ -63,6 +63,7 @@ def eager(
     cert, key = certificate(
         tmp_path_factory.mktemp("pair"), "metrics-server.kube-system.svc", address
     )
+    wait_available(instance, "v1beta1.metrics.k8s.io")
     instance.kubectl("delete", "apiservice", "v1beta1.metrics.k8s.io")
     pki = instance.data_dir / "pki"
     apart = subprocess.Popen(
@@ -99,7 +100,8 @@ def replicas(instance: Instance, what: str, namespace: str) -> int:
 
 
 def wait_available(instance: Instance, name: str) -> None:
-    instance.kubectl("wait", "--for=condition=Available", f"apiservice/{name}", "--timeout=20s")
+    for what in ("create", "condition=Available"):
+        instance.kubectl("wait", f"--for={what}", f"apiservice/{name}")
 
 
 @pytest.fixture
@@ -111,29 +113,40 @@ def place(eager: Instance, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_a_deployment_follows_its_cpu_up_and_down(eager: Instance, place: str) -> None:
-    # Two pods' worth of burning, which ends by itself.
-    burn = "timeout 40 sh -c 'while :; do :; done'; exec sleep 3600"
+    # They burn what they get until they are told that it is enough.
+    burn = "while [ ! -e /enough ]; do :; done; exec sleep 3600"
     apply(eager_in(eager, place), deployment("burner", burn))
     eager.kubectl(
         *("autoscale", "deployment", "burner", "-n", place),
         *("--min=1", "--max=3", "--cpu-percent=50"),
     )
     eventually(lambda: replicas(eager, "deployment/burner", place) == 3)
-    told = eager.kubectl("describe", "hpa", "burner", "-n", place).out
-    assert "SuccessfulRescale" in told
-    assert "reason: cpu resource utilization (percentage of request) above target" in told
-    assert condition(eager, place, "burner", "ScalingActive") == ("True", "ValidMetricFound")
-    assert condition(eager, place, "burner", "ScalingLimited")[0] == "True"
-    row = eager.kubectl("get", "hpa", "burner", "-n", place).out.splitlines()[1].split()
-    assert row[:2] == ["burner", "Deployment/burner"]
-    assert row[2] == "cpu:"
-    assert row[3].endswith("%/50%")
-    top = eager.kubectl("top", "pod", "-n", place, "-l", "app=burner", "--no-headers").out
-    assert any(int(line.split()[1].removesuffix("m")) > 50 for line in top.splitlines())
+    described = lambda: eager.kubectl("describe", "hpa", "burner", "-n", place).out  # noqa: E731
+    why = "reason: cpu resource utilization (percentage of request) above target"
+    eventually(lambda: "SuccessfulRescale" in described() and why in described())
+    active = lambda: condition(eager, place, "burner", "ScalingActive")  # noqa: E731
+    eventually(lambda: active() == ("True", "ValidMetricFound"))
+    eventually(lambda: condition(eager, place, "burner", "ScalingLimited")[0] == "True")
+
+    def row() -> list[str]:
+        return eager.kubectl("get", "hpa", "burner", "-n", place).out.splitlines()[1].split()
+
+    assert row()[:3] == ["burner", "Deployment/burner", "cpu:"]
+    eventually(lambda: row()[3].endswith("%/50%"))
+
+    def burning() -> bool:
+        words = ("top", "pod", "-n", place, "-l", "app=burner", "--no-headers")
+        lines = eager.kubectl(*words, ok=False).out.splitlines()
+        return any(int(line.split()[1].removesuffix("m")) > 50 for line in lines)
+
+    eventually(burning)
     # When the load is over there is one again.
+    eager.kubectl("rollout", "status", "deployment/burner", "-n", place, "--timeout=110s")
+    for pod in eager.kubectl("get", "pods", "-n", place, "-o", "name").out.split():
+        eager.kubectl("exec", "-n", place, pod, "--", "touch", "/enough")
     eventually(lambda: replicas(eager, "deployment/burner", place) == 1, seconds=90)
-    events = eager.kubectl("get", "events", "-n", place).out
-    assert "New size: 1; reason: All metrics below target" in events
+    events = lambda: eager.kubectl("get", "events", "-n", place).out  # noqa: E731
+    eventually(lambda: "New size: 1; reason: All metrics below target" in events())
 
 
 def eager_in(instance: Instance, namespace: str) -> Instance:
@@ -218,8 +231,8 @@ def test_a_custom_resource_follows_an_external_metric(
     target = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "f"}
     apply(here, hpa("f", target, external("queue", {"type": "AverageValue", "averageValue": "10"})))
     eventually(lambda: replicas(eager, "fleet/f", place) == 4)
-    events = eager.kubectl("get", "events", "-n", place).out
-    assert "New size: 4; reason: external metric queue(nil) above target" in events
+    events = lambda: eager.kubectl("get", "events", "-n", place).out  # noqa: E731
+    eventually(lambda: "New size: 4; reason: external metric queue(nil) above target" in events())
 
 
 def test_custom_metrics_of_pods_and_objects_are_followed(
@@ -250,9 +263,8 @@ def test_custom_metrics_of_pods_and_objects_are_followed(
     }
     apply(here, hpa("web", target, of_object, maxReplicas=3))
     eventually(lambda: replicas(eager, "deployment/web", place) <= 2)
-    assert "Deployment metric hits" in str(
-        eager.get("hpa", "web", "-n", place)["status"]["conditions"]
-    )
+    found = lambda: eager.get("hpa", "web", "-n", place)["status"]["conditions"]  # noqa: E731
+    eventually(lambda: "Deployment metric hits" in str(found()))
 
 
 def test_a_policy_says_how_fast_and_a_window_how_soon(
@@ -334,7 +346,7 @@ def test_top_and_clients_read_what_is_used(cluster: Instance, namespace: str) ->
     def top(*arguments: str) -> str:
         return cluster.kubectl("top", "pod", "-n", namespace, *arguments, ok=False).out
 
-    eventually(lambda: "two" in top())
+    eventually(lambda: "two" in top(), seconds=110)  # two looks at it, fifteen seconds apart
     lines = top("--containers", "--no-headers").splitlines()
     assert sorted(line.split()[1] for line in lines) == ["other", "work"]
     assert "________" in top("--sum", "-l", "app=two")

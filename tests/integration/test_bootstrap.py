@@ -62,5 +62,5 @@ def test_debian_is_made_from_its_packages_and_nginx_built_on_it(
     eventually(page)
     # What was built is at once there for the pods.
     instance.kubectl("run", "web", "--image=web:1", "--image-pull-policy=Never")
-    instance.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
+    instance.kubectl("wait", "--for=condition=Ready", "pod/web")
     instance.wherry("down", "--purge", "--grace", "1")

@@ -95,7 +95,7 @@ async def test_a_stream_of_events(api: k8s.client.ApiClient, namespace: str) -> 
     writing = asyncio.create_task(churn())
     seen = []
     async with k8s.watch.Watch().stream(
-        core.list_namespaced_secret, namespace, resource_version=since, timeout_seconds=30
+        core.list_namespaced_secret, namespace, resource_version=since, timeout_seconds=60
     ) as stream:
         async for event in stream:
             seen.append((event["type"], event["object"].metadata.name))

@@ -112,7 +112,7 @@ def test_a_watch_streams_until_it_is_stopped(api: client.ApiClient, namespace: s
     writer.start()
     stream, seen = watch.Watch(), []
     for event in stream.stream(
-        core.list_namespaced_config_map, namespace, resource_version=since, timeout_seconds=30
+        core.list_namespaced_config_map, namespace, resource_version=since, timeout_seconds=60
     ):
         seen.append((event["type"], event["object"].metadata.name))
         if event["type"] == "DELETED":
@@ -181,8 +181,14 @@ items:
     names = {item.metadata.name for item in core.list_namespaced_config_map(namespace).items}
     assert {"one", "two"} <= names
     assert client.BatchV1Api(api).read_namespaced_cron_job("tick", namespace).spec.suspend is False
-    with pytest.raises(utils.FailToCreateError, match="already exists"):
+    with pytest.raises(utils.FailToCreateError) as failure:
         utils.create_from_yaml(api, str(manifest), namespace=namespace)
+    # The client shows the answer's body as it came, to the byte.
+    assert (
+        'Error from server (Conflict): {"kind":"Status","apiVersion":"v1","metadata":{},'
+        '"status":"Failure","message":"configmaps \\"one\\" already exists",'
+        '"reason":"AlreadyExists","details":{"name":"one","kind":"configmaps"},"code":409}\n'
+    ) in str(failure.value)
 
 
 def test_custom_objects_live(api: client.ApiClient, namespace: str) -> None:
@@ -209,8 +215,9 @@ def test_custom_objects_live(api: client.ApiClient, namespace: str) -> None:
     where = ("example.com", "v1", namespace, "gadgets")
     stream = watch.Watch()
     definitions = client.ApiextensionsV1Api(api).list_custom_resource_definition
-    for event in stream.stream(definitions, timeout_seconds=30):
-        conditions = event["object"].status.conditions or []
+    for event in stream.stream(definitions, timeout_seconds=60):
+        status = event["object"].status
+        conditions = (status and status.conditions) or []
         if any(c.type == "Established" and c.status == "True" for c in conditions):
             stream.stop()
     custom.create_namespaced_custom_object(
@@ -223,34 +230,54 @@ def test_custom_objects_live(api: client.ApiClient, namespace: str) -> None:
     custom.delete_namespaced_custom_object(*where, "g")
 
 
-def test_one_of_two_candidates_leads_and_hands_over(server: Server, namespace: str) -> None:
-    config.load_kube_config(str(server.kubeconfig()))
-    led: list[str] = []
-    first_leads, second_leads = threading.Event(), threading.Event()
+class Candidate:
+    """One who wants to lead, in a thread; it ends when it is told to stop, once it has led."""
 
-    def candidate(name: str, leads: threading.Event) -> leaderelection.LeaderElection:
-        def started(*_: object) -> None:
-            led.append(name)
-            leads.set()
-
-        return leaderelection.LeaderElection(
+    def __init__(self, name: str, namespace: str) -> None:
+        self.leads, self._stop = threading.Event(), threading.Event()
+        election = leaderelection.LeaderElection(
             electionconfig.Config(
                 LeaseLock("lock", namespace, name),
                 lease_duration=4,
                 renew_deadline=3,
                 retry_period=1,
-                onstarted_leading=started,
+                onstarted_leading=self._lead,
                 onstopped_leading=lambda: None,
             )
         )
+        self._thread = threading.Thread(target=election.run)
+        self._thread.start()
 
+    def _lead(self) -> None:
+        self.leads.set()
+        self._stop.wait()
+        raise RuntimeError("enough")  # who cannot do its work any more gives up the lease
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+def test_one_of_two_candidates_leads_and_hands_over(server: Server, namespace: str) -> None:
+    config.load_kube_config(str(server.kubeconfig()))
     leases = client.CoordinationV1Api()
-    threading.Thread(target=candidate("one", first_leads).run, daemon=True).start()
-    assert first_leads.wait(20)
-    assert leases.read_namespaced_lease("lock", namespace).spec.holder_identity == "one"
-    threading.Thread(target=candidate("two", second_leads).run, daemon=True).start()
-    assert not second_leads.wait(3)
-    assert led == ["one"]
+
+    def holder() -> str:
+        lease = leases.read_namespaced_lease("lock", namespace)
+        return str(lease.spec.holder_identity)
+
+    first = Candidate("one", namespace)
+    assert first.leads.wait(60)
+    assert holder() == "one"
+    second = Candidate("two", namespace)
+    try:
+        assert not second.leads.wait(1)
+    finally:
+        first.stop()
+        assert second.leads.wait(60)
+        second.stop()
+    assert holder() == "two"
 
 
 def test_events_are_written_and_found(api: client.ApiClient, namespace: str) -> None:

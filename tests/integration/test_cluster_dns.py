@@ -58,8 +58,12 @@ def namespace(cluster: Instance) -> str:
 def asker(cluster: Instance, namespace: str) -> Instance:
     world = WORLD.replace("NAMESPACE", namespace)
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=world)
-    pods = ("wait", "--for=condition=Ready", "pod/asker", "pod/web", "--timeout=60s")
-    cluster.kubectl("-n", namespace, *pods)
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/asker", "pod/web")
+    # The name server follows the endpoints, and these the pod.
+    ask = ("-n", namespace, "exec", "asker", "--", "nslookup")
+    name = f"first.crew.{namespace}.svc.cluster.local"
+    address = cluster.get("pod", "web", "-n", namespace)["status"]["podIP"]
+    eventually(lambda: f"Address: {address}" in cluster.kubectl(*ask, name, ok=False).out)
     return cluster
 
 
@@ -156,8 +160,7 @@ def test_resolvers_of_programs_find_names(
     """By the search path, with five dots; two families are asked for at once."""
     run = ("run", "looker", "--image=resolvers:1", "--restart=Never", "--command", "--", "sleep")
     resolvers.kubectl("-n", namespace, *run, "1000")
-    wait = ("wait", "--for=condition=Ready", "pod/looker", "--timeout=60s")
-    resolvers.kubectl("-n", namespace, *wait)
+    resolvers.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/looker")
 
     def look(name: str) -> list[str]:
         command = ("musl", name) if libc == "musl" else ("getent", "ahostsv4", name)
@@ -178,6 +181,7 @@ def test_resolvers_of_programs_find_names(
         "elsewhere": service,
         "crew": pod,
         "first.crew": pod,
+        f"{pod.replace('.', '-')}.web": pod,
         f"{pod.replace('.', '-')}.{namespace}.pod.cluster.local": pod,
     }.items():
         assert look(name) == [wanted], name
@@ -192,8 +196,14 @@ def test_dig_finds_what_the_specification_says(asker: Instance, namespace: str) 
     end = f"{namespace}.svc.cluster.local."
 
     def dig(*words: str, short: bool = True) -> str:
-        argv = [str(CLIENTS / "dig"), f"@{server}", "+tries=2", *(["+short"] if short else [])]
-        done = subprocess.run([*argv, *words], capture_output=True, text=True, timeout=30)
+        argv = [
+            str(CLIENTS / "dig"),
+            f"@{server}",
+            "+tries=2",
+            "+time=20",
+            *(["+short"] if short else []),
+        ]
+        done = subprocess.run([*argv, *words], capture_output=True, text=True, timeout=60)
         return done.stdout.strip()
 
     assert dig("dns-version.cluster.local", "TXT") == '"1.1.0"'

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,23 @@ fi
     'import json, sys; print(json.dumps(json.load(sys.stdin)["prevResult"]))'
 """
 
+# Knows version 1.1 of the specification, and has the bridge's plugin do what that can.
+MODERN = """#!/bin/sh
+call=$(cat)
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}'; exit;;
+STATUS)
+    if [ -e HOME/unready ]; then
+        echo '{"cniVersion":"1.1.0","code":50,"msg":"the fabric is down","details":"since noon"}'
+        exit 1
+    fi
+    exit;;
+GC) printf '%s\\n' "$call" >> HOME/collections; exit;;
+esac
+printf '%s' "$call" | sed 's/"cniVersion":"1.1.0"/"cniVersion":"1.0.0"/; s/"modern"/"bridge"/' |
+    PROGRAMS/bridge
+"""
+
 pytestmark = pytest.mark.skipif(
     not (PROGRAMS / "bridge").exists(), reason="needs the package containernetworking-plugins"
 )
@@ -45,11 +61,15 @@ class Node:
         self.confs, programs = self.home / "net.d", self.home / "programs"
         for directory in (self.confs, programs):
             directory.mkdir()
-        witness = programs / "witness"
-        witness.write_text(
-            WITNESS.replace("HOME", str(self.home)).replace("PYTHON", sys.executable)
-        )
-        witness.chmod(0o755)
+        for name, script in (("witness", WITNESS), ("modern", MODERN)):
+            for word, meant in (
+                ("HOME", self.home),
+                ("PYTHON", sys.executable),
+                ("PROGRAMS", PROGRAMS),
+            ):
+                script = script.replace(word, str(meant))
+            (programs / name).write_text(script)
+            (programs / name).chmod(0o755)
         self.options = (
             "--cni-conf-dir",
             str(self.confs),
@@ -110,13 +130,54 @@ class Node:
         }
         self.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
         if ready:
-            self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+            self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=110s")
 
     def delete(self, *names: str) -> None:
         self.kubectl("delete", "pod", *names, "--wait=true")
 
     def address(self, name: str) -> str:
         return str(self.instance.get("pod", name)["status"]["podIP"])
+
+    def unready(self) -> str:
+        """Why the node is not Ready; empty where it is."""
+        conditions = self.instance.get("node", "a")["status"]["conditions"]
+        ready = next(c for c in conditions if c["type"] == "Ready")
+        return "" if ready["status"] == "True" else str(ready["message"])
+
+    def events(self, name: str) -> str:
+        return self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}")
+
+    def install(self) -> None:
+        """By a pod of a DaemonSet that is on the node's own network."""
+        conf = json.dumps(self.conf)
+        script = f"echo '{conf}' > /net.d/.new; mv /net.d/.new /net.d/10-pods.conflist; sleep 1d"
+        container = {
+            "name": "main",
+            "image": "busybox:latest",
+            "imagePullPolicy": "Never",
+            "command": ["sh", "-c", script],
+            "volumeMounts": [{"name": "net-d", "mountPath": "/net.d"}],
+        }
+        spec = {
+            "hostNetwork": True,
+            "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
+            "containers": [container],
+            "volumes": [{"name": "net-d", "hostPath": {"path": str(self.confs)}}],
+            "terminationGracePeriodSeconds": 0,
+        }
+        labels = {"app": "installer"}
+        daemons = {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "installer"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
+            },
+        }
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(daemons))
+        self.kubectl("wait", "--for=condition=Ready", "node/a", "--timeout=110s")
+        self.kubectl("delete", "ds", "installer")
 
     def leased(self) -> set[str]:
         return {p.name for p in self.leases.iterdir() if p.name[0].isdigit()}
@@ -144,32 +205,23 @@ class Node:
 def node() -> Iterator[Node]:
     with machines() as bench:
         made = Node(bench)
-        argv = [sys.executable, "-m", "wherry", "up", "--data-dir", str(made.instance.data_dir)]
-        up = subprocess.Popen(
-            [*made.instance.machine.prefix, *argv, "--node-name", "a", *made.options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        # Without a configuration the node is not ready, and says why.
+        why = (
+            "container runtime network not ready: NetworkReady=false "
+            "reason:NetworkPluginNotReady message:docker: network plugin is not ready: "
+            "cni config uninitialized"
         )
-        try:
-            # Without a configuration the node is not ready, and says why.
-            kubeconfig = made.instance.data_dir / "admin.conf"
-            eventually(lambda: kubeconfig.exists() or up.poll() is not None)
-            assert up.poll() is None, up.communicate()
-            said = eventually(lambda: _unready(made))
-            assert said == (
-                "container runtime network not ready: NetworkReady=false "
-                "reason:NetworkPluginNotReady message:docker: network plugin is not ready: "
-                "cni config uninitialized"
-            )
-            (made.confs / "05-broken.conflist").write_text("{")
-            made.configure()
-            out, _ = up.communicate(timeout=90)
-            assert up.returncode == 0, out
-        finally:
-            up.kill()
-            up.wait()
+        said = made.instance.wherry("up", "--node-name", "a", *made.options).out
+        assert f"node a is not Ready yet: {why}\n" in said
+        assert made.unready() == why
+        (made.confs / "05-broken.conflist").write_text("{")
         made.instance.wherry("images bootstrap", "busybox")
+        # What brings the configuration is a pod itself, as manifests of network plugins have it.
+        made.create("early", ready=False, nodeName="a")  # no scheduler would put it there
+        eventually(lambda: f"network is not ready: {why}" in made.events("early"))
+        made.install()
+        made.kubectl("wait", "--for=condition=Ready", "pod/early", "--timeout=110s")
+        made.delete("early")
         yield made
         # What a pod that still runs has, goes with the instance.
         made.create("last", container={"ports": [{"containerPort": 80, "hostPort": 8099}]})
@@ -179,21 +231,11 @@ def node() -> Iterator[Node]:
         assert "veth" not in made.run("ip", "-o", "link")
 
 
-def _unready(node: Node) -> str:
-    done = node.instance.kubectl("get", "node", "a", "-o", "json", ok=False)
-    if done.code:
-        return ""
-    conditions = json.loads(done.out)["status"].get("conditions") or ()
-    ready = next((c for c in conditions if c["type"] == "Ready"), {})
-    message = str(ready.get("message", ""))
-    return message if "NetworkPluginNotReady" in message else ""
-
-
 def test_pods_have_the_addresses_that_the_plugins_gave(node: Node) -> None:
     node.create("one")
     node.create("two")
     addresses = {name: node.address(name) for name in ("one", "two")}
-    assert set(addresses.values()) == node.leased()
+    eventually(lambda: node.leased() == set(addresses.values()))
     for name, other in (("one", "two"), ("two", "one")):
         inside = node.kubectl("exec", name, "--", "ip", "addr", "show", "dev", "eth0")
         assert f"inet {addresses[name]}/24" in inside and "mtu 1400" in inside
@@ -292,10 +334,10 @@ def test_a_plugin_that_refuses_is_told_of_in_an_event_and_undone(node: Node) -> 
             return all(text in said for text in (begins, wanted, "FailedCreatePodSandBox"))
 
         eventually(told)
-        assert "ContainerCreating" in node.kubectl("get", "pod", "unlucky")
+        eventually(lambda: "ContainerCreating" in node.kubectl("get", "pod", "unlucky"))
     finally:
         node.refuse.unlink()
-    node.kubectl("wait", "--for=condition=Ready", "pod/unlucky", "--timeout=90s")
+    node.kubectl("wait", "--for=condition=Ready", "pod/unlucky", "--timeout=110s")
     eventually(lambda: node.leased() == {node.address("unlucky")})
     node.delete("unlucky")
     eventually(node.nothing_left)
@@ -311,7 +353,7 @@ def test_a_plugin_that_is_not_there_is_named(node: Node) -> None:
         lambda: 'failed to find plugin "missing" in path' in node.kubectl(*events), seconds=60
     )
     ahead.unlink()
-    node.kubectl("wait", "--for=condition=Ready", "pod/waiting", "--timeout=90s")
+    node.kubectl("wait", "--for=condition=Ready", "pod/waiting", "--timeout=110s")
     node.delete("waiting")
     eventually(node.nothing_left)
 
@@ -327,6 +369,65 @@ def test_a_bandwidth_that_makes_no_sense_is_told(node: Node) -> None:
     node.delete("slow")
 
 
+def test_plugins_of_version_1_1_say_how_they_are_and_hear_which_pods_there_are(
+    node: Node,
+) -> None:
+    versions = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"]}
+    modern = {**node.conf["plugins"][0], "type": "modern"}
+    ahead = node.confs / "01-modern.conflist"
+    unready, collections = node.home / "unready", node.home / "collections"
+    try:
+        # With one that knows no more than 1.0, that is what is spoken.
+        plugins = [modern, {"type": "tuning"}]
+        unready.touch()
+        ahead.write_text(json.dumps({**versions, "name": "old", "plugins": plugins}))
+        node.create("plain")
+        assert not node.unready()
+
+        ahead.write_text(json.dumps({**versions, "name": "modern", "plugins": [modern]}))
+        wanted = (
+            "container runtime network not ready: NetworkReady=false "
+            "reason:NetworkPluginNotReady message:docker: network plugin is not ready: "
+            'plugin type="modern" failed (status): the fabric is down; since noon'
+        )
+        eventually(lambda: node.unready() == wanted)
+        assert node.run("curl", "-s", f"http://{node.address('plain')}/name").strip() == "plain"
+        bound = {"nodeName": "a"}  # no scheduler would put it there now
+        node.create("kept", ready=False, **bound)
+        eventually(lambda: f"network is not ready: {wanted}" in node.events("kept"))
+        unready.unlink()
+        node.kubectl("wait", "--for=condition=Ready", "node/a", "pod/kept", "--timeout=110s")
+
+        assert not collections.exists()
+        os.kill(node.instance.pid("node"), signal.SIGKILL)
+        node.instance.wherry("up")
+        (line,) = eventually(lambda: collections.exists() and collections.read_text().splitlines())
+        told = json.loads(line)
+        (valid,) = told["cni.dev/valid-attachments"]  # the other is on another network
+        assert valid["ifname"] == "eth0" and told["name"] == "modern"
+        records = node.instance.data_dir / "engine" / "network" / "cni"
+        names = {json.loads(r.read_text())["attachment"]["name"]: r.stem for r in records.iterdir()}
+        assert valid["containerID"] == names["kept"]
+        node.kubectl("wait", "--for=condition=Ready", "node/a", "--timeout=110s")
+    finally:
+        ahead.unlink()
+        unready.unlink(missing_ok=True)
+    eventually(lambda: not node.unready())
+    node.delete("plain", "kept")
+    eventually(node.nothing_left)
+
+
+def test_without_its_configuration_a_node_is_unready_until_it_returns(node: Node) -> None:
+    configuration = node.confs / "10-pods.conflist"
+    aside = node.home / "aside"
+    configuration.rename(aside)
+    try:
+        eventually(lambda: "cni config uninitialized" in node.unready())
+    finally:
+        aside.rename(configuration)
+    eventually(lambda: not node.unready())
+
+
 def test_pods_outlive_a_killed_node_and_go_with_all_they_had(node: Node) -> None:
     node.create("survivor")
     node.create("gone", container={"ports": [{"containerPort": 80, "hostPort": 8082}]})
@@ -337,7 +438,8 @@ def test_pods_outlive_a_killed_node_and_go_with_all_they_had(node: Node) -> None
     node.kubectl("delete", "pod", "gone", "--force", "--grace-period=0")
     try:
         node.instance.wherry("up")
-        assert ("CHECK", "pods") in [(c, call["name"]) for c, call in node.calls_for("survivor")]
+        wanted = ("CHECK", "pods")
+        eventually(lambda: wanted in [(c, call["name"]) for c, call in node.calls_for("survivor")])
         assert node.run("curl", "-s", f"http://{address}/name").strip() == "survivor"
         # What was given by the former configuration is taken back by it.
         eventually(lambda: node.leased() == {address})
@@ -362,7 +464,7 @@ def test_what_was_half_given_when_the_node_was_killed_is_taken_back(node: Node) 
     finally:
         hang.unlink()
     node.instance.wherry("up")
-    node.kubectl("wait", "--for=condition=Ready", "pod/half", "--timeout=60s")
+    node.kubectl("wait", "--for=condition=Ready", "pod/half", "--timeout=110s")
     assert [command for command, _ in node.calls_for("half")] == ["ADD", "DEL", "ADD"]
     eventually(lambda: node.leased() == {node.address("half")})
     assert not given & node.leased()

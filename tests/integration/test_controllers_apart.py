@@ -27,14 +27,14 @@ def bare(new_instance: Callable[[], Instance]) -> Instance:
 def replicas(bare: Instance) -> Iterator[list[subprocess.Popen[bytes]]]:
     argv = [sys.executable, "-m", "wherry.kube.controllers", "--leader-elect=true"]
     argv += ["--kubeconfig", bare.environment["KUBECONFIG"]]
-    argv += ["--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s"]
+    argv += ["--leader-elect-lease-duration=10s", "--leader-elect-renew-deadline=8s"]
     argv += ["--leader-elect-retry-period=500ms", "--controllers=*,-node-ipam-controller"]
     processes = [subprocess.Popen(argv, env=bare.environment) for _ in range(2)]
     yield processes
     for process in processes:
         if process.poll() is None:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def holder(instance: Instance) -> str:
@@ -59,7 +59,7 @@ def test_one_acts_and_the_other_takes_over_when_it_is_killed(
     eventually(lambda: len(owned(bare)) == 2)
     if holder(bare) == first:  # the other one held it: it is its turn to go
         os.kill(replicas[1].pid, signal.SIGTERM)
-        assert replicas[1].wait(20) == 0
+        assert replicas[1].wait(60) == 0
         assert holder(bare) == "", "who ends in peace gives the lease back"
     else:
         transitions = bare.get(*LEASE)["spec"]["leaseTransitions"]

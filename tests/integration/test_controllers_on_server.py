@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from ports import free_port
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
@@ -282,7 +283,7 @@ async def test_components_apart_from_the_server_survive_its_restart(tmp_path: Pa
     )
     config = APIServerConfig(
         advertise_address="127.0.0.1",
-        port=0,
+        port=free_port(),  # none that the kernel gives to others while the server is down
         service_cidr="10.96.0.0/16",
         tls_cert=cert,
         tls_key=key,
@@ -300,7 +301,7 @@ async def test_components_apart_from_the_server_survive_its_restart(tmp_path: Pa
         await world._pods.stop()
         await server.close()
 
-        again = APIServer(dataclasses.replace(config, port=port), store)
+        again = APIServer(config, store)
         await again.open()
         world.server = again
         world.client.transport = again.transport(known("admin", (MASTERS,)))
@@ -324,7 +325,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     )
     server = APIServer(config, store)
     await server.open()
-    options = Options(root_ca="PEM", cluster_cidr="10.244.0.0/16", node_grace=2.0)
+    options = Options(root_ca="PEM", cluster_cidr="10.244.0.0/16", node_grace=3600.0)
     async with World(server, options) as world:
         await world.node("n1")
         yield world
@@ -481,6 +482,9 @@ async def test_a_node_gets_a_range_and_is_unknown_when_it_falls_silent(world: Wo
         return not (await world.get(NODES, "n1"))["spec"].get("taints")
 
     await world.until(untainted)
+    await world.stop()
+    world.options = dataclasses.replace(world.options, node_grace=1.0)
+    world.start()
     metadata = {"name": "n1", "namespace": "kube-node-lease"}
     spec = {"holderIdentity": "n1", "leaseDurationSeconds": 40, "renewTime": meta.now_micro()}
     await world.client.create(LEASES, {"metadata": metadata, "spec": spec})
@@ -496,6 +500,10 @@ async def test_a_node_gets_a_range_and_is_unknown_when_it_falls_silent(world: Wo
 
 
 async def test_a_quota_follows_what_there_is(world: World):
+    async def furnished() -> bool:
+        return await world.get(CONFIG_MAPS, "kube-root-ca.crt") is not None
+
+    await world.until(furnished)  # nobody else makes one from here on
     spec = {"hard": {"count/configmaps": "3", "pods": "5"}}
     await world.client.create(RESOURCE_QUOTAS, {"metadata": {"name": "q"}, "spec": spec}, "default")
 
@@ -527,17 +535,18 @@ async def test_an_unschedulable_pod_says_why(world: World):
         "spec": {**template()["spec"], "nodeSelector": {"disk": "ssd"}},
     }
     await world.client.create(PODS, pod, "default")
-
-    async def told() -> Object | None:
-        conditions = ((await world.get(PODS, "picky")).get("status") or {}).get("conditions") or ()
-        return next((c for c in conditions if c["type"] == "PodScheduled"), None)
-
-    condition = await world.until(told)
-    assert condition["reason"] == "Unschedulable"
-    assert condition["message"] == (
+    why = (
         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. "
         "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
     )
+
+    async def told() -> Object | None:
+        conditions = ((await world.get(PODS, "picky")).get("status") or {}).get("conditions") or ()
+        # (At first the scheduler may still see the node as it was when it was new.)
+        return next((c for c in conditions if c.get("message") == why), None)
+
+    condition = await world.until(told)
+    assert (condition["type"], condition["reason"]) == ("PodScheduled", "Unschedulable")
     await world.client.patch(NODES, "n1", {"metadata": {"labels": {"disk": "ssd"}}})
 
     async def placed() -> bool:
@@ -549,11 +558,14 @@ async def test_an_unschedulable_pod_says_why(world: World):
 async def test_nothing_is_written_when_nothing_changes(world: World):
     await world.client.create(DEPLOYMENTS, deployment(), "default")
     await world.rolled_out("web")
-    await asyncio.sleep(0.3)
-    before = (await world.client.list(CONFIG_MAPS))["metadata"]["resourceVersion"]
-    await asyncio.sleep(0.5)
-    after = (await world.client.list(CONFIG_MAPS))["metadata"]["resourceVersion"]
-    assert before == after
+
+    async def quiet() -> bool:
+        before = (await world.client.list(CONFIG_MAPS))["metadata"]["resourceVersion"]
+        await asyncio.sleep(0.5)
+        after = (await world.client.list(CONFIG_MAPS))["metadata"]["resourceVersion"]
+        return bool(before == after)
+
+    await world.until(quiet)  # who went on writing would never let it be
 
 
 async def test_controllers_that_die_in_a_rollout_go_on_where_they_were(world: World):

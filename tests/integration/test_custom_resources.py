@@ -139,9 +139,7 @@ def apply(server: Server, o: dict[str, Any], *arguments: str, ok: bool = True) -
 
 
 def established(server: Server) -> None:
-    server.kubectl(
-        "wait", "--for=condition=Established", "crd/crontabs.stable.example.com", "--timeout=10s"
-    )
+    server.kubectl("wait", "--for=condition=Established", "crd/crontabs.stable.example.com")
 
 
 def test_an_object_is_stored_with_its_defaults_and_shown_in_its_columns(server: Server):
@@ -242,6 +240,7 @@ def test_fields_may_be_selected_by(server: Server):
 
 
 def test_it_explains_and_describes_itself(server: Server):
+    assert "APIVersion defines" in server.kubectl("explain", "crontab").out
     said = server.kubectl("explain", "crontab.spec").out
     assert "What is wanted." in said
     assert "cronSpec\t<string> -required-" in said
@@ -268,7 +267,7 @@ def test_a_definition_that_goes_takes_its_objects_along(server: Server):
     refused = apply(server, tab("late"), ok=False)
     assert "create not allowed while custom resource definition is terminating" in refused.err
     server.kubectl("patch", "ct", "held", "--type=merge", "-p", '{"metadata":{"finalizers":[]}}')
-    server.kubectl("wait", "--for=delete", "crd/crontabs.stable.example.com", "--timeout=10s")
+    server.kubectl("wait", "--for=delete", "crd/crontabs.stable.example.com")
     assert server.kubectl("get", "ct", ok=False).code == 1
     apply(server, CRD)
     established(server)
@@ -320,7 +319,6 @@ def test_names_that_are_taken_are_not_accepted(server: Server):
     apply(server, crd)
     server.kubectl(
         "wait", "--for=condition=NamesAccepted=False", "crd/others.stable.example.com",
-        "--timeout=10s",
     )  # fmt: skip
     server.kubectl("delete", "crd", "others.stable.example.com")
 

@@ -109,7 +109,7 @@ def test_a_created_container_is_whole(engine):
 
 def _connect(engine):
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
+    connection.settimeout(60)
     connection.connect(str(engine.socket))
     return connection
 
@@ -137,7 +137,11 @@ def test_an_attached_connection_becomes_a_stream(engine, upgrade, version, head,
             b"POST /v%s/containers/cat/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\n"
             b"Host: docker\r\nContent-Length: 0\r\n%s\r\n" % (version.encode(), extra)
         )
-        answer = connection.recv(65536)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            piece = connection.recv(65536)
+            assert piece, answer
+            answer += piece
         assert answer.startswith(head)
         assert kind in answer
         engine.docker("start", "cat")
@@ -146,20 +150,31 @@ def test_an_attached_connection_becomes_a_stream(engine, upgrade, version, head,
         assert _read_all(connection) == b"\x01\0\0\0\0\0\0\x05hello"
 
 
+def _wait(connection, condition):
+    """Begin to wait for container ``job``, and read the answer's head."""
+    head = f"POST /containers/job/wait?condition={condition} HTTP/1.1\r\nHost: docker\r\n"
+    connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"StatusCode" not in answer
+
+
 def test_wait_answers_its_headers_at_once(engine):
-    engine.docker("run", "-d", "--name", "job", "busybox", "sleep", "0.5")
+    engine.docker("run", "-d", "--name", "job", "busybox", "sleep", "100")
     with _connect(engine) as connection:
-        connection.sendall(b"POST /containers/job/wait HTTP/1.1\r\nHost: docker\r\n\r\n")
-        head = connection.recv(65536)
-        assert head.startswith(b"HTTP/1.1 200")
-        assert b"StatusCode" not in head
-        assert b'{"StatusCode":0}' in connection.recv(65536)
+        _wait(connection, "not-running")
+        engine.docker("kill", "job")
+        assert b'{"StatusCode":137}' in _read_all(connection)
 
 
 def test_wait_for_a_removal(engine):
-    engine.docker("run", "-d", "--rm", "--name", "job", "busybox", "sh", "-c", "sleep 0.3; exit 4")
-    answer = engine.request("POST", "/containers/job/wait?condition=removed")
-    assert answer.body["StatusCode"] == 4
+    engine.docker("run", "-d", "--rm", "--name", "job", "busybox", "sleep", "100")
+    with _connect(engine) as connection:
+        _wait(connection, "removed")
+        engine.docker("kill", "job")
+        assert b'{"StatusCode":137}' in _read_all(connection)
     assert engine.request("GET", "/containers/job/json").status == 404
 
 

@@ -1,5 +1,6 @@
 """docker-compose 1.29: a project from its file, up, changed and down again."""
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -7,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -92,7 +94,7 @@ def compose(engine, tmp_path):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert not ok or done.returncode == 0, (arguments, done.stdout, done.stderr)
@@ -115,9 +117,14 @@ def test_a_project_comes_up_and_goes_down(engine, compose):
     compose("up", "-d")
     assert services(compose) == ["db", "web", "worker"]
     published = compose("port", "web", "80").out.strip()
-    connection = http.client.HTTPConnection(published, timeout=30)
-    connection.request("GET", "/")
-    assert connection.getresponse().read() == b"hello"
+
+    def page():
+        connection = http.client.HTTPConnection(published, timeout=60)
+        with contextlib.suppress(OSError, http.client.HTTPException):  # it may only have begun
+            connection.request("GET", "/")
+            return connection.getresponse().read()
+
+    assert until(page) == b"hello"
     listed = compose("ps").out
     assert f"{published}->80/tcp" in listed and "shop_worker_1" in listed
     assert engine.inspect("shop_web_1", "{{.Config.Labels.purpose}}") == "test"
@@ -146,11 +153,12 @@ def test_variables_come_from_the_shell_the_file_and_env_files(compose):
 
 def test_logs_of_all_services(compose):
     compose("up", "-d", "db", "worker")
-    deadline = time.monotonic() + 60
-    while "tick" not in (text := compose("logs", "--tail", "2").out):
-        assert time.monotonic() < deadline, text
-    assert "db_1      | ready to serve\n" in text
-    assert text.count("tick") <= 2
+
+    def told():
+        text = compose("logs", "--tail", "2").out
+        return "tick" in text and "db_1      | ready to serve\n" in text and text
+
+    assert until(told).count("tick") <= 2
 
 
 def test_one_off_commands(engine, compose):
@@ -202,7 +210,7 @@ def test_dependencies_may_have_to_be_healthy(engine, compose):
     compose("up", "-d")
     assert engine.inspect("shop_db_1", "{{.State.Health.Status}}") == "healthy"
     web = engine.inspect("shop_web_1", "{{.Config.Hostname}}")
-    assert f"| {web}" in compose("logs", "joined").out
+    until(lambda: f"| {web}" in compose("logs", "joined").out)
     limits = engine.inspect("shop_joined_1", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}")
     assert limits == "33554432 500000000"
 

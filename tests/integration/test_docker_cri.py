@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from docker_harness import SLOT, busybox_archive
 
+from ports import free_port
 from wherry.engine.cri.service import EngineRuntime
 from wherry.engine.cri.types import (
     IMAGE_ADDED,
@@ -73,12 +74,12 @@ class Node:
         return sandbox, container
 
     async def shell(self, container, script) -> str:
-        result = await self.cri.exec_sync(container, ("sh", "-c", script), 10)
+        result = await self.cri.exec_sync(container, ("sh", "-c", script), 60)
         assert result.exit_code == 0, result
         return result.stdout.decode()
 
     async def ended(self, container):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 status = await self.cri.container_status(container)
                 if status.state is ContainerState.EXITED:
@@ -113,9 +114,8 @@ async def test_containers_of_a_pod_share_what_pods_share(node):
     status = await node.cri.pod_sandbox_status(sandbox)
     assert status.state is PodSandboxState.READY
     assert status.ips[0].startswith(f"10.{244 - SLOT}.5.")
-    assert await node.shell(two, "hostname; wget -qO- 127.0.0.1:8080/hostname") == (
-        f"{pod.hostname}\n{pod.hostname}\n"
-    )
+    ask = "hostname; until wget -qO- 127.0.0.1:8080/hostname 2>/dev/null; do sleep 0.1; done"
+    assert await node.shell(two, ask) == (f"{pod.hostname}\n{pod.hostname}\n")
     await node.shell(one, "echo shared > /dev/shm/x")
     assert await node.shell(two, "cat /dev/shm/x") == "shared\n"
     # Not what they do not share: files and processes.
@@ -205,8 +205,8 @@ async def test_exec_ends_in_time_and_leaves_nothing(node):
     _, container = await node.run(node.pod(), "sleep", "100")
     with pytest.raises(CRIError, match="timed out"):
         await node.cri.exec_sync(container, ("sleep", "50"), 0.3)
-    assert "sleep 50" not in await node.shell(container, "ps")
-    result = await node.cri.exec_sync(container, ("sh", "-c", "echo out; echo err >&2; exit 4"), 5)
+    await node.shell(container, "while ps | grep '[s]leep 50'; do sleep 0.1; done")
+    result = await node.cri.exec_sync(container, ("sh", "-c", "echo out; echo err >&2; exit 4"), 60)
     assert (result.exit_code, result.stdout, result.stderr) == (4, b"out\n", b"err\n")
 
 
@@ -225,12 +225,13 @@ async def test_an_exec_with_a_terminal(node):
 
 async def test_a_port_of_a_pod_is_forwarded(node):
     sandbox, _ = await node.run(node.pod(), "httpd", "-f", "-p", "8080", "-h", "/etc")
-    for _ in range(50):
-        try:
-            descriptor = await node.cri.port_forward(sandbox, 8080)
-            break
-        except CRIError:
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                descriptor = await node.cri.port_forward(sandbox, 8080)
+                break
+            except CRIError:
+                await asyncio.sleep(0.05)
     with socket.socket(fileno=descriptor) as connection:
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -241,16 +242,19 @@ async def test_a_port_of_a_pod_is_forwarded(node):
 
 
 async def test_a_host_port_leads_to_the_pod(node):
-    pod = node.pod(port_mappings=(PortMapping(8080, 18189),))
+    port = free_port()
+    pod = node.pod(port_mappings=(PortMapping(8080, port),))
     await node.run(pod, "httpd", "-f", "-p", "8080", "-h", "/etc")
-    for _ in range(50):
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", 18189)
-            break
-        except ConnectionError:
-            await asyncio.sleep(0.05)
-    writer.write(b"GET /hostname HTTP/1.0\r\n\r\n")
-    assert b"200 OK" in await reader.read()
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /hostname HTTP/1.0\r\n\r\n")
+                if answer := await reader.read():
+                    break
+            except ConnectionError:
+                await asyncio.sleep(0.05)
+    assert b"200 OK" in answer
     writer.close()
 
 

@@ -9,6 +9,8 @@ import time
 import pytest
 from docker_harness import until
 
+from ports import free_port
+
 pytest_plugins = ("docker_fixtures",)
 
 COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
@@ -16,7 +18,8 @@ COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_containers_go_on_and_are_taken_up_again(engine, how):
-    engine.docker("run", "-d", "--name", "web", "-p", "18284:80", "busybox", "sh", "-c", COUNT)
+    port = f"{free_port()}:80"
+    engine.docker("run", "-d", "--name", "web", "-p", port, "busybox", "sh", "-c", COUNT)
     engine.docker("run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 0.5; exit 9")
     engine.docker("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "0.5")
     engine.docker("run", "-d", "--name", "cold", "busybox", "sleep", "100")
@@ -28,14 +31,16 @@ def test_containers_go_on_and_are_taken_up_again(engine, how):
     after = engine.inspect("web")
     assert after["State"] == before["State"]
     assert after["NetworkSettings"] == before["NetworkSettings"]
-    assert engine.inspect("ends", "{{.State.Status}} {{.State.ExitCode}}") == "exited 9"
-    assert engine.docker("inspect", "gone", ok=False).code != 0
+    until(lambda: engine.inspect("ends", "{{.State.Status}} {{.State.ExitCode}}") == "exited 9")
+    until(lambda: engine.docker("inspect", "gone", ok=False).code != 0)
     assert engine.inspect("cold", "{{.State.Status}}") == "paused"
+    until(lambda: engine.docker("logs", "web").out.count("\n") > 20)
     numbers = [int(line) for line in engine.docker("logs", "web").out.split()]
-    assert numbers == list(range(len(numbers)))
-    assert len(numbers) > 20
+    assert numbers == sorted(set(numbers))
+    # One that it had read and not yet written when it was killed is gone with it.
+    assert len(numbers) >= numbers[-1] + (how == "stop")
     assert engine.docker("exec", "web", "echo", "hi").out == "hi\n"
-    done = engine.docker("run", "--rm", "-p", "18284:80", "busybox", "true", ok=False)
+    done = engine.docker("run", "--rm", "-p", port, "busybox", "true", ok=False)
     assert "port is already allocated" in done.err
     other = engine.docker("run", "-d", "busybox", "sleep", "100").out.strip()
     assert (
@@ -55,11 +60,10 @@ def test_policies_decide_what_starts_again(engine):
     )
     engine.docker("stop", "-t", "0", "always", "unless")
     engine.kill()
-    time.sleep(0.5)
     engine.start()
     until(lambda: engine.inspect("always", "{{.State.Status}}") == "running")
     assert engine.inspect("unless", "{{.State.Status}}") == "exited"
-    assert engine.inspect("no", "{{.State.Status}} {{.State.ExitCode}}") == "exited 0"
+    until(lambda: engine.inspect("no", "{{.State.Status}} {{.State.ExitCode}}") == "exited 0")
 
 
 def test_a_client_that_leaves_does_not_stop_what_it_began(engine):
@@ -76,13 +80,24 @@ def test_a_kill_at_any_moment_leaves_nothing_behind(engine, seed):
     for _ in range(2):
         _kill_under_load(engine, chance)
         for state in engine.docker("ps", "-a", "--format", "{{.State}}").out.split():
-            assert state in ("created", "running", "exited", "restarting")
+            assert state in ("created", "running", "exited", "restarting", "removing")
         for id in engine.docker("ps", "-q").out.split():
+            run = _run_of(engine, id)
             done = engine.docker("exec", id, "true", ok=False)
-            assert done.code == 0 or re.search("is (not running|restarting)", done.err), done.err
+            said = done.out + done.err  # who ends between asking and beginning says so on stdout
+            if done.code != 0 and not re.search("is (not running|restarting)", said):
+                # It has ended meanwhile, and the program with it.
+                until(lambda id=id, run=run: _run_of(engine, id) != run, told=said)
     engine.remove_all()
     # The kernel removes links in the background.
     until(lambda: not any(engine.holdings().values()))
+
+
+def _run_of(engine, id):
+    """Which run of a container this is; nothing where it is gone."""
+    return engine.docker(
+        "inspect", "-f", "{{.State.Status}} {{.State.StartedAt}}", id, ok=False
+    ).out
 
 
 def _kill_under_load(engine, chance):
@@ -91,7 +106,7 @@ def _kill_under_load(engine, chance):
     def work(seed):
         chance = random.Random(seed)
         while not ended.is_set():
-            name, port = f"c{chance.randrange(6)}", 28000 + chance.randrange(4)
+            name, port = f"c{chance.randrange(6)}", 18400 + chance.randrange(4)
             command = chance.choice(
                 [
                     ("run", "-d", "--name", name, "busybox", "sleep", "100"),
@@ -114,7 +129,7 @@ def _kill_under_load(engine, chance):
                 ]
             )
             try:
-                engine.docker(*command, ok=False, timeout=20)
+                engine.docker(*command, ok=False, timeout=60)
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"{command} hangs") from None
 

@@ -1,7 +1,5 @@
 """``docker exec``: more processes in a running container."""
 
-import time
-
 import pytest
 from docker_harness import Terminal, until
 
@@ -60,9 +58,7 @@ def test_a_detached_exec_goes_on_by_itself(web):
 def test_a_terminal_in_an_exec(web):
     terminal = Terminal(web, "exec", "-it", "web", "sh", size=(30, 90))
     terminal.until("# ")
-    time.sleep(0.3)
-    terminal.type(b"stty size; exit 5\n")
-    terminal.until("30 90")
+    terminal.type(b'until [ "$(stty size)" = "30 90" ]; do sleep 0.1; done; exit 5\n')
     assert terminal.client.wait(60) == 5
 
 

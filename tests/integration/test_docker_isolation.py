@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from docker_harness import until
 
 pytest_plugins = ("docker_fixtures",)
 
@@ -320,7 +321,9 @@ def test_users_that_are_not_there(engine, options, text):
 
 
 def test_init_reaps_and_passes_signals(engine):
-    start(engine, "web", "--init", command=("sh", "-c", "trap 'exit 9' TERM; sleep 100 & wait"))
+    script = "trap 'exit 9' TERM; echo ready; sleep 100 & wait"
+    start(engine, "web", "--init", command=("sh", "-c", script))
+    until(lambda: engine.docker("logs", "web").out)
     assert "docker-init" in engine.docker("exec", "web", "cat", "/proc/1/cmdline").out
     engine.docker("stop", "web")
     assert engine.inspect("web", "{{.State.ExitCode}}") == "9"

@@ -1,9 +1,10 @@
 """Limits and what is used of them, by the real client."""
 
+import http.client
 import json
 import os
+import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -163,8 +164,9 @@ def test_a_child_that_is_killed_for_memory_is_told_while_the_container_goes_on(e
     script = f"sh -c '{EAT}'; echo survived; sleep 100"
     run(engine, "web", "--memory", "16m", "--memory-swap", "16m", command=("sh", "-c", script))
     until(lambda: "survived" in engine.docker("logs", "web").out)
-    period = f"since={time.time() - 60}&until={time.time()}"
-    assert '"oom"' in str(engine.request("GET", f"/events?{period}").body)
+    began = time.time() - 60
+    period = lambda: f"since={began}&until={time.time()}"  # noqa: E731
+    until(lambda: '"oom"' in str(engine.request("GET", f"/events?{period()}").body))
     assert engine.inspect("web", "{{.State.Running}}") == "true"
 
 
@@ -248,12 +250,12 @@ def test_stats_count_cpu_time(engine):
     used = cpu["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
     passed = cpu["system_cpu_usage"] - before["system_cpu_usage"]
     share = used / passed * cpu["online_cpus"]
-    assert 0.05 < share < 0.75  # (others are at work as well)
+    assert 0.01 < share < 0.95  # (others are at work as well, also between two readings)
     assert cpu["throttling_data"]["periods"] > 0
     if V1:
         assert sum(cpu["cpu_usage"]["percpu_usage"]) > 0
     percent = engine.docker("stats", "--no-stream", "--format", "{{.CPUPerc}}", "busy").out
-    assert 5 < float(percent.strip().rstrip("%")) < 75
+    assert 1 < float(percent.strip().rstrip("%")) < 95
 
 
 def test_stats_have_every_field(engine):
@@ -284,17 +286,22 @@ def test_stats_of_what_does_not_run_are_zero(engine):
 
 def test_stats_are_streamed_until_the_container_is_removed(engine):
     run(engine, "web")
-    with ThreadPoolExecutor() as pool:
-        path = "/containers/web/stats?stream=true"
-        watching = [pool.submit(engine.request, "GET", path) for _ in range(3)]
-        time.sleep(2.5)
-        engine.docker("rm", "-f", "web")
-        for client in watching:
-            frames = [json.loads(line) for line in client.result(20).body.splitlines()]
-            assert len(frames) >= 3
-            assert frames[0]["precpu_stats"]["cpu_usage"]["total_usage"] == 0
-            assert frames[1]["precpu_stats"] == frames[0]["cpu_stats"]
-            assert frames[1]["preread"] == frames[0]["read"]
+    watching = []
+    for _ in range(3):
+        connection = http.client.HTTPConnection("docker")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(60)
+        connection.sock.connect(str(engine.socket))
+        connection.request("GET", "/containers/web/stats?stream=true")
+        watching.append(connection.getresponse())
+    for answer in watching:
+        frames = [json.loads(answer.readline()) for _ in range(3)]
+        assert frames[0]["precpu_stats"]["cpu_usage"]["total_usage"] == 0
+        assert frames[1]["precpu_stats"] == frames[0]["cpu_stats"]
+        assert frames[1]["preread"] == frames[0]["read"]
+    engine.docker("rm", "-f", "web")
+    for answer in watching:
+        answer.read()  # to the end
 
 
 def test_one_shot_and_a_stream_exclude_each_other(engine):
@@ -306,7 +313,8 @@ def test_one_shot_and_a_stream_exclude_each_other(engine):
 
 def test_top_takes_the_options_of_ps(engine):
     run(engine, "web", command=("sh", "-c", "sleep 77 & wait"))
-    assert "sleep 77" in engine.docker("top", "web").out
+    # The shell's own line has the words of its script.
+    until(lambda: engine.docker("top", "web", "-o", "pid,args").out.count("sleep 77") == 2)
     shown = engine.docker("top", "web", "-o", "pid,comm").out.splitlines()
     assert shown[0].split() == ["PID", "COMMAND"]
     assert len(shown) == 3

@@ -112,9 +112,12 @@ def test_following_across_rotation_loses_and_repeats_nothing(engine):
     script = (
         "i=0; while [ $i -lt 20 ]; do seq $((i*500)) $((i*500+499)); usleep 20000; i=$((i+1)); done"
     )
-    engine.docker("create", "--name", "web", *options, "busybox", "sh", "-c", "sleep .3;" + script)
-    engine.docker("start", "web")
-    followed = engine.docker("logs", "-f", "web").out
+    waits = "echo begin; until [ -e /go ]; do sleep 0.1; done;"
+    engine.docker("run", "-d", "--name", "web", *options, "busybox", "sh", "-c", waits + script)
+    with engine.spawn("logs", "-f", "web") as follower:
+        assert follower.stdout.readline() == b"begin\n"
+        engine.docker("exec", "web", "touch", "/go")
+        followed = follower.stdout.read().decode()
     assert followed == "".join(f"{n}\n" for n in range(10_000))
 
 
@@ -129,6 +132,7 @@ def test_following_ends_with_the_container_and_has_all(engine):
 
 def test_following_until_a_time_ends_then(engine):
     engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo a; sleep 60")
+    until(lambda: engine.docker("logs", "web").out)
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
     text = engine.docker("logs", "-f", "--until", moment.isoformat(), "web").out
     assert text == "a\n"
@@ -153,11 +157,12 @@ def test_a_killed_daemon_loses_no_line_and_repeats_none(engine):
         time.sleep(0.3)
         engine.kill()
         engine.start()
-    until(lambda: engine.docker("logs", "--tail", "1", "web").out == "2999\n", 20)
+    until(lambda: engine.docker("logs", "--tail", "1", "web").out == "2999\n")
     numbers = list(map(int, engine.docker("logs", "web").out.split()))
     assert numbers == sorted(set(numbers))
-    # What a daemon had read and not yet written when it was killed is gone with it.
-    assert len(numbers) > 2990
+    # What a daemon had read and not yet written when it was killed is gone with it. That is little
+    # beside what is written while there is none.
+    assert len(numbers) > 2900
 
 
 def test_an_unfinished_line_survives_a_restart_of_the_daemon(engine):
@@ -170,10 +175,12 @@ def test_an_unfinished_line_survives_a_restart_of_the_daemon(engine):
 
 
 def test_an_emptied_file_goes_on(engine):
-    engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", "echo a; sleep 1; echo b")
+    script = "echo a; until [ -e /go ]; do sleep 0.1; done; echo b"
+    engine.docker("run", "-d", "--name", "web", "busybox", "sh", "-c", script)
     path = until(lambda: engine.inspect("web")["LogPath"])
     until(lambda: Path(path).stat().st_size)
     os.truncate(path, 0)
+    engine.docker("exec", "web", "touch", "/go", ok=False)  # (it may be ended by that)
     engine.docker("wait", "web")
     assert engine.docker("logs", "web").out == "b\n"
 
@@ -192,8 +199,10 @@ def test_a_full_disk_does_not_stop_the_container(engine, tmp_path):
         )
         engine.docker("start", "web")
         assert engine.docker("wait", "web").out == "0\n"
-        kept = engine.docker("logs", "web").out
-        assert lines(0, 5000).startswith(kept) and kept
+        kept = engine.docker("logs", "web").out.splitlines()
+        numbers = [int(line.removeprefix("line ")) for line in kept]
+        # Once one does not fit, one that is shorter by a digit of its time may still do.
+        assert numbers == sorted(set(numbers)) and numbers[:100] == list(range(100))
     finally:
         subprocess.run(["umount", home / f"{home.name}-json.log"], check=False)
         subprocess.run(["umount", small], check=True)
@@ -405,7 +414,7 @@ def test_a_syslog_server_that_comes_back_is_found(engine, serve):
         client.stdin.flush()
         until(lambda text=text: b": " + text in server.data)
         engine.kill()  # the connections break off
-        client.communicate(timeout=10)
+        client.communicate(timeout=60)
         engine.start()
 
 

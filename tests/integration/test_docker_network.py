@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from docker_harness import SLOT
+from network_helper import listens
 
+from ports import free_port
 from wherry.engine.network.pools import default_bridge
 from wherry.net import namespaces
 
@@ -16,11 +18,14 @@ pytest_plugins = ("docker_fixtures",)
 RANGE = default_bridge(SLOT)
 GATEWAY = RANGE.replace(".0.0/16", ".0.1")
 
+PORT, OTHER = free_port(), free_port()
+
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/etc")
 
 
 def serve(engine, name, *options):
     engine.docker("run", "-d", "--name", name, *options, "busybox", *SERVE)
+    listens(engine, name)
     return engine.inspect(name, "{{.NetworkSettings.IPAddress}}")
 
 
@@ -34,10 +39,10 @@ def fetch(address, port, path="/hostname"):
     deadline = time.monotonic() + 60
     while True:
         try:
-            connection = http.client.HTTPConnection(address, port, timeout=2)
+            connection = http.client.HTTPConnection(address, port, timeout=20)
             connection.request("GET", path)
             return connection.getresponse().read().decode().strip()
-        except ConnectionError:
+        except OSError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -52,22 +57,24 @@ def test_each_container_has_its_own_address_and_name(engine):
 
 
 def test_a_published_port_answers_from_the_host_and_from_containers(engine):
-    serve(engine, "web", "-p", "18181:80", "--hostname", "web")
-    assert fetch("127.0.0.1", 18181) == "web"
+    serve(engine, "web", "-p", f"{PORT}:80", "--hostname", "web")
+    assert fetch("127.0.0.1", PORT) == "web"
     gateway = engine.inspect("web", "{{.NetworkSettings.Gateway}}")
-    assert fetch(gateway, 18181) == "web"
-    inside = ("wget", "-qO-", f"http://{gateway}:18181/hostname")
+    assert fetch(gateway, PORT) == "web"
+    inside = ("wget", "-qO-", f"http://{gateway}:{PORT}/hostname")
     assert engine.docker("exec", "web", *inside).out == "web\n"
-    assert engine.docker("port", "web").out == ("80/tcp -> 0.0.0.0:18181\n80/tcp -> [::]:18181\n")
+    assert engine.docker("port", "web").out == (
+        f"80/tcp -> 0.0.0.0:{PORT}\n80/tcp -> [::]:{PORT}\n"
+    )
 
 
 def test_a_taken_port_is_told_and_the_container_can_start_later(engine):
-    serve(engine, "web", "-p", "18181:80")
+    serve(engine, "web", "-p", f"{PORT}:80")
     done = engine.docker(
-        "run", "-d", "--name", "second", "-p", "18181:80", "busybox", *SERVE, ok=False
+        "run", "-d", "--name", "second", "-p", f"{PORT}:80", "busybox", *SERVE, ok=False
     )
     assert done.code == 125
-    assert "Bind for 0.0.0.0:18181 failed: port is already allocated" in done.err
+    assert f"Bind for 0.0.0.0:{PORT} failed: port is already allocated" in done.err
     assert "driver failed programming external connectivity on endpoint second" in done.err
     engine.docker("rm", "-f", "web")
     engine.docker("start", "second")
@@ -75,9 +82,9 @@ def test_a_taken_port_is_told_and_the_container_can_start_later(engine):
 
 def test_a_port_that_another_program_has_is_told(engine):
     with socket.socket() as other:
-        other.bind(("0.0.0.0", 18182))
+        other.bind(("0.0.0.0", OTHER))
         other.listen()
-        done = engine.docker("run", "--rm", "-p", "18182:80", "busybox", "true", ok=False)
+        done = engine.docker("run", "--rm", "-p", f"{OTHER}:80", "busybox", "true", ok=False)
     assert done.code == 125
     assert "address already in use" in done.err
 
@@ -98,40 +105,40 @@ def test_publish_all_takes_the_exposed_ports(engine):
 
 
 def test_a_port_on_one_address_is_on_no_other(engine):
-    serve(engine, "web", "-p", "127.0.0.1:18183:80")
-    fetch("127.0.0.1", 18183)
+    serve(engine, "web", "-p", f"127.0.0.1:{PORT}:80")
+    fetch("127.0.0.1", PORT)
     gateway = engine.inspect("web", "{{.NetworkSettings.Gateway}}")
     with pytest.raises(OSError):
-        socket.create_connection((gateway, 18183), timeout=1).close()
+        socket.create_connection((gateway, PORT), timeout=1).close()
 
 
 def test_a_port_is_reached_by_ipv6_though_the_container_has_none(engine):
-    serve(engine, "web", "-p", "18181:80", "--hostname", "web")
-    assert fetch("::1", 18181) == "web"
-    serve(engine, "local", "-p", "[::1]:18182:80", "--hostname", "local")
-    assert fetch("::1", 18182) == "local"
+    serve(engine, "web", "-p", f"{PORT}:80", "--hostname", "web")
+    assert fetch("::1", PORT) == "web"
+    serve(engine, "local", "-p", f"[::1]:{OTHER}:80", "--hostname", "local")
+    assert fetch("::1", OTHER) == "local"
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", 18182), timeout=1).close()
-    assert engine.docker("port", "local").out == "80/tcp -> [::1]:18182\n"
+        socket.create_connection(("127.0.0.1", OTHER), timeout=1).close()
+    assert engine.docker("port", "local").out == f"80/tcp -> [::1]:{OTHER}\n"
 
 
 def test_datagrams_are_published_beside_connections(engine):
     program = ("busybox", "sh", "-c", "while true; do echo pong | nc -l -p 80; done")
-    engine.docker("run", "-d", "-p", "18184:80/tcp", "-p", "18184:81/udp", *program)
-    engine.docker("run", "-d", "--name", "udp", "-p", "18185:80/udp", "busybox", "sleep", "600")
+    engine.docker("run", "-d", "-p", f"{PORT}:80/tcp", "-p", f"{PORT}:81/udp", *program)
+    engine.docker("run", "-d", "--name", "udp", "-p", f"{OTHER}:80/udp", "busybox", "sleep", "600")
     with pytest.raises(AssertionError, match="port is already allocated"):
-        engine.docker("run", "-d", "-p", "18185:81/udp", "busybox", "sleep", "600")
-    engine.docker("run", "-d", "-p", "18185:81/tcp", "busybox", "sleep", "600")
+        engine.docker("run", "-d", "-p", f"{OTHER}:81/udp", "busybox", "sleep", "600")
+    engine.docker("run", "-d", "-p", f"{OTHER}:81/tcp", "busybox", "sleep", "600")
     path = engine.inspect("udp", "{{.NetworkSettings.SandboxKey}}")
     with namespaces.enter(Path(path)):
         server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with server:
         server.bind(("0.0.0.0", 80))
-        server.settimeout(5)
+        server.settimeout(60)
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             with socket.socket(family, socket.SOCK_DGRAM) as client:
-                client.settimeout(5)
-                client.connect((address, 18185))
+                client.settimeout(60)
+                client.connect((address, OTHER))
                 for word in (b"one", b"two"):
                     client.send(word)
                     data, peer = server.recvfrom(100)
@@ -153,22 +160,22 @@ def test_ranges_of_ports_are_published_pairwise(engine):
 
 
 def test_several_addresses_for_one_port(engine):
-    serve(engine, "web", "-p", "127.0.0.1:18181:80", "-p", "127.0.0.2:18182:80")
-    fetch("127.0.0.1", 18181)
-    fetch("127.0.0.2", 18182)
+    serve(engine, "web", "-p", f"127.0.0.1:{PORT}:80", "-p", f"127.0.0.2:{OTHER}:80")
+    fetch("127.0.0.1", PORT)
+    fetch("127.0.0.2", OTHER)
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", 18182), timeout=1).close()
-    serve(engine, "other", "-p", "127.0.0.2:18181:80")  # free on this address
-    done = engine.docker("run", "-p", "18181:80", "busybox", "true", ok=False)
-    assert "Bind for 0.0.0.0:18181 failed: port is already allocated" in done.err
+        socket.create_connection(("127.0.0.1", OTHER), timeout=1).close()
+    serve(engine, "other", "-p", f"127.0.0.2:{PORT}:80")  # free on this address
+    done = engine.docker("run", "-p", f"{PORT}:80", "busybox", "true", ok=False)
+    assert f"Bind for 0.0.0.0:{PORT} failed: port is already allocated" in done.err
 
 
 def test_addresses_and_ports_are_free_after_the_end(engine):
-    serve(engine, "web", "-p", "18181:80")
+    serve(engine, "web", "-p", f"{PORT}:80")
     engine.docker("rm", "-f", "web")
     held = engine.holdings()
     assert not held["ports"] and not held["namespaces"]
-    serve(engine, "web", "-p", "18181:80")
+    serve(engine, "web", "-p", f"{PORT}:80")
 
 
 def test_host_none_and_another_container_s_network(engine):
@@ -193,7 +200,7 @@ def test_joining_what_does_not_run_is_refused(engine):
 
 def test_joining_itself_is_refused(engine):
     engine.docker("create", "--name", "self", "--network", "container:self", "busybox")
-    done = engine.docker("start", "self", ok=False, timeout=10)
+    done = engine.docker("start", "self", ok=False)
     assert "cannot join own network namespace" in done.err
 
 
@@ -229,7 +236,7 @@ def test_the_outside_is_reached_by_the_host_s_address(engine):
     with socket.socket() as server:
         server.bind(("0.0.0.0", 0))
         server.listen()
-        server.settimeout(5)
+        server.settimeout(60)
         gateway = GATEWAY
         port = server.getsockname()[1]
         engine.docker("run", "-d", "busybox", "nc", gateway, str(port), "-e", "echo", "hi")

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from docker_harness import BRIDGE, Daemon
-from network_helper import SERVE, V4, V6, ask, place, serve
+from network_helper import SERVE, V4, V6, hears, place, serve
 
-from wherry.net import links
+from ports import free_port
+from wherry.net.link import links
+
+PORT = free_port()
 
 
 @pytest.fixture
@@ -72,26 +75,26 @@ def without_cables(daemon):
 
 
 def connects(port):
-    with socket.create_connection(("127.0.0.1", port), timeout=5):
+    with socket.create_connection(("127.0.0.1", port), timeout=60):
         return True
 
 
 def test_networks_go_on_while_no_daemon_is_there_and_are_taken_up(own):
     own.docker("network", "create", "--ipv6", "--subnet", f"{V4}.0/24", "one")
     own.docker("network", "create", "--internal", "two")
-    serve(own, "web", "--network", "one", "-p", "18210:80")
+    serve(own, "web", "--network", "one", "-p", f"{PORT}:80")
     serve(own, "other", "--network", "one")
     own.docker("network", "connect", "two", "web")
     before = own.inspect("web")["NetworkSettings"]
     own.kill()
-    assert connects(18210)
+    assert connects(PORT)
     own.start()
     assert own.inspect("web")["NetworkSettings"] == before
-    assert connects(18210)
+    assert connects(PORT)
     serve(own, "third", "--network", "one")
     taken = {place(own, name, "one")["IPAddress"] for name in ("web", "other", "third")}
     assert len(taken) == 3
-    assert ask(own, "third", place(own, "web", "one")["GlobalIPv6Address"]) == "web"
+    assert hears(own, "third", place(own, "web", "one")["GlobalIPv6Address"]) == "web"
     own.docker("network", "disconnect", "two", "web")
     own.docker("rm", "-f", "web", "other", "third")
     own.docker("network", "rm", "one", "two")
@@ -143,9 +146,11 @@ def test_a_daemon_killed_at_any_step_leaves_networks_whole_or_gone(own, seed):
 
 
 def test_purging_leaves_no_link_route_or_rule_of_networks(own):
-    own.docker("network", "create", "--ipv6", "--subnet", f"{V4}.0/24", "one")
-    own.docker("network", "create", "-d", "macvlan", "alone")
-    own.docker("run", "-d", "--network", "one", "-p", "18210:80", *SERVE)
+    # Ranges that no other engine of this machine takes once they are free.
+    ranges = ("--subnet", f"{V4}.0/25", "--subnet", f"{V6}:2::/64")
+    own.docker("network", "create", "--ipv6", *ranges, "one")
+    own.docker("network", "create", "-d", "macvlan", "--subnet", f"{V4}.128/25", "alone")
+    own.docker("run", "-d", "--network", "one", "-p", f"{PORT}:80", *SERVE)
     made = {link for _, link in socket.if_nameindex() if link.startswith(("br-", "dm-"))}
     documents = json.loads((own.data / "network" / "networks.json").read_text())["networks"]
     ours = {n["link"] for n in documents if n["link"]}

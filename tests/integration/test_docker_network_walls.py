@@ -6,13 +6,30 @@ import socket
 import threading
 
 import pytest
-from docker_harness import BRIDGE
-from network_helper import SERVE, V4, V6, ask, network, place, refuses, routes, serve
+from docker_harness import BRIDGE, until
+from network_helper import (
+    OUTER4,
+    OUTER6,
+    SERVE,
+    V4,
+    V6,
+    ask,
+    hears,
+    network,
+    place,
+    refuses,
+    routes,
+    serve,
+)
 
-from wherry.net import cables, links, namespaces
-from wherry.net.cables import Inner
+from ports import free_port
+from wherry.net import namespaces
+from wherry.net.link import cables, links
+from wherry.net.link.cables import Inner
 
 pytest_plugins = ("docker_fixtures",)
+
+PORT = free_port()
 
 
 # ---- walls
@@ -21,7 +38,7 @@ pytest_plugins = ("docker_fixtures",)
 def test_bridges_are_apart_and_ports_are_the_way_across(engine):
     for name in ("one", "two"):
         engine.docker("network", "create", name)
-    serve(engine, "web", "--network", "one", "-p", "18299:80")
+    serve(engine, "web", "--network", "one", "-p", f"{PORT}:80")
     serve(engine, "other", "--network", "two")
     address = place(engine, "web", "one")["IPAddress"]
     assert ask(engine, "other", address) is None
@@ -29,43 +46,43 @@ def test_bridges_are_apart_and_ports_are_the_way_across(engine):
         place(engine, "other", "two")["Gateway"],
         place(engine, "web", "one")["Gateway"],
     ):
-        assert ask(engine, "other", gateway, 18299) == "web"
-        assert ask(engine, "web", gateway, 18299) == "web"
+        assert hears(engine, "other", gateway, PORT) == "web"
+        assert hears(engine, "web", gateway, PORT) == "web"
 
 
 def test_containers_without_icc_do_not_see_each_other_but_their_ports(engine):
     option = "com.docker.network.bridge.enable_icc=false"
     engine.docker("network", "create", "-o", option, "--ipv6", "one")
-    serve(engine, "web", "--network", "one", "-p", "18299:80")
+    serve(engine, "web", "--network", "one", "-p", f"{PORT}:80")
     serve(engine, "other", "--network", "one")
     settings = place(engine, "web", "one")
     assert ask(engine, "other", settings["IPAddress"]) is None
     assert ask(engine, "other", settings["GlobalIPv6Address"]) is None
-    assert ask(engine, "other", settings["Gateway"], 18299) == "web"
+    assert hears(engine, "other", settings["Gateway"], PORT) == "web"
 
 
 def test_an_internal_network_has_no_way_out(engine):
     engine.docker("network", "create", "--internal", "inner")
-    serve(engine, "web", "--network", "inner", "-p", "18299:80")
+    serve(engine, "web", "--network", "inner", "-p", f"{PORT}:80")
     serve(engine, "other", "--network", "inner")
     settings = place(engine, "web", "inner")
     assert settings["Gateway"] == "" and "default" not in routes(engine, "web")
     assert engine.docker("port", "web").out == ""
-    assert ask(engine, "other", settings["IPAddress"]) == "web"
+    assert hears(engine, "other", settings["IPAddress"]) == "web"
     # The host itself is next door.
-    with socket.create_connection((settings["IPAddress"], 80), timeout=5):
+    with socket.create_connection((settings["IPAddress"], 80), timeout=60):
         pass
     # With another network it has a way out, and the port.
     engine.docker("network", "connect", "bridge", "web")
     assert "default via" in routes(engine, "web")
-    with socket.create_connection(("127.0.0.1", 18299), timeout=5):
+    with socket.create_connection(("127.0.0.1", PORT), timeout=60):
         pass
 
 
 @contextlib.contextmanager
 def outsider(tmp_path, v4, v6):
-    """A namespace on a bridge that is not ours, with addresses; its name for containers is the
-    machine's neighbour."""
+    """A namespace on a bridge that is not ours, with addresses: the machine's neighbour for
+    containers. Its path, and the bridge's name."""
     tag = secrets.token_hex(3)
     bridge, path = f"wo{tag}", tmp_path / "outside"
     links.ensure_bridge(bridge, f"{v4}.1/24", f"{v6}::1/64")
@@ -73,7 +90,7 @@ def outsider(tmp_path, v4, v6):
     try:
         inner = Inner("eth0", (f"{v4}.2/24", f"{v6}::2/64"))
         cables.connect(path, inner, bridge=bridge, host_interface=f"wp{tag}")
-        yield path
+        yield path, bridge
     finally:
         namespaces.delete(path)
         links.remove_link(bridge)
@@ -84,13 +101,12 @@ def test_the_outside_sees_the_host_s_address_and_reaches_published_ports_alone(e
     engine.docker(
         "network", "create", "-o", "com.docker.network.bridge.enable_ip_masquerade=false", "bare"
     )
-    serve(engine, "web", "--network", "one", "-p", "18299:80")
+    serve(engine, "web", "--network", "one", "-p", f"{PORT}:80")
     settings = place(engine, "web", "one")
-    outer4, outer6 = "10.247.9", "fd5e:aaaa:9"
-    with outsider(tmp_path, outer4, outer6) as path:
+    with outsider(tmp_path, OUTER4, OUTER6) as (path, _):
         for family, host, own in (
-            (socket.AF_INET, f"{outer4}.1", settings["IPAddress"]),
-            (socket.AF_INET6, f"{outer6}::1", settings["GlobalIPv6Address"]),
+            (socket.AF_INET, f"{OUTER4}.1", settings["IPAddress"]),
+            (socket.AF_INET6, f"{OUTER6}::1", settings["GlobalIPv6Address"]),
         ):
             with namespaces.enter(path):
                 server = socket.socket(family)
@@ -100,7 +116,7 @@ def test_the_outside_sees_the_host_s_address_and_reaches_published_ports_alone(e
                 # From inside: with the address of this machine.
                 server.bind(("", 9000))
                 server.listen()
-                server.settimeout(5)
+                server.settimeout(60)
                 peers = []
 
                 def accept(server=server, peers=peers):
@@ -110,12 +126,17 @@ def test_the_outside_sees_the_host_s_address_and_reaches_published_ports_alone(e
 
                 thread = threading.Thread(target=accept)
                 thread.start()
-                ask(engine, "web", host.rpartition("1")[0] + "2", 9000)
+
+                def asked(peers=peers, host=host):
+                    ask(engine, "web", host.rpartition("1")[0] + "2", 9000)
+                    return peers
+
+                until(asked)
                 thread.join()
                 assert peers == [host]
                 # From outside: by the published port, not by the container's own address.
-                client.settimeout(5)
-                client.connect((host, 18299))
+                client.settimeout(60)
+                client.connect((host, PORT))
                 client.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
                 answer = b""
                 while data := client.recv(1000):
@@ -137,14 +158,13 @@ def test_a_routed_network_is_reached_by_its_own_addresses_where_ports_are_publis
     engine.docker("network", "create", "-o", option, "--subnet", f"{V4}.0/24", "one")
     serve(engine, "web", "--network", "one", "-p", "80")
     serve(engine, "shut", "--network", "one")
-    outer4 = "10.247.9"
-    with outsider(tmp_path, outer4, "fd5e:aaaa:9") as path:
+    with outsider(tmp_path, OUTER4, OUTER6) as (path, _):
         with namespaces.enter(path), links.Connection() as connection:
             index = socket.if_nametoindex("eth0")
-            connection.change_all([cables.default_route(index, f"{outer4}.1")])
+            connection.change_all([cables.default_route(index, f"{OUTER4}.1")])
             clients = [socket.socket() for _ in range(2)]
         with clients[0] as allowed, clients[1] as refused:
-            allowed.settimeout(5)
+            allowed.settimeout(60)
             allowed.connect((place(engine, "web", "one")["IPAddress"], 80))
             refused.settimeout(0.5)
             with pytest.raises(OSError):
@@ -159,9 +179,9 @@ def test_a_bridge_of_one_s_own_name_and_mtu(engine):
         *("-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "one"),
     )
     assert links.exists(name)
-    serve(engine, "web", "--network", "one", "-p", "18299:80")
+    serve(engine, "web", "--network", "one", "-p", f"{PORT}:80")
     assert "mtu 1400" in engine.docker("exec", "web", "ip", "link", "show", "eth0").out
-    assert engine.docker("port", "web").out == "80/tcp -> 127.0.0.1:18299\n"
+    assert engine.docker("port", "web").out == f"80/tcp -> 127.0.0.1:{PORT}\n"
     told = refuses(
         engine, "network", "create", "-o", f"com.docker.network.bridge.name={name}", "two"
     )
@@ -193,19 +213,19 @@ def test_a_network_with_both_versions(engine):
     shown = network(engine, "both")
     assert shown["EnableIPv6"]
     assert [c["Subnet"] for c in shown["IPAM"]["Config"]] == [f"{V4}.0/24", f"{V6}:1::/64"]
-    serve(engine, "web", "--network", "both", "--ip6", f"{V6}:1::7", "-p", "18299:80")
+    serve(engine, "web", "--network", "both", "--ip6", f"{V6}:1::7", "-p", f"{PORT}:80")
     serve(engine, "other", "--network", "both")
     settings = place(engine, "web", "both")
     assert settings["GlobalIPv6Address"] == f"{V6}:1::7"
     assert settings["GlobalIPv6PrefixLen"] == 64 and settings["IPv6Gateway"] == f"{V6}:1::99"
     assert f"default via {V6}:1::99" in routes(engine, "web", "-6")
-    assert ask(engine, "other", f"{V6}:1::7") == "web"
+    assert hears(engine, "other", f"{V6}:1::7") == "web"
     # By the published port: from outside, from the host, from others, from itself.
     for address in ("::1", f"{V6}:1::99"):
-        with socket.create_connection((address, 18299), timeout=5):
+        with socket.create_connection((address, PORT), timeout=60):
             pass
     for container in ("other", "web"):
-        assert ask(engine, container, f"{V6}:1::99", 18299) == "web"
+        assert hears(engine, container, f"{V6}:1::99", PORT) == "web"
     (member,) = (c for c in network(engine, "both")["Containers"].values() if c["Name"] == "web")
     assert member["IPv6Address"] == f"{V6}:1::7/64"
 
@@ -215,11 +235,11 @@ def test_ipv6_ranges_are_chosen_and_ipv4_can_be_left_out(engine):
     shown = network(engine, "six")
     (config,) = shown["IPAM"]["Config"]
     assert not shown["EnableIPv4"] and config["Subnet"].startswith("fd")
-    serve(engine, "web", "--network", "six", "-p", "18299:80")
+    serve(engine, "web", "--network", "six", "-p", f"{PORT}:80")
     settings = place(engine, "web", "six")
     assert settings["IPAddress"] == "" and settings["GlobalIPv6Address"].startswith("fd")
     assert "inet " not in engine.docker("exec", "web", "ip", "addr", "show", "eth0").out
-    with socket.create_connection(("::1", 18299), timeout=5):
+    with socket.create_connection(("::1", PORT), timeout=60):
         pass
 
 
@@ -232,30 +252,29 @@ def test_a_container_without_ipv6_has_none(engine):
 
 
 def test_macvlan_containers_are_neighbours_of_the_parent_s_wire(engine, tmp_path):
-    with outsider(tmp_path, "10.247.9", "fd5e:aaaa:9") as path:
+    with outsider(tmp_path, OUTER4, OUTER6) as (path, parent):
         # The bridge stands for the machine's interface, the outsider for what is on its wire.
         with namespaces.enter(path):
             outside = socket.create_server(("0.0.0.0", 80))
-        (parent,) = [n for _, n in socket.if_nameindex() if n.startswith("wo")]
         engine.docker(
             *("network", "create", "-d", "macvlan", "-o", f"parent={parent}"),
-            *("--subnet", "10.247.9.0/24", "--gateway", "10.247.9.1", "wire"),
+            *("--subnet", f"{OUTER4}.0/24", "--gateway", f"{OUTER4}.1", "wire"),
         )
         with outside:
-            serve(engine, "web", "--network", "wire", "--ip", "10.247.9.50")
-            serve(engine, "other", "--network", "wire", "--ip", "10.247.9.51")
-            assert ask(engine, "other", "10.247.9.50") == "web"
+            serve(engine, "web", "--network", "wire", "--ip", f"{OUTER4}.50")
+            serve(engine, "other", "--network", "wire", "--ip", f"{OUTER4}.51")
+            assert hears(engine, "other", f"{OUTER4}.50") == "web"
             with namespaces.enter(path):
                 client = socket.socket()
             with client:
-                client.settimeout(5)
-                client.connect(("10.247.9.50", 80))
+                client.settimeout(60)
+                client.connect((f"{OUTER4}.50", 80))
                 client.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
                 assert b"200 OK" in client.recv(1000)
-        assert "default via 10.247.9.1 dev eth0" in routes(engine, "web")
+        assert f"default via {OUTER4}.1 dev eth0" in routes(engine, "web")
         engine.docker("network", "connect", "bridge", "web")
         engine.docker("network", "disconnect", "wire", "web")
-        assert ask(engine, "other", "10.247.9.50") is None
+        assert ask(engine, "other", f"{OUTER4}.50") is None
         engine.docker("rm", "-f", "web", "other")
         engine.docker("network", "rm", "wire")
         assert links.exists(parent)
@@ -265,7 +284,7 @@ def test_macvlan_without_a_parent_stays_among_itself(engine):
     engine.docker("network", "create", "-d", "macvlan", "--internal", "alone")
     serve(engine, "web", "--network", "alone")
     serve(engine, "other", "--network", "alone")
-    assert ask(engine, "other", place(engine, "web", "alone")["IPAddress"]) == "web"
+    assert hears(engine, "other", place(engine, "web", "alone")["IPAddress"]) == "web"
     engine.docker("rm", "-f", "web", "other")
     link = f"dm-{network(engine, 'alone')['Id'][:12]}"
     assert links.exists(link)

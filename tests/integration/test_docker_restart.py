@@ -1,6 +1,9 @@
 """Restart policies, automatic removal, names, waiting and pruning, by the real client."""
 
+import http.client
 import json
+import select
+import socket
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -48,23 +51,28 @@ def test_policies_after_a_restart_of_the_daemon(daemon, engine):
         assert status(engine, name) == "exited"
 
 
-def test_what_ended_while_no_daemon_was_there_is_started_again(daemon, engine):
-    script = "test -e /again && exec sleep 100; touch /again; sleep 1.5; exit 3"
-    run(engine, "web", "--restart", "on-failure", command=("sh", "-c", script))
-    run(engine, "done", "--restart", "on-failure", command=("sleep", "1.5"))
+def test_what_ended_while_no_daemon_was_there_is_started_again(daemon, engine, host):
+    waits = "until [ -e /host/go ]; do sleep 0.1; done"
+    script = f"test -e /again && exec sleep 100; touch /again; {waits}; exit 3"
+    options = ("--restart", "on-failure", "-v", f"{host}:/host")
+    run(engine, "web", *options, command=("sh", "-c", script))
+    run(engine, "done", *options, command=("sh", "-c", waits))
     pids = [engine.inspect(name, "{{.State.Pid}}") for name in ("web", "done")]
     daemon.kill()
+    (host / "go").touch()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     daemon.start()
     until(lambda: status(engine, "web") == "running")
     assert status(engine, "done") == "exited"
 
 
-def test_a_container_that_removes_itself_does_so_after_a_daemon_s_restart(daemon, engine):
-    run(engine, "early", "--rm", command=("sleep", "2"))
+def test_a_container_that_removes_itself_does_so_after_a_daemon_s_restart(daemon, engine, host):
+    waits = "until [ -e /host/go ]; do sleep 0.1; done"
+    run(engine, "early", "--rm", "-v", f"{host}:/host", command=("sh", "-c", waits))
     run(engine, "late", "--rm")
     pid = engine.inspect("early", "{{.State.Pid}}")
     daemon.kill()
+    (host / "go").touch()
     until(lambda: not Path(f"/proc/{pid}").exists())
     daemon.start()
     until(lambda: names(engine) == ["late"])
@@ -84,14 +92,12 @@ def test_automatic_removal_and_a_policy_exclude_each_other(engine):
 def test_a_container_that_keeps_failing_waits_longer_and_longer(engine):
     run(engine, "flaky", "--restart", "always", command=("false",))
     until(lambda: restarts(engine, "flaky") >= 5)  # three seconds until the next
-    until(lambda: status(engine, "flaky") == "restarting")
-    assert "Restarting (1)" in engine.docker("ps").out
-    done = engine.docker("exec", "flaky", "true", ok=False)
-    assert "is restarting, wait until the container is running" in done.err
-    done = engine.docker("rm", "flaky", ok=False)
-    assert 'cannot remove container "/flaky": container is restarting: stop the container' in (
-        done.err
-    )
+    # Between two waits it runs for a moment.
+    until(lambda: "Restarting (1)" in engine.docker("ps").out)
+    text = "is restarting, wait until the container is running"
+    until(lambda: text in engine.docker("exec", "flaky", "true", ok=False).err)
+    text = 'cannot remove container "/flaky": container is restarting: stop the container'
+    until(lambda: text in engine.docker("rm", "flaky", ok=False).err)
     engine.docker("stop", "flaky")
     assert status(engine, "flaky") == "exited"
 
@@ -106,9 +112,9 @@ def test_the_count_starts_over_when_a_user_starts_it(engine):
 
 def test_a_signal_that_is_not_the_stop_signal_leaves_the_policy(engine):
     options = ("--restart", "always", "--stop-signal", "TERM")
-    script = "trap 'exit 4' USR1; while :; do sleep 0.05; done"
+    script = "trap 'exit 4' USR1; echo ready; while :; do sleep 0.05; done"
     run(engine, "web", *options, command=("sh", "-c", script))
-    time.sleep(0.3)
+    until(lambda: engine.docker("logs", "web").out)
     engine.docker("kill", "-s", "USR1", "web")
     until(lambda: restarts(engine, "web") == 1)
     engine.docker("kill", "web")
@@ -136,17 +142,34 @@ def wait(engine, name, condition):
     return engine.request("POST", f"/containers/{name}/wait?condition={condition}").body
 
 
+class Waiting:
+    """One who waits from now on: the answer begins when the condition is being waited for."""
+
+    def __init__(self, engine, name, condition):
+        connection = http.client.HTTPConnection("docker")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(60)
+        connection.sock.connect(str(engine.socket))
+        connection.request("POST", f"/containers/{name}/wait?condition={condition}")
+        self._answer, self._socket = connection.getresponse(), connection.sock
+
+    def is_over(self, seconds):
+        return bool(select.select([self._socket], [], [], seconds)[0])
+
+    def result(self):
+        return json.loads(self._answer.read())
+
+
 def test_conditions_of_waiting(engine):
-    run(engine, "web", command=("sh", "-c", "sleep 0.5; exit 3"))
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(wait, engine, "web", "next-exit")
-        assert wait(engine, "web", "not-running") == {"StatusCode": 3}
-        assert waiting.result(20) == {"StatusCode": 3}
-        waiting = pool.submit(wait, engine, "web", "removed")
-        time.sleep(0.3)
-        assert not waiting.done()
-        engine.docker("rm", "web")
-        assert waiting.result(20) == {"StatusCode": 3}
+    script = "until [ -e /go ]; do sleep 0.1; done; exit 3"
+    run(engine, "web", command=("sh", "-c", script))
+    waiting = [Waiting(engine, "web", condition) for condition in ("next-exit", "not-running")]
+    engine.docker("exec", "web", "touch", "/go", ok=False)  # (it may be ended by that)
+    assert [each.result() for each in waiting] == [{"StatusCode": 3}] * 2
+    removal = Waiting(engine, "web", "removed")
+    assert not removal.is_over(0.3)
+    engine.docker("rm", "web")
+    assert removal.result() == {"StatusCode": 3}
 
 
 def test_there_is_no_such_condition(engine):
@@ -157,14 +180,13 @@ def test_there_is_no_such_condition(engine):
 
 def test_waiting_tells_why_a_start_failed(engine):
     engine.docker("create", "--name", "web", "busybox", "nope")
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(wait, engine, "web", "removed")
-        assert engine.docker("start", "web", ok=False).code == 1
-        answer = wait(engine, "web", "not-running")
-        assert answer["StatusCode"] == 127
-        assert "executable file not found in $PATH" in answer["Error"]["Message"]
-        engine.docker("rm", "web")
-        assert waiting.result(20) == {"StatusCode": 127}
+    removal = Waiting(engine, "web", "removed")
+    assert engine.docker("start", "web", ok=False).code == 1
+    answer = wait(engine, "web", "not-running")
+    assert answer["StatusCode"] == 127
+    assert "executable file not found in $PATH" in answer["Error"]["Message"]
+    engine.docker("rm", "web")
+    assert removal.result() == {"StatusCode": 127}
     assert "Error waiting" not in engine.docker("run", "--rm", "busybox", "nope", ok=False).err
 
 
@@ -221,7 +243,7 @@ def test_two_removals_at_once_exclude_each_other(engine):
             (id, pool.submit(engine.request, "DELETE", path.format(id))) for id in ids for _ in "12"
         ]
         for id, answer in answers:
-            result = answer.result(30)
+            result = answer.result(60)
             if result.status == 409:
                 message = f"removal of container {id} is already in progress"
                 assert result.body["message"] == message

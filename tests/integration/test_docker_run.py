@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 
 import pytest
 from docker_harness import Terminal
@@ -184,14 +183,12 @@ def test_a_terminal_has_the_client_s_size_from_the_start(engine):
 def test_a_terminal_has_the_client_s_size_and_follows_it(engine):
     terminal = Terminal(engine, "run", "--rm", "-it", "busybox", "sh", size=(33, 99))
     terminal.until("# ")
-    time.sleep(0.3)
-    terminal.type(b"stty size; tty\n")
-    terminal.until("33 99[^$]*/dev/pts/0")
+    waits = "until [ \"$(stty size)\" = '{}' ]; do sleep 0.1; done; {}\n"
+    terminal.type(waits.format("33 99", "tty").encode())
+    terminal.until("/dev/pts/0")
     terminal.resize(40, 120)
     terminal.client.send_signal(28)  # SIGWINCH
-    time.sleep(0.5)
-    terminal.type(b"stty size; exit 4\n")
-    terminal.until("40 120")
+    terminal.type(waits.format("40 120", "exit 4").encode())
     assert terminal.client.wait(60) == 4
 
 

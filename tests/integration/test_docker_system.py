@@ -75,7 +75,7 @@ def test_events_tell_a_containers_life(engine: Daemon) -> None:  # noqa: F811
     assert times == sorted(times) and all(e["time"] == e["timeNano"] // 10**9 for e in events)
     die = next(event for event in events if event["Action"] == "die")
     attributes = die["Actor"]["Attributes"]
-    assert attributes["exitCode"] == "3" and attributes["execDuration"] == "0"
+    assert attributes["exitCode"] == "3" and int(attributes["execDuration"]) < 60
     assert (attributes["image"], attributes["k"]) == ("busybox", "v")
     assert (die["status"], die["id"], die["from"]) == ("die", die["Actor"]["ID"], "busybox")
     rename = next(event for event in events if event["Action"] == "rename")
@@ -161,7 +161,7 @@ def test_prune_takes_what_is_not_used(engine: Daemon) -> None:  # noqa: F811
         (["ancestor=nothing"], set()),
         (["before=ended"], {"web"}),
         (["since=ended"], {"new", "frozen"}),
-        (["publish=31999"], {"web"}),
+        (["publish=18501"], {"web"}),
         (["expose=80-90/tcp"], {"web"}),
         (["network=none"], {"new"}),
         (["volume=/data"], {"new"}),
@@ -181,7 +181,7 @@ def test_ps_filters(fleet: Daemon, filters: list[str], names: set[str]) -> None:
 def fleet(daemon: Daemon) -> Daemon:  # noqa: F811
     daemon.remove_all()
     sleep = ("busybox", "sleep", "600")
-    daemon.docker("run", "-d", "--name", "web", "-l", "tier=front", "-p", "31999:80", *sleep)
+    daemon.docker("run", "-d", "--name", "web", "-l", "tier=front", "-p", "18501:80", *sleep)
     daemon.docker("run", "--name", "ended", "busybox", "sh", "-c", "exit 4", ok=False)
     volume = ("-v", "/tmp:/data")
     daemon.docker("create", "--name", "new", "-l", "tier=back", "--network=none", *volume, *sleep)
@@ -307,9 +307,11 @@ with Network() as network:
     web = DockerContainer("busybox").with_command(serve).with_exposed_ports(8000)
     web = web.with_network(network).with_network_aliases("web").with_env("COLOUR", "blue")
     with web:
-        wait_for_logs(web, "serving", timeout=10)
+        wait_for_logs(web, "serving", timeout=60)
+        while web.exec(["wget", "-qO-", "http://127.0.0.1:8000/"]).exit_code != 0:
+            pass  # it has said so before it listens
         address = f"http://127.0.0.1:{web.get_exposed_port(8000)}/"
-        print(urllib.request.urlopen(address, timeout=10).read().decode().strip())
+        print(urllib.request.urlopen(address, timeout=60).read().decode().strip())
         print(web.exec(["sh", "-c", "echo $COLOUR"]).output.decode().strip())
         other = DockerContainer("busybox").with_network(network)
         with other.with_command("wget -qO- http://web:8000/") as client:
@@ -324,7 +326,7 @@ def test_testcontainers_works(engine: Daemon) -> None:  # noqa: F811
         env=engine.client_environment | {"TESTCONTAINERS_RYUK_DISABLED": "true"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

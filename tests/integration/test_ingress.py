@@ -114,16 +114,18 @@ class Edge:
         return self.instance.kubectl(*words, stdin=stdin, ok=ok).out
 
     def get(self, host: str, path: str = "/", **headers: str) -> tuple[int, str]:
-        """Code and body of an answer; redirects are not followed."""
+        """Code and body of an answer, 0 for none; redirects are not followed."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}")
         request.add_header("Host", host)
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         try:
-            with _OPENER.open(request, timeout=5) as answer:
+            with _OPENER.open(request, timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.headers.get("Location") or error.read().decode()
+        except OSError as error:
+            return 0, repr(error)
 
     def served(self, host: str, path: str = "/") -> str:
         """The page, once there is one."""
@@ -134,7 +136,7 @@ class Edge:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with (
-            socket.create_connection(("127.0.0.1", self.https), timeout=5) as raw,
+            socket.create_connection(("127.0.0.1", self.https), timeout=30) as raw,
             context.wrap_socket(raw, server_hostname=name) as secured,
         ):
             shown = secured.getpeercert(binary_form=True)
@@ -157,7 +159,8 @@ def edge(new_instance: Callable[[], Instance]) -> Iterator[Edge]:
     os.environ["PATH"] = f"{CLIENTS}:{path}"
     try:
         http, https = free_port(), free_port()
-        instance.wherry("up", "--sample", "--ingress", f"{http}:{https}")
+        backend = "default-backend-service=default/errors"  # not there yet
+        instance.wherry("up", "--sample", "--ingress", f"{http}:{https}", "--ingress-arg", backend)
     finally:
         os.environ["PATH"] = path
     edge = Edge(instance, http, https)
@@ -172,7 +175,7 @@ def edge(new_instance: Callable[[], Instance]) -> Iterator[Edge]:
     )
     edge.kubectl("apply", "-f", "-", stdin=secret)
     edge.kubectl("apply", "-f", "-", stdin=RULES)
-    edge.kubectl("rollout", "status", "deploy/kubia", "deploy/bar", "--timeout=60s")
+    edge.kubectl("rollout", "status", "deploy/kubia", "deploy/bar", "--timeout=110s")
     yield edge
     instance.wherry("down", "--purge", "--grace", "1")
 
@@ -185,10 +188,10 @@ def test_hosts_and_paths(edge: Edge) -> None:
     assert edge.get("one.two.wild.example.com")[0] == 404
     assert edge.get("nobody.example.com")[0] == 404
     assert edge.get("127.0.0.1", "/healthz")[0] == 200
-    listed = edge.kubectl("get", "ingress", "shop")
     ip = edge.instance.get("nodes")["items"][0]["status"]["addresses"][0]["address"]
-    assert ip in listed and "nginx" in listed
-    assert "Scheduled for sync" in edge.kubectl("describe", "ingress", "shop")
+    eventually(lambda: {ip, "nginx"} <= set(edge.kubectl("get", "ingress", "shop").split()))
+    eventually(lambda: "Scheduled for sync" in edge.kubectl("describe", "ingress", "shop"))
+    assert f"ports {edge.http} and {edge.https}\n" in edge.instance.wherry("status").out
 
 
 def test_the_old_manifests_work_unchanged(edge: Edge) -> None:
@@ -233,8 +236,9 @@ def test_what_is_wrong_is_told_and_harms_nobody(edge: Edge) -> None:
     }.items():
         eventually(lambda name=name, said=said: said in edge.kubectl("describe", "ingress", name))
     assert edge.served("shop.example.com").startswith("Hello from kubia-")
-    assert edge.get("less.example.com")[0] == 308
-    assert edge.get("nowhere.example.com")[0] == 503
+    # An event is told when it is known, and nginx follows.
+    eventually(lambda: edge.get("less.example.com")[0] == 308)
+    eventually(lambda: edge.get("nowhere.example.com")[0] == 503)
     edge.kubectl("delete", "ingress", "keyless", "taken", "nowhere")
     edge.kubectl("delete", "secret", "keyless")
 
@@ -268,9 +272,16 @@ def test_wishes(edge: Edge) -> None:
     assert edge.get("in.example.com", Authorization=f"Basic {token}")[0] == 200
     edge.kubectl("annotate", "ingress", "login", f"{prefix}whitelist-source-range=192.0.2.0/24")
     eventually(lambda: edge.get("in.example.com", Authorization=f"Basic {token}")[0] == 403)
-    edge.kubectl("annotate", "ingress", "login", "--overwrite", f"{prefix}enable-cors=maybe")
+    # A service says who may come, by its name in the cluster.
+    annotate = ("annotate", "ingress", "login", "--overwrite")
+    url = f"{prefix}auth-url=http://bar.default.svc.cluster.local/bar"
+    edge.kubectl(
+        *annotate, url, *(f"{prefix}{name}-" for name in ("whitelist-source-range", "auth-type"))
+    )
+    assert edge.served("in.example.com").startswith("Hello from kubia-")
+    edge.kubectl(*annotate, f"{prefix}enable-cors=maybe")
     eventually(lambda: edge.get("in.example.com")[0] == 503)
-    assert "must be true or false" in edge.kubectl("describe", "ingress", "login")
+    eventually(lambda: "must be true or false" in edge.kubectl("describe", "ingress", "login"))
     edge.kubectl("delete", "ingress", "login")
 
 
@@ -337,7 +348,7 @@ def test_no_request_is_lost_while_pods_and_ingresses_change(edge: Edge) -> None:
     edge.served("shop.example.com")
     with Load(edge, "shop.example.com") as load:
         edge.kubectl("set", "image", "deploy/kubia", "hello=hello:2")
-        edge.kubectl("rollout", "status", "deploy/kubia", "--timeout=60s")
+        edge.kubectl("rollout", "status", "deploy/kubia", "--timeout=110s")
         for number in range(5):
             rule = f"--rule=n{number}.example.com/*=bar:80"
             edge.kubectl("create", "ingress", f"n{number}", "--class=nginx", rule)
@@ -348,25 +359,83 @@ def test_no_request_is_lost_while_pods_and_ingresses_change(edge: Edge) -> None:
 
 
 def test_traffic_flows_on_without_a_controller(edge: Edge) -> None:
-    before = Path(f"/proc/{_nginx(edge)}").stat().st_ino
+    before = _nginx(edge)
+    assert before
     os.kill(edge.instance.pid("server"), signal.SIGKILL)
     for _ in range(20):
         assert edge.get("shop.example.com")[0] == 200
+    _up(edge)
+    assert _nginx(edge) == before
+    edge.kubectl("create", "ingress", "after", "--class=nginx", "--rule=after.example.com/*=bar:80")
+    assert edge.served("after.example.com").startswith("Hello from bar-")
+    edge.kubectl("delete", "ingress", "after")
+
+
+def test_traffic_flows_on_without_a_controller_and_the_master_of_nginx(edge: Edge) -> None:
+    before = _nginx(edge)
+    with Load(edge, "shop.example.com") as load:
+        os.kill(edge.instance.pid("server"), signal.SIGKILL)
+        os.kill(before[0], signal.SIGKILL)
+        _up(edge)
+        eventually(lambda: _nginx(edge) not in ((), before))
+        rule = "--rule=after.example.com/*=bar:80"
+        edge.kubectl("create", "ingress", "after", "--class=nginx", rule)
+        assert edge.served("after.example.com").startswith("Hello from bar-")
+    assert load.lost == [] and load.answered > 50
+    edge.kubectl("delete", "ingress", "after")
+
+
+def test_settings_for_all_are_in_a_config_map(edge: Edge) -> None:
+    edge.kubectl("create", "namespace", "ingress-nginx")
+    make = ("-n", "ingress-nginx", "create", "configmap", "ingress-nginx-controller")
+    edge.kubectl(
+        *make, "--from-literal=server-tokens=true", "--from-literal=log-format-upstream=$x"
+    )
+    describe = ("-n", "ingress-nginx", "describe", "configmap")
+    eventually(lambda: "nginx refuses it" in edge.kubectl(*describe))
+    assert edge.get("shop.example.com")[0] == 200
+    change = ("-n", "ingress-nginx", "patch", "configmap", "ingress-nginx-controller", "-p")
+    edge.kubectl(*change, '{"data": {"log-format-upstream": null, "proxy-body-size": "lots"}}')
+    eventually(lambda: "proxy-body-size: 'lots' must be a size" in edge.kubectl(*describe))
+    eventually(lambda: "nginx/" in edge.get("nobody.example.com")[1])
+    edge.kubectl("delete", "namespace", "ingress-nginx")
+
+
+def test_a_default_backend_for_all(edge: Edge) -> None:
+    edge.kubectl("expose", "deploy/bar", "--name=errors", "--port=80", "--target-port=http")
+    assert edge.served("nobody.example.com").startswith("Hello from bar-")
+    edge.kubectl("delete", "service", "errors")
+    eventually(lambda: edge.get("nobody.example.com")[0] == 404)
+
+
+def test_when_nobody_serves_any_longer_statuses_say_no_address(edge: Edge) -> None:
+    asked = ("get", "ingress", "shop", "-o", "jsonpath={.status.loadBalancer} {.metadata.uid}")
+    eventually(lambda: '"ip"' in edge.kubectl(*asked))
+    assert _nginx(edge)
+    os.kill(edge.instance.pid("server"), signal.SIGKILL)
+    edge.instance.wherry("up", "--ingress", "off")
+    eventually(lambda: edge.kubectl(*asked).startswith("{} "))
+    eventually(lambda: _nginx(edge) == ())
+
+
+def _up(edge: Edge) -> None:
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{CLIENTS}:{path}"
     try:
         edge.instance.wherry("up")
     finally:
         os.environ["PATH"] = path
-    assert Path(f"/proc/{_nginx(edge)}").stat().st_ino == before
-    edge.kubectl("create", "ingress", "after", "--class=nginx", "--rule=after.example.com/*=bar:80")
-    assert edge.served("after.example.com").startswith("Hello from bar-")
-    edge.kubectl("delete", "ingress", "after")
 
 
-def _nginx(edge: Edge) -> int:
+def _nginx(edge: Edge) -> tuple[int, ...]:
+    """The master's process, and when it began (in ticks); empty where none runs."""
     from wherry.launcher.instance import find
 
     instance = find(edge.instance.data_dir)
     assert instance is not None
-    return int((instance.run_dir / "ingress" / "nginx.pid").read_text())
+    try:
+        pid = int((instance.run_dir / "ingress" / "nginx.pid").read_text())
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):  # it writes its number just now
+        return ()
+    return () if words[0] == "Z" else (pid, int(words[19]))

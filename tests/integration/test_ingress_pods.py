@@ -57,12 +57,17 @@ def manifest(*words: str) -> str:
 
 
 def fetch(address: str, host: str = "kubia.example.com") -> str:
-    argv = ["curl", "-s", "--max-time", "5", "-H", f"Host: {host}", f"http://{address}/"]
+    argv = ["curl", "-s", "--max-time", "30", "-H", f"Host: {host}", f"http://{address}/"]
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 
 def ready(edge: Instance, what: str) -> None:
-    edge.kubectl("-n", "ingress-nginx", "rollout", "status", what, "--timeout=90s")
+    edge.kubectl("-n", "ingress-nginx", "rollout", "status", what, "--timeout=110s")
+
+
+def pods(edge: Instance) -> list[str]:
+    """The names of the controller's pods, also of those that end."""
+    return [pod["metadata"]["name"] for pod in edge.get("pods", "-n", "ingress-nginx")["items"]]
 
 
 def reported(edge: Instance) -> list[str]:
@@ -90,12 +95,20 @@ def test_a_deployment_behind_a_load_balancer_or_a_node_port(edge: Instance) -> N
     # One that ends is followed by another.
     edge.kubectl("-n", "ingress-nginx", "rollout", "restart", "deploy/ingress-nginx-controller")
     ready(edge, "deploy/ingress-nginx-controller")
-    assert "Hello from kubia" in fetch(f"{node}:{port}")
+    # (kubectl would rather go into the one that has been ready for longer, and ends just now.)
+    (pod,) = eventually(lambda: len(found := pods(edge)) == 1 and found)
+    eventually(lambda: "Hello from kubia" in fetch(f"{node}:{port}"))
     # nginx killed alone comes back: the daemon that watches sees it.
     killing = "kill -9 $(cat /run/ingress/nginx.pid)"
-    pod = ("-n", "ingress-nginx", "exec", "deploy/ingress-nginx-controller", "--", "sh", "-c")
-    edge.kubectl(*pod, killing)
+    edge.kubectl("-n", "ingress-nginx", "exec", pod, "--", "sh", "-c", killing)
+    edge.kubectl("create", "ingress", "more", "--rule=more.example.com/*=kubia:80")
+    eventually(lambda: "Hello from kubia" in fetch(f"{node}:{port}", "more.example.com"))
     eventually(lambda: "Hello from kubia" in fetch(f"{node}:{port}"))
+    edge.kubectl("delete", "ingress", "more")
+    # When the last is gone, nobody is reached.
+    scale = ("scale", "deploy/ingress-nginx-controller", "--replicas=0")
+    edge.kubectl("-n", "ingress-nginx", *scale)
+    eventually(lambda: reported(edge) == [])
     edge.kubectl("delete", "namespace", "ingress-nginx")
 
 
@@ -113,6 +126,13 @@ def test_a_daemon_set_in_the_nodes_network(edge: Instance) -> None:
     for address in (node, "127.0.0.1"):
         eventually(lambda address=address: "Hello from kubia" in fetch(f"{address}:{ports[0]}"))
     eventually(lambda: reported(edge) == [node])
+    # A restart is no end: nobody writes into the status.
+    before = edge.get("ingress", "kubia")["metadata"]["resourceVersion"]
+    edge.kubectl("-n", "ingress-nginx", "rollout", "restart", "ds/ingress-nginx-controller")
+    ready(edge, "ds/ingress-nginx-controller")
+    assert edge.get("ingress", "kubia")["metadata"]["resourceVersion"] == before
+    edge.kubectl("label", "nodes", "--all", "edge-")
+    eventually(lambda: reported(edge) == [])
     edge.kubectl("delete", "namespace", "ingress-nginx")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import Instance
+from conftest import Instance, eventually
 
 
 def encryption(*keys: str) -> str:
@@ -46,8 +46,13 @@ def test_an_instance_keeps_its_options_and_its_secrets(
         *("--apiserver-arg", f"encryption-provider-config={tmp_path / 'keys.yaml'}"),
     )
     instance.kubectl("create", "secret", "generic", "s", "--from-literal=p=hunter2")
-    users = {json.loads(line)["user"]["username"] for line in audit.read_text().splitlines()}
-    assert "kubernetes-admin" in users and any(u.startswith("system:node:") for u in users)
+
+    def users() -> set[str]:
+        whole = audit.read_text().rpartition("\n")[0]  # somebody may be writing a line just now
+        return {json.loads(line)["user"]["username"] for line in whole.splitlines()}
+
+    eventually(lambda: "kubernetes-admin" in users())
+    eventually(lambda: any(user.startswith("system:node:") for user in users()))
     busy = instance.wherry("up", "--apiserver-arg", "anonymous-auth=false", ok=False)
     assert "the server runs already, with other options" in busy.err
 

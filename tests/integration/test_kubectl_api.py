@@ -207,9 +207,9 @@ def test_watching(kubectl: Kubectl) -> None:
         watcher.send_signal(signal.SIGINT)
         watcher.wait()
     kubectl("create", "configmap", "w")
-    waiting = kubectl.follow("wait", "--for=jsonpath={.data.a}=b", "cm/w", "--timeout=20s")
+    waiting = kubectl.follow("wait", "--for=jsonpath={.data.a}=b", "cm/w", "--timeout=60s")
     kubectl("patch", "cm", "w", "-p", '{"data":{"a":"b"}}')
-    assert waiting.wait(timeout=20) == 0
+    assert waiting.wait(timeout=90) == 0
 
 
 def test_explain(kubectl: Kubectl) -> None:

@@ -20,7 +20,7 @@ def kubectl(cluster: Instance) -> Iterator[Space]:
 
 def owned(name: str, uid: str) -> Any:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
-    metadata = {"name": name, "ownerReferences": [owner]}
+    metadata = {"name": name, "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
 
 
@@ -47,14 +47,14 @@ def test_a_namespace_says_what_keeps_it(cluster: Instance) -> None:
             kubectl.condition(what, "NamespaceContentRemaining")["reason"] == "SomeResourcesRemain"
         )
         kubectl.patch("configmap/held", {"metadata": {"finalizers": None}})
-        kubectl("wait", "--for=delete", what, "--timeout=60s")
+        kubectl("wait", "--for=delete", what, "--timeout=110s")
 
 
 def test_dependents_go_with_their_owner_or_without_it(kubectl: Space) -> None:
     kubectl("create", "configmap", "owner")
     uid = kubectl.get("configmap/owner")["metadata"]["uid"]
     kubectl.apply(owned("mine", uid), owned("nobodys", "0b5c6f9e-0000-4000-8000-000000000000"))
-    kubectl("wait", "--for=delete", "configmap/nobodys", "--timeout=60s")
+    kubectl("wait", "--for=delete", "configmap/nobodys", "--timeout=110s")
     assert kubectl.get("configmap/mine")
     kubectl("delete", "configmap", "owner", "--cascade=foreground")
     assert kubectl("get", "configmap", "mine", ok=False).code != 0, "it went before its owner"
@@ -93,8 +93,12 @@ def test_addresses_are_published_when_ready_or_when_wished(kubectl: Space) -> No
     )
 
     def subsets(name: str) -> Any:
-        (found,) = kubectl.get("endpoints", name).get("subsets") or [{}]
-        return len(found.get("addresses") or ()), len(found.get("notReadyAddresses") or ())
+        listed = kubectl.get("endpoints", f"--field-selector=metadata.name={name}")["items"]
+        subsets = [subset for each in listed for subset in each.get("subsets") or ()]
+        return tuple(
+            sum(len(subset.get(which) or ()) for subset in subsets)
+            for which in ("addresses", "notReadyAddresses")
+        )
 
     eventually(lambda: subsets("eager") == (1, 0))
     eventually(lambda: subsets("patient") == (0, 1))
@@ -149,7 +153,7 @@ def test_a_volume_is_chosen_by_name_and_labels_kept_while_used_and_then_released
     kubectl("delete", used, "--wait=false")
     assert "Terminating" in kubectl("get", used).out
     kubectl("delete", "pvc", "any")
-    kubectl("wait", "--for=delete", used, "--timeout=60s")
+    kubectl("wait", "--for=delete", used, "--timeout=110s")
     kubectl("delete", "pvc", "named")
     eventually(lambda: kubectl.get(f"pv/{name}-named")["status"]["phase"] == "Released")
     kubectl("delete", "pvc", "--all")
@@ -176,11 +180,10 @@ def test_a_silent_node_loses_its_pods_and_recovers(new_instance: Callable[[], In
                     "tolerationSeconds": 1,
                 },
             ]
-            for name in ("p", "done-1", "done-2"):
-                spec = {"nodeName": "ghost", "containers": containers, "tolerations": tolerations}
-                kubectl.apply(
-                    {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-                )
+            spec = {"nodeName": "ghost", "containers": containers, "tolerations": tolerations}
+            pod = {"apiVersion": "v1", "kind": "Pod", "spec": spec}
+            names = ("p", "done-1", "done-2")
+            kubectl.apply(*({**pod, "metadata": {"name": name}} for name in names))
             for name in ("done-1", "done-2"):
                 done = {"status": {"phase": "Succeeded"}}
                 kubectl.patch(f"pod/{name}", done, "--subresource=status")
@@ -188,10 +191,15 @@ def test_a_silent_node_loses_its_pods_and_recovers(new_instance: Callable[[], In
                 lambda: kubectl.condition("node/ghost", "Ready")["status"] == "Unknown", seconds=60
             )
             assert "NotReady" in kubectl("get", "node", "ghost").out
-            keys = {(t["key"], t["effect"]) for t in kubectl.get("node/ghost")["spec"]["taints"]}
-            assert {(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")} <= keys
+
+            def keys() -> set[tuple[str, str]]:
+                taints = kubectl.get("node/ghost")["spec"].get("taints") or ()
+                return {(taint["key"], taint["effect"]) for taint in taints}
+
+            wanted = {(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")}
+            eventually(lambda: wanted <= keys())
             eventually(lambda: "deletionTimestamp" in kubectl.get("pod/p")["metadata"])
-            assert "TaintManagerEviction" in kubectl.reasons("p")
+            eventually(lambda: "TaintManagerEviction" in kubectl.reasons("p"))
             kubectl.patch("node/ghost", status, "--subresource=status")
             eventually(lambda: not kubectl.get("node/ghost")["spec"].get("taints"))
             kubectl("delete", "pods", "--all", "--force", "--grace-period=0")

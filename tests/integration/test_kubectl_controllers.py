@@ -63,8 +63,8 @@ def test_endpoints_written_by_hand_become_slices(cluster: Instance, namespace: s
 
 
 def test_the_name_server_has_endpoints_as_tutorials_show(cluster: Instance):
-    found = eventually(lambda: cluster.get("endpoints", "kube-dns", "-n", "kube-system"))
-    (subset,) = found["subsets"]
+    name_server = ("endpoints", "kube-dns", "-n", "kube-system")
+    (subset,) = eventually(lambda: cluster.get(*name_server).get("subsets"))
     assert {p["port"] for p in subset["ports"]} == {53}
     slices = cluster.get("endpointslices", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"]
     assert len(slices) == 1, "they are not mirrored beside the slice"
@@ -74,7 +74,7 @@ def test_a_budget_has_a_status(cluster: Instance, namespace: str):
     where = ("-n", namespace)
     cluster.kubectl("create", "deployment", "web", "--image=hello:1", "--replicas=2", *where)
     cluster.kubectl("create", "pdb", "web", "--selector=app=web", "--min-available=1", *where)
-    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s", *where)
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=110s", *where)
 
     def filled() -> bool:
         status = cluster.get("pdb", "web", *where)["status"]
@@ -109,7 +109,7 @@ def test_rollouts_are_followed_told_and_undone(
     cluster.kubectl("apply", *where, "-f", "-", stdin=json.dumps(body))
 
     def settled() -> str:
-        return cluster.kubectl("rollout", "status", name, "--timeout=60s", *where).out
+        return cluster.kubectl("rollout", "status", name, "--timeout=110s", *where).out
 
     told = {
         "Deployment": 'deployment "roll" successfully rolled out',

@@ -10,7 +10,13 @@ import pytest
 from conftest import Instance, eventually
 from kubectl_space import FOREVER, Space, command_change, new_space, template, workload
 
-GATED = {"readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/go"]}, "periodSeconds": 1}}
+GATED = {
+    "readinessProbe": {
+        "exec": {"command": ["test", "-e", "/tmp/go"]},
+        "periodSeconds": 1,
+        "timeoutSeconds": 20,
+    }
+}
 """A container with this is ready once somebody has touched /tmp/go in it."""
 
 
@@ -38,8 +44,8 @@ def test_a_rollout_that_is_scaled_in_its_middle_keeps_its_proportions(kubectl: S
     eventually(lambda: sizes(kubectl, "share") == {"1": 2, "2": 2})
     kubectl("scale", "deployment/share", "--replicas=7")
     eventually(lambda: sizes(kubectl, "share") == {"1": 4, "2": 4})
-    (told,) = [m for _, m in kubectl.told("share") if "from 2 to 4" in m and "Scaled up" in m][:1]
-    assert told
+    told = lambda: [m for _, m in kubectl.told("share") if "Scaled up" in m]  # noqa: E731
+    eventually(lambda: [m for m in told() if "from 2 to 4" in m])
     kubectl("delete", "deployment", "share")
 
 
@@ -62,20 +68,28 @@ def test_while_paused_nothing_rolls_but_it_scales(kubectl: Space) -> None:
 
 
 def test_a_rollout_without_progress_is_reported_and_goes_on_when_it_can(kubectl: Space) -> None:
-    kubectl.apply(workload("Deployment", "stuck", replicas=1, progressDeadlineSeconds=2))
+    kubectl.apply(workload("Deployment", "stuck", replicas=1))
     kubectl.settled("deployment/stuck")
-    kubectl.patch("deployment/stuck", command_change(FOREVER, **GATED))
-    failed = kubectl("rollout", "status", "deployment/stuck", "--timeout=30s", ok=False)
+    change = command_change(FOREVER, **GATED)
+    change["spec"]["progressDeadlineSeconds"] = 2
+    kubectl.patch("deployment/stuck", change)
+    failed = kubectl("rollout", "status", "deployment/stuck", "--timeout=110s", ok=False)
     assert failed.code == 1
     assert 'deployment "stuck" exceeded its progress deadline' in failed.err
     found = kubectl.condition("deployment/stuck", "Progressing")
     assert (found["status"], found["reason"]) == ("False", "ProgressDeadlineExceeded")
     assert "has timed out progressing." in found["message"]
     assert kubectl.condition("deployment/stuck", "Available")["status"] == "True"
-    new = next(
-        p for p in kubectl.pods("app=stuck") if p["spec"]["containers"][0].get("readinessProbe")
-    )
-    kubectl("exec", new["metadata"]["name"], "--", "touch", "/tmp/go")
+
+    def new() -> list[str]:
+        return [
+            pod["metadata"]["name"]
+            for pod in kubectl.pods("app=stuck")
+            if pod["spec"]["containers"][0].get("readinessProbe")
+            and pod["status"]["phase"] == "Running"
+        ]
+
+    kubectl("exec", eventually(new)[0], "--", "touch", "/tmp/go")
     eventually(
         lambda: (
             kubectl.condition("deployment/stuck", "Progressing")["reason"]
@@ -107,8 +121,8 @@ def test_recreate_has_no_two_revisions_at_once_and_keeps_no_more_history_than_it
         kubectl.patch("deployment/anew", command_change(f": {number}; {FOREVER}"))
         kubectl.settled("deployment/anew")
     eventually(lambda: sizes(kubectl, "anew") == {"2": 0, "3": 2})
-    told = [m for _, m in kubectl.told("anew")]
-    assert sum("Scaled down" in m and "from 2 to 0" in m for m in told) == 2
+    told = lambda: [m for _, m in kubectl.told("anew") if "Scaled down" in m]  # noqa: E731
+    eventually(lambda: sum("from 2 to 0" in m for m in told()) == 2)
     kubectl("delete", "deployment", "anew")
 
 
@@ -179,7 +193,7 @@ def test_the_least_missed_pod_goes_first(kubectl: Space, kind: str) -> None:
     eventually(lambda: left() == [first, second])
     kubectl("scale", f"{kind}/{name}", "--replicas=1")
     eventually(lambda: left() == [second])
-    assert f"Deleted pod: {third}" in kubectl.describe(f"{kind}/{name}")
+    eventually(lambda: f"Deleted pod: {third}" in kubectl.describe(f"{kind}/{name}"))
     kubectl("delete", f"{kind}/{name}")
 
 
@@ -192,7 +206,8 @@ def test_a_quota_that_is_full_is_a_condition_and_an_event(kubectl: Space) -> Non
         found = kubectl.condition("deployment/many", "ReplicaFailure")
         assert found["reason"] == "FailedCreate" and "exceeded quota: few" in found["message"]
         (rs,) = kubectl.get("rs", "-l", "app=many")["items"]
-        assert "exceeded quota: few" in kubectl.describe(f"rs/{rs['metadata']['name']}")
+        of_it = f"rs/{rs['metadata']['name']}"
+        eventually(lambda: "exceeded quota: few" in kubectl.describe(of_it))
     finally:
         kubectl("delete", "quota", "few")
     kubectl.settled("deployment/many")
@@ -204,14 +219,15 @@ def test_history_names_the_causes(kubectl: Space) -> None:
     kubectl.apply(workload("Deployment", "cause", replicas=1, template=template("cause")))
     kubectl.settled("deployment/cause")
     kubectl("annotate", "deployment/cause", "kubernetes.io/change-cause=as it began")
+    lines = lambda: kubectl("rollout", "history", "deployment/cause").out.split("\n")  # noqa: E731
+    eventually(lambda: lines()[2] == "1         as it began")
     kubectl.patch("deployment/cause", command_change(f": 2; {FOREVER}"))
     kubectl("annotate", "deployment/cause", "kubernetes.io/change-cause=another", "--overwrite")
     kubectl.settled("deployment/cause")
-    lines = lambda: kubectl("rollout", "history", "deployment/cause").out.split("\n")  # noqa: E731
     eventually(lambda: lines()[2:4] == ["1         as it began", "2         another"])
     kubectl("rollout", "undo", "deployment/cause", "--to-revision=1")
     kubectl.settled("deployment/cause")
-    assert lines()[2:4] == ["2         another", "3         as it began"]
+    eventually(lambda: lines()[2:4] == ["2         another", "3         as it began"])
     refused = kubectl("rollout", "undo", "deployment/cause", "--to-revision=9", ok=False)
     assert "unable to find specified revision 9 in history" in refused.err
     body = json.loads(kubectl("get", "deployment/cause", "-o", "json").out)

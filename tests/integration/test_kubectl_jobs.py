@@ -155,22 +155,22 @@ def test_a_suspended_job_has_no_pods_and_goes_on_when_resumed(kubectl: Space) ->
     assert not pods(kubectl, "pause")
     kubectl.patch("job/pause", {"spec": {"suspend": False}})
     eventually(lambda: len(pods(kubectl, "pause")) == 2)
-    assert kubectl.condition("job/pause", "Suspended")["reason"] == "JobResumed"
+    eventually(lambda: kubectl.condition("job/pause", "Suspended")["reason"] == "JobResumed")
     kubectl.patch("job/pause", {"spec": {"suspend": True}})
     eventually(lambda: not pods(kubectl, "pause"))
     eventually(lambda: {"Suspended", "Resumed"} <= kubectl.reasons("pause"))
-    status = kubectl.get("job/pause")["status"]
-    assert status.get("failed", 0) == 0 and "startTime" not in status
+    eventually(lambda: "startTime" not in kubectl.get("job/pause")["status"])
+    assert kubectl.get("job/pause")["status"].get("failed", 0) == 0
 
 
 def test_a_job_over_its_time_is_stopped_and_removed_after_its_ttl(kubectl: Space) -> None:
-    body = job("late", FOREVER, activeDeadlineSeconds=1, ttlSecondsAfterFinished=3)
-    kubectl.apply(body)
+    kubectl.apply(job("late", FOREVER, activeDeadlineSeconds=1))
     kubectl.wait("job/late", "Failed")
     found = kubectl.condition("job/late", "Failed")
     assert found["reason"] == "DeadlineExceeded"
     assert found["message"] == "Job was active longer than specified deadline"
     eventually(lambda: ("DeadlineExceeded", found["message"]) in kubectl.told("late"))
+    kubectl.patch("job/late", {"spec": {"ttlSecondsAfterFinished": 1}})
     eventually(lambda: not kubectl("get", "job/late", "--ignore-not-found").out)
 
 
@@ -309,7 +309,7 @@ def test_finished_jobs_are_kept_as_many_as_history_allows(kubectl: Space) -> Non
         )
         eventually(lambda before=before: len(ended("Failed")) == 1 and ended("Failed") != before)
     assert len(ended("Complete")) == 1
-    described = kubectl.describe("cronjob/kept")
-    assert "Saw completed job" in described and "Deleted job" in described
-    status = kubectl.get("cronjob/kept")["status"]
-    assert status["lastSuccessfulTime"] and not status.get("active")
+    described = lambda: kubectl.describe("cronjob/kept")  # noqa: E731
+    eventually(lambda: "Saw completed job" in described() and "Deleted job" in described())
+    status = lambda: kubectl.get("cronjob/kept")["status"]  # noqa: E731
+    eventually(lambda: status().get("lastSuccessfulTime") and not status().get("active"))

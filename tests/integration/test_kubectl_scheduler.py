@@ -76,6 +76,8 @@ def configured(new_instance, tmp_path_factory):
         *("up", "--scheduler-config", str(place / "scheduler.yaml")),
         *("--controller-arg", f"config={place / 'controllers.yaml'}"),
     )
+    # (A controller takes it away when it hears that the node is ready.)
+    until(lambda: not instance.get("nodes")["items"][0]["spec"].get("taints"))
     yield instance
     instance.wherry("down", "--purge")
 
@@ -123,7 +125,7 @@ def test_a_plugin_of_ones_own_decides_for_its_profile(configured):
     )
     assert "picky" in described  # the component that said it
     configured.kubectl("label", "node", "--all", "color=blue")
-    configured.kubectl("wait", "--for=condition=Ready", "pod/picky", "--timeout=60s")
+    configured.kubectl("wait", "--for=condition=Ready", "pod/picky")
 
 
 def test_a_controller_of_ones_own_runs_beside_the_others(configured):

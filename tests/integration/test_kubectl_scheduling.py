@@ -88,7 +88,7 @@ class Space:
 
     def place(self, name: str) -> str:
         """The node that the pod gets."""
-        self.kubectl("wait", "--for=condition=PodScheduled", f"pod/{name}", "--timeout=20s")
+        self.kubectl("wait", "--for=condition=PodScheduled", f"pod/{name}")
         return str(self.get(name)["spec"]["nodeName"])
 
     def refusal(self, name: str) -> str:

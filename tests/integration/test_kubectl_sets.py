@@ -9,7 +9,15 @@ import pytest
 from conftest import Instance, eventually
 from kubectl_space import FOREVER, Space, command_change, new_space, template, workload
 
-GATED = {"readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/go"]}, "periodSeconds": 1}}
+from ports import free_port
+
+GATED = {
+    "readinessProbe": {
+        "exec": {"command": ["test", "-e", "/tmp/go"]},
+        "periodSeconds": 1,
+        "timeoutSeconds": 20,
+    }
+}
 """A container with this is ready once somebody has touched /tmp/go in it."""
 
 
@@ -108,8 +116,8 @@ def test_taints_keep_daemons_away_but_for_those_that_tolerate_them(kubectl: Spac
         assert uids(kubectl.pods("app=bold")) == uids([bold])
     finally:
         kubectl("taint", "node", node, "example.com/away-")
+    eventually(lambda: len(kubectl.pods("app=shy")) == 1)
     kubectl.settled("ds/shy")
-    assert len(kubectl.pods("app=shy")) == 1
     # A cordon keeps daemons where they are and lets new ones come.
     kubectl("cordon", node)
     try:
@@ -149,9 +157,9 @@ def test_an_update_goes_no_further_than_its_partition(kubectl: Space) -> None:
     assert "partitioned roll out complete: 1 new pods have been updated..." in said
     after = kubectl.pods("app=part")
     assert uids(after)[:2] == before[:2] and after[2]["metadata"]["uid"] != before[2]
-    status = kubectl.get("sts/part")["status"]
-    assert status["currentRevision"] != status["updateRevision"]
-    assert (status["currentReplicas"], status["updatedReplicas"]) == (2, 1)
+    status = lambda: kubectl.get("sts/part")["status"]  # noqa: E731
+    eventually(lambda: (status()["currentReplicas"], status()["updatedReplicas"]) == (2, 1))
+    assert status()["currentRevision"] != status()["updateRevision"]
     # A pod below the partition comes back as it was.
     kubectl("delete", "pod", "part-0")
     eventually(lambda: len(running(kubectl, "part")) == 3)
@@ -160,8 +168,7 @@ def test_an_update_goes_no_further_than_its_partition(kubectl: Space) -> None:
     kubectl.patch("sts/part", {"spec": {"updateStrategy": rolling}})
     eventually(lambda: all(command(p) != FOREVER for p in kubectl.pods("app=part")))
     kubectl.settled("sts/part")
-    status = kubectl.get("sts/part")["status"]
-    assert status["currentRevision"] == status["updateRevision"]
+    eventually(lambda: status()["currentRevision"] == status()["updateRevision"])
     kubectl("delete", "sts", "part")
 
 
@@ -242,7 +249,7 @@ def test_claims_stay_or_go_as_the_set_says(kubectl: Space) -> None:
     kubectl("scale", "sts", *POLICIES, "--replicas=1")
     eventually(lambda: claims() == {n: left for n, (_, left, _) in POLICIES.items()})
     for name in POLICIES:
-        kubectl("wait", "--for=delete", f"pod/{name}-1", "--timeout=60s")
+        kubectl("wait", "--for=delete", f"pod/{name}-1", "--timeout=110s")
     kubectl("delete", "sts", *POLICIES)
     eventually(lambda: claims() == {n: left for n, (_, _, left) in POLICIES.items()})
     kubectl("delete", "pvc", "--all", "--wait=false")
@@ -251,7 +258,8 @@ def test_claims_stay_or_go_as_the_set_says(kubectl: Space) -> None:
 def test_a_pod_that_was_evicted_comes_back_under_its_name(kubectl: Space) -> None:
     """A pod that takes the set's host port first makes the kubelet refuse the set's."""
     (node,) = names(kubectl.get("nodes")["items"])
-    port = {"containerPort": 21017, "hostPort": 21017, "name": "conflict"}
+    number = free_port()
+    port = {"containerPort": number, "hostPort": number, "name": "conflict"}
     taker = template("x", nodeName=node)
     taker["spec"]["containers"][0]["ports"] = [port]
     kubectl.apply(

@@ -41,25 +41,25 @@ spec:
 def test_a_stateful_set_from_apply_to_delete(cluster: Instance, namespace: str) -> None:
     run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
     run("apply", "-f", "-", stdin=STATEFUL)
-    done = run("rollout", "status", "sts/db", "--timeout=60s")
+    done = run("rollout", "status", "sts/db", "--timeout=110s")
     assert "partitioned roll out complete" in done or "rolling update complete" in done
     listed = run("get", "pods", "-l", "app=db", "--no-headers")
     assert [line.split()[0] for line in listed.splitlines()] == ["db-0", "db-1", "db-2"]
     assert re.search(r"db\s+3/3", run("get", "sts"))
     assert run("exec", "db-1", "--", "hostname").strip() == "db-1"
     run("set", "image", "sts/db", "hello=hello:2")
-    run("rollout", "status", "sts/db", "--timeout=60s")
+    run("rollout", "status", "sts/db", "--timeout=110s")
     history = run("rollout", "history", "sts/db")
     assert [line.split()[0] for line in history.splitlines()[2:4]] == ["1", "2"]
     run("rollout", "undo", "sts/db", "--to-revision=1")
-    run("rollout", "status", "sts/db", "--timeout=60s")
+    run("rollout", "status", "sts/db", "--timeout=110s")
     images = run("get", "pods", "-l", "app=db", "-o", "jsonpath={..spec.containers[0].image}")
     assert images.split() == ["hello:1"] * 3
     run("scale", "sts/db", "--replicas=1")
     eventually(lambda: len(cluster.get("pods", "-n", namespace, "-l", "app=db")["items"]) == 1)
-    described = run("describe", "sts", "db")
-    assert "create Pod db-0 in StatefulSet db successful" in described
-    assert "delete Pod db-2 in StatefulSet db successful" in described
+    described = lambda: run("describe", "sts", "db")  # noqa: E731
+    eventually(lambda: "create Pod db-0 in StatefulSet db successful" in described())
+    eventually(lambda: "delete Pod db-2 in StatefulSet db successful" in described())
     run("delete", "sts", "db")
     eventually(lambda: not cluster.get("pods", "-n", namespace, "-l", "app=db")["items"])
 
@@ -67,12 +67,12 @@ def test_a_stateful_set_from_apply_to_delete(cluster: Instance, namespace: str) 
 def test_a_daemon_set_follows_the_nodes_labels(cluster: Instance, namespace: str) -> None:
     run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
     run("apply", "-f", "-", stdin=DAEMON)
-    assert "successfully rolled out" in run("rollout", "status", "ds/agent", "--timeout=60s")
+    assert "successfully rolled out" in run("rollout", "status", "ds/agent", "--timeout=110s")
     assert re.search(r"agent\s+1\s+1\s+1\s+1\s+1\s+<none>", run("get", "ds"))
     run("set", "image", "ds/agent", "hello=hello:2")
-    run("rollout", "status", "ds/agent", "--timeout=60s")
+    run("rollout", "status", "ds/agent", "--timeout=110s")
     run("rollout", "undo", "ds/agent")
-    run("rollout", "status", "ds/agent", "--timeout=60s")
+    run("rollout", "status", "ds/agent", "--timeout=110s")
     images = run("get", "pods", "-l", "app=agent", "-o", "jsonpath={..spec.containers[0].image}")
     assert images.split() == ["hello:1"]
     selector = '{"spec": {"template": {"spec": {"nodeSelector": {"example.com/agent": "yes"}}}}}'
@@ -82,7 +82,7 @@ def test_a_daemon_set_follows_the_nodes_labels(cluster: Instance, namespace: str
     cluster.kubectl("label", "node", node, "example.com/agent=yes")
     try:
         eventually(lambda: len(cluster.get("pods", "-n", namespace, "-l", "app=agent")["items"]))
-        assert "Created pod: agent-" in run("describe", "ds", "agent")
+        eventually(lambda: "Created pod: agent-" in run("describe", "ds", "agent"))
     finally:
         cluster.kubectl("label", "node", node, "example.com/agent-")
 
@@ -118,11 +118,11 @@ spec:
 def test_a_job_runs_to_completion(cluster: Instance, namespace: str) -> None:
     run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
     run("apply", "-f", "-", stdin=JOB.replace("NAME", "sum"))
-    run("wait", "--for=condition=Complete", "job/sum", "--timeout=60s")
+    run("wait", "--for=condition=Complete", "job/sum", "--timeout=110s")
     assert re.search(r"sum\s+Complete\s+3/3", run("get", "jobs"))
     assert run("logs", "job/sum").strip().endswith("done")
-    described = run("describe", "job", "sum")
-    assert "3 Succeeded / 0 Failed" in described and "Job completed" in described
+    eventually(lambda: "Job completed" in run("describe", "job", "sum"))
+    assert "3 Succeeded / 0 Failed" in run("describe", "job", "sum")
     pods = cluster.get("pods", "-n", namespace, "-l", "job-name=sum")["items"]
     assert not any("finalizers" in pod["metadata"] for pod in pods)
     run("delete", "job", "sum")
@@ -135,10 +135,10 @@ def test_a_job_that_fails_says_why_and_goes_when_its_time_is_over(
     run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more).out  # noqa: E731
     failing = JOB.replace("NAME", "bad").replace("echo done", "exit 3")
     run("apply", "-f", "-", stdin=failing.replace("  completions: 3", "  backoffLimit: 0"))
-    run("wait", "--for=condition=Failed", "job/bad", "--timeout=60s")
-    described = run("describe", "job", "bad")
-    assert "BackoffLimitExceeded" in described
-    assert "Job has reached the specified backoff limit" in described
+    run("wait", "--for=condition=Failed", "job/bad", "--timeout=110s")
+    described = lambda: run("describe", "job", "bad")  # noqa: E731
+    eventually(lambda: "BackoffLimitExceeded" in described())
+    assert "Job has reached the specified backoff limit" in described()
     run("patch", "job", "bad", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 0}}')
     eventually(lambda: not cluster.get("jobs", "-n", namespace)["items"])
 
@@ -149,6 +149,6 @@ def test_a_cron_job_is_run_by_hand(cluster: Instance, namespace: str) -> None:
     run("create", "job", "now", "--from=cronjob/tick")
     told = "Saw a job that the controller did not create or forgot: now"
     eventually(lambda: told in run("describe", "cronjob/tick"))
-    run("wait", "--for=condition=Complete", "job/now", "--timeout=60s")
+    run("wait", "--for=condition=Complete", "job/now", "--timeout=110s")
     assert run("logs", "job/now") == "tick\n"
     assert re.search(r"tick\s+0 0 1 1 \*\s+<none>\s+False", run("get", "cronjobs"))

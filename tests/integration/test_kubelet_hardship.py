@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Instance, eventually
-from pods_on_node import FOREVER, container, events, first_status, make, ready
+from pods_on_node import FOREVER, container, events, first_status, make, ready, said
 
 CONFIG = """
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -65,7 +65,7 @@ def untouched(cluster: Instance) -> bool:
 def test_what_forks_without_end_is_held_and_the_others_do_not_notice(small: Instance) -> None:
     text = "The pod has 60 processes and threads, as many as it may: it can start no more"
     eventually(lambda: text in events(small, "default", "bomb"))
-    assert "an't fork" in small.kubectl("logs", "bomb").out
+    eventually(lambda: "an't fork" in small.kubectl("logs", "bomb").out)
     assert untouched(small)
     small.kubectl("delete", "pod", "bomb", "--now")
     eventually(lambda: not small.docker("ps", "-aq", "--filter", "name=_bomb_").out)
@@ -100,8 +100,9 @@ def test_who_fills_the_nodes_disk_is_put_off_and_the_disk_is_free_again(small: I
 
     eventually(lambda: pressure() == "False")
     assert untouched(small)
-    make(small, "default", "later")
-    ready(small, "default", "later")
+    # Who comes while the kubelet still feels what it has not told is refused, and replaced.
+    small.kubectl("create", "deployment", "later", "--image=hello:1")
+    small.kubectl("wait", "--for=condition=Available", "deployment/later")
 
 
 def _free(directory: Path) -> int:
@@ -150,7 +151,7 @@ MISSING = {
         {"command": ["there-is-no-such"], "image": "hello:1"},
         (),
         ("set", "image", "pod/command", "main=with-command:1"),
-        ("CrashLoopBackOff", "back-off 10s restarting failed container=main pod=command_"),
+        ("CrashLoopBackOff", "0s restarting failed container=main pod=command_"),
     ),
     "user": (
         {"image": "named-user:1", "securityContext": {"runAsNonRoot": True}},
@@ -182,12 +183,16 @@ def test_what_cannot_be_is_told_beside_what_runs_and_starts_when_it_can(
     if before:
         cluster.kubectl("-n", namespace, *before)
     make(cluster, namespace, name, {**container(), **fields}, GOOD)
-    eventually(lambda: waiting(cluster, namespace, name).get("reason") == reason)
     text = text.replace("NAMESPACE", namespace)
-    assert text in waiting(cluster, namespace, name)["message"]
+
+    def is_told() -> bool:
+        found = waiting(cluster, namespace, name)
+        return found.get("reason") == reason and text in found["message"]
+
+    eventually(is_told)
     if name == "command":
         text = 'exec: "there-is-no-such": executable file not found'
-    assert text in events(cluster, namespace, name)
+    assert said(cluster, namespace, name, text)
     cluster.kubectl("-n", namespace, *after)
     ready(cluster, namespace, name)
     (good,) = [
@@ -268,7 +273,7 @@ def test_a_bad_security_context_is_told_and_harms_nobody(
     make(cluster, namespace, name, container(securityContext=context), GOOD)
     eventually(lambda: waiting(cluster, namespace, name).get("reason") == "CreateContainerError")
     assert text in waiting(cluster, namespace, name)["message"]
-    assert text in events(cluster, namespace, name)
+    assert said(cluster, namespace, name, text)
     if name == "seccomp":
         directory = cluster.data_dir / "kubelet" / "seccomp"
         directory.mkdir(exist_ok=True)

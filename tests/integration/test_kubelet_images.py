@@ -12,8 +12,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 from conftest import Instance, eventually
+from pods_on_node import said
 from registry_process import Server
-from test_kubelet_pods import events, make, ready, reason, state
+from test_kubelet_pods import make, ready, reason, state
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_private_registry_is_asked_with_the_pods_secret(
     )
     eventually(lambda: reason(cluster, namespace, "mine") == "ImagePullBackOff")
     text = "Unable to retrieve some image pull secrets (later)"
-    assert text in events(cluster, namespace, "mine")
+    assert said(cluster, namespace, "mine", text)
     assert private in state(cluster, namespace, "mine")["waiting"]["message"]
     # The secret comes, and is used at once.
     secret(cluster, namespace, "later", host, "secret")
@@ -75,7 +76,7 @@ def test_an_account_brings_its_secret_and_a_wrong_one_is_told(
         imagePullSecrets=[{"name": "wrong"}],
     )
     eventually(lambda: reason(cluster, namespace, "theirs") == "ImagePullBackOff")
-    assert f'Failed to pull image "{private}"' in events(cluster, namespace, "theirs")
+    assert said(cluster, namespace, "theirs", f'Failed to pull image "{private}"')
     patch = json.dumps({"imagePullSecrets": [{"name": "wrong"}, {"name": "right"}]})
     cluster.kubectl("-n", namespace, "patch", "serviceaccount", "default", "-p", patch)
     make(cluster, namespace, "ours", container={"image": private})
@@ -89,7 +90,7 @@ def test_what_was_built_here_is_simply_there(cluster: Instance, namespace: str) 
     make(cluster, namespace, "built", container={"image": name})
     pod = ready(cluster, namespace, "built")
     assert pod["spec"]["containers"][0]["imagePullPolicy"] == "Always"
-    assert "already present on machine" in events(cluster, namespace, "built")
+    assert said(cluster, namespace, "built", "already present on machine")
 
 
 @pytest.fixture
@@ -116,11 +117,11 @@ def tag(host: str, repository: str, old: str, new: str) -> None:
     )
     at = f"http://{host}/v2/{repository}/manifests/"
     request = urllib.request.Request(at + old, headers={"Accept": ", ".join(kinds)})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         kind, manifest = answer.headers["Content-Type"], answer.read()
     headers = {"Content-Type": kind}
     put = urllib.request.Request(at + new, data=manifest, headers=headers, method="PUT")
-    with urllib.request.urlopen(put, timeout=30) as answer:
+    with urllib.request.urlopen(put, timeout=60) as answer:
         assert answer.status == 201
 
 
@@ -149,13 +150,13 @@ def test_the_policy_says_when_the_registry_is_asked(
     eventually(lambda: reason(cluster, namespace, "never-before") == "ErrImageNeverPull")
     text = f'Container image "{name}" is not present with pull policy of Never'
     assert text in state(cluster, namespace, "never-before")["waiting"]["message"]
-    assert text in events(cluster, namespace, "never-before")
+    assert said(cluster, namespace, "never-before", text)
     start("first", None)
     assert says("first") == "first"
     told = cluster.get("pod", "first", "-n", namespace)
     assert told["spec"]["containers"][0]["imagePullPolicy"] == "IfNotPresent"
-    shown = events(cluster, namespace, "first")
-    assert f'Pulling image "{name}"' in shown and f'Successfully pulled image "{name}"' in shown
+    for text in (f'Pulling image "{name}"', f'Successfully pulled image "{name}"'):
+        assert said(cluster, namespace, "first", text)
     # What waited for it to be there runs now.
     assert says("never-before") == "first"
     # Somebody pushes another image of that name.
@@ -170,7 +171,7 @@ def test_the_policy_says_when_the_registry_is_asked(
     cluster.docker("rmi", "-f", elsewhere)
     start("same", "IfNotPresent")
     assert says("same") == "first"
-    assert "already present on machine" in events(cluster, namespace, "same")
+    assert said(cluster, namespace, "same", "already present on machine")
     start("always", "Always")
     assert says("always") == "second"
     start("never", "Never")
@@ -188,10 +189,9 @@ def test_what_the_registry_has_not_is_told_and_tried_again(
 ) -> None:
     name = f"{open_registry.host}/team/late:1"
     make(cluster, namespace, "late", container={"image": name})
-    eventually(lambda: reason(cluster, namespace, "late") == "ImagePullBackOff")
-    waiting = state(cluster, namespace, "late")["waiting"]["message"]
-    assert waiting.startswith(f'Back-off pulling image "{name}": ErrImagePull: ')
-    shown = events(cluster, namespace, "late")
+    waiting = lambda: state(cluster, namespace, "late").get("waiting", {})  # noqa: E731
+    text = f'Back-off pulling image "{name}": ErrImagePull: '
+    eventually(lambda: waiting().get("message", "").startswith(text))
     for text in (
         f'Pulling image "{name}"',
         f'Failed to pull image "{name}"',
@@ -199,14 +199,14 @@ def test_what_the_registry_has_not_is_told_and_tried_again(
         f'Back-off pulling image "{name}"',
         "Error: ImagePullBackOff",
     ):
-        assert text in shown
+        assert said(cluster, namespace, "late", text)
     row = cluster.kubectl("-n", namespace, "get", "pod", "late", "--no-headers").out.split()
     assert row[1:3] in (["0/1", "ImagePullBackOff"], ["0/1", "ErrImagePull"])
     # (Under another tag first: what is built here needs no registry.)
     published(cluster, f"{open_registry.host}/team/late:seed", "late")
     tag(open_registry.host, "team/late", "seed", "1")
     ready(cluster, namespace, "late")
-    assert f'Successfully pulled image "{name}"' in events(cluster, namespace, "late")
+    assert said(cluster, namespace, "late", f'Successfully pulled image "{name}"')
     make(cluster, namespace, "bad", container={"image": "not//a name"})
     eventually(lambda: reason(cluster, namespace, "bad") == "InvalidImageName")
     assert "couldn't parse image name" in state(cluster, namespace, "bad")["waiting"]["message"]

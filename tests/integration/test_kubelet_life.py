@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Instance, eventually
+from pods_on_node import said
 from test_kubelet_pods import FOREVER, events, make, ready, reason, run_in, state
 
 
@@ -48,7 +49,8 @@ def test_sidecars_end_after_what_they_serve_and_do_not_hold_a_job(
     mount = [{"name": "h", "mountPath": "/h"}]
 
     def side(name: str) -> dict[str, Any]:
-        script = f"trap 'echo {name} >> /h/ends; exit 0' TERM; while :; do sleep 0.1; done"
+        script = f"trap 'echo {name} >> /h/ends; exit 0' TERM; touch /h/{name}; "
+        script += "while :; do sleep 0.1; done"
         return {
             "name": name,
             "image": "hello:1",
@@ -59,13 +61,18 @@ def test_sidecars_end_after_what_they_serve_and_do_not_hold_a_job(
 
     spec = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 5,
+        # (They get little of a busy machine.)
+        "terminationGracePeriodSeconds": 60,
         "initContainers": [side("one"), side("two")],
         "containers": [
             {
                 "name": "main",
                 "image": "hello:1",
-                "command": ["sh", "-c", "sleep 1; echo main >> /h/ends"],
+                # (Until the others listen to signals.)
+                "command": [
+                    *("sh", "-c"),
+                    "until [ -e /h/one -a -e /h/two ]; do sleep 0.1; done; echo main >> /h/ends",
+                ],
                 "volumeMounts": mount,
             }
         ],
@@ -84,13 +91,17 @@ def test_sidecars_end_after_what_they_serve_and_do_not_hold_a_job(
     assert (tmp_path / "ends").read_text().split() == ["main", "two", "one"]
 
     # The same order where the pod is deleted.
-    (tmp_path / "ends").unlink()
+    for file in tmp_path.iterdir():
+        file.unlink()
     spec["containers"][0]["command"][2] = (  # type: ignore[index]
-        "trap 'sleep 0.5; echo main >> /h/ends; exit 0' TERM; while :; do sleep 0.1; done"
+        "trap 'sleep 0.5; echo main >> /h/ends; exit 0' TERM; touch /h/main; "
+        "while :; do sleep 0.1; done"
     )
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sided"}, "spec": spec}
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(pod))
     ready(cluster, namespace, "sided")
+    # (They run, which may be before they listen to signals.)
+    eventually(lambda: all((tmp_path / name).exists() for name in ("main", "one", "two")))
     cluster.kubectl("-n", namespace, "delete", "pod", "sided")
     assert (tmp_path / "ends").read_text().split() == ["main", "two", "one"]
 
@@ -103,16 +114,14 @@ def test_kubectl_debug_looks_into_a_container_a_copy_and_the_node(
     debug = ["-n", namespace, "debug", "--image=hello:1", "--attach=false"]
     look = ["--", "sh", "-c", "grep -a MARK=app /proc/1/cmdline >/dev/null && echo seen"]
     cluster.kubectl(*debug, "app", "--target=main", "-c", "dbg", *look)
-    eventually(lambda: logs(cluster, namespace, "app", "dbg").strip() == "seen")
-    status = cluster.get("pod", "app", "-n", namespace)["status"]
-    assert "terminated" in eventually(
-        lambda: (
-            cluster.get("pod", "app", "-n", namespace)["status"]["ephemeralContainerStatuses"][0][
-                "state"
-            ].get("terminated")
-            and {"terminated": True}
-        )
-    )
+
+    def debugged() -> dict[str, Any]:
+        status = cluster.get("pod", "app", "-n", namespace)["status"]
+        (told,) = status.get("ephemeralContainerStatuses") or [{}]
+        return status if "terminated" in told.get("state", {}) else {}
+
+    status = eventually(debugged)
+    assert logs(cluster, namespace, "app", "dbg").strip() == "seen"
     assert status["phase"] == "Running" and status["containerStatuses"][0]["ready"]
 
     cluster.kubectl(*debug, "app", "--copy-to=copy", "--share-processes", "-c", "dbg")
@@ -214,7 +223,7 @@ def test_who_a_container_runs_as(cluster: Instance, namespace: str) -> None:
         eventually(lambda n=name: reason(cluster, namespace, n) == "CreateContainerConfigError")
         told = state(cluster, namespace, name)["waiting"]
         assert told["message"].startswith(why)
-        assert why in events(cluster, namespace, name)
+        assert said(cluster, namespace, name, why)
 
 
 def test_what_a_container_may_do(cluster: Instance, namespace: str) -> None:
@@ -245,7 +254,7 @@ def test_what_a_container_may_do(cluster: Instance, namespace: str) -> None:
     absent = {"type": "Localhost", "localhostProfile": "no.json"}
     pod("absent", wait=False, seccompProfile=absent)
     eventually(lambda: reason(cluster, namespace, "absent") == "CreateContainerError")
-    assert "cannot load seccomp profile" in events(cluster, namespace, "absent")
+    assert said(cluster, namespace, "absent", "cannot load seccomp profile")
 
     pod("bare", capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]})
     assert int(status_of("bare", "CapEff"), 16) == 1 << 10

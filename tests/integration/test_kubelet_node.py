@@ -90,7 +90,17 @@ def test_the_kubelet_counts_pods_calls_probes_and_volumes(
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/counted")
     (node,) = cluster.get("nodes")["items"]
-    page = raw(cluster, "/metrics").splitlines()
+    used = (
+        f'kubelet_volume_stats_used_bytes{{namespace="{namespace}",persistentvolumeclaim="data"}}'
+    )
+
+    def metrics() -> list[str]:
+        """All of them, once what the pod writes can be seen."""
+        page = raw(cluster, "/metrics").splitlines()
+        found = next((line for line in page if line.startswith(used)), "0")
+        return page if int(found.rsplit(" ", 1)[-1]) >= 100_000 else []
+
+    page = eventually(metrics)
     assert f'kubelet_node_name{{node="{node["metadata"]["name"]}"}} 1' in page
     numbers = dict(line.rsplit(" ", 1) for line in page if not line.startswith("#"))
     assert int(numbers["kubelet_running_pods"]) >= 1
@@ -99,10 +109,6 @@ def test_the_kubelet_counts_pods_calls_probes_and_volumes(
     assert int(numbers['kubelet_pod_worker_duration_seconds_count{operation_type="sync"}']) >= 1
     started = 'kubelet_runtime_operations_total{operation_type="start_container"}'
     assert int(numbers[started]) >= 1
-    used = (
-        f'kubelet_volume_stats_used_bytes{{namespace="{namespace}",persistentvolumeclaim="data"}}'
-    )
-    assert int(numbers[used]) >= 100_000
     assert any(line.startswith('rest_client_requests_total{code="200",host="') for line in page)
     probed = 'prober_probe_total{container="main",namespace="' + namespace
     assert probed in raw(cluster, "/metrics/probes")
@@ -141,11 +147,12 @@ def test_files_of_logs_are_read_through_the_node(cluster: Instance, namespace: s
         ]
     )
     path = f"/logs/pods/{found[0]}talker/0.log"
-    eventually(lambda: "said" in raw(cluster, path))
     (node,) = cluster.get("nodes")["items"]
-    name = node["metadata"]["name"]
-    path = f"/api/v1/nodes/{name}/proxy/logs/nothing.log"
-    done = cluster.kubectl("get", "--raw", path, ok=False)
+    proxied = f"/api/v1/nodes/{node['metadata']['name']}/proxy"
+    # (The directory is there before the log.)
+    words = ("get", "--raw", proxied + path)
+    eventually(lambda: "said" in cluster.kubectl(*words, ok=False).out)
+    done = cluster.kubectl("get", "--raw", f"{proxied}/logs/nothing.log", ok=False)
     assert done.code == 1 and "not find" in done.err
 
 
@@ -183,7 +190,10 @@ def test_the_kubelet_asks_the_api_server_who_may(cluster: Instance, namespace: s
             *("create", "clusterrolebinding", name, f"--clusterrole={name}"),
             f"--serviceaccount={namespace}:default",
         )
-        code, text = ask("/metrics/resource", bearer=token)
-        assert code == 200 and "node_cpu_usage_seconds_total" in text
+        # (The authorizer hears of the binding; a refusal is kept for a while.)
+        text = eventually(
+            lambda: (told := ask("/metrics/resource", bearer=token))[0] == 200 and told[1]
+        )
+        assert "node_cpu_usage_seconds_total" in text
     finally:
         cluster.kubectl("delete", "clusterrole,clusterrolebinding", name, ok=False)

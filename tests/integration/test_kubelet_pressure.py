@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Instance, eventually
-from pods_on_node import container, events, make, ready
+from pods_on_node import container, make, ready, said
 from pressed import PATIENCE, condition, evicted, important, node_events, status, taints
 
 from wherry.kube.kubelet.eviction.signals import observe
@@ -72,8 +72,9 @@ def test_of_memory_who_took_more_than_it_asked_for_goes_first(pressed: Instance)
     assert told["message"].startswith("The node was low on resource: memory. Threshold quantity: ")
     assert "Container main was using " in told["message"]
     assert told["message"].endswith("request is 0, has larger consumption of memory. ")
-    assert "The node was low on resource: memory." in events(pressed, "default", "greedy")
-    assert "EvictionThresholdMet: Attempting to reclaim memory" in node_events(pressed)
+    assert said(pressed, "default", "greedy", "The node was low on resource: memory.")
+    reclaims = "EvictionThresholdMet: Attempting to reclaim"
+    eventually(lambda: f"{reclaims} memory" in node_events(pressed), seconds=PATIENCE)
     assert told["containerStatuses"][0]["state"]["terminated"]["exitCode"] != 0
     # The node has enough again, says so, and takes pods.
     eventually(lambda: condition(pressed, "MemoryPressure")[0] == "False", seconds=PATIENCE)
@@ -110,7 +111,8 @@ def test_of_processes_who_has_most_goes_and_meanwhile_the_node_takes_nobody(
     told = evicted(pressed, "many")
     assert told["message"].startswith("The node was low on resource: pids. Threshold quantity: ")
     assert "Container main was using " in told["message"]
-    assert "EvictionThresholdMet: Attempting to reclaim pids" in node_events(pressed)
+    reclaims = "EvictionThresholdMet: Attempting to reclaim"
+    eventually(lambda: f"{reclaims} pids" in node_events(pressed), seconds=PATIENCE)
     eventually(
         lambda: condition(pressed, "PIDPressure")[:2] == ("False", "KubeletHasSufficientPID"),
         seconds=PATIENCE,

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from pods_on_node import container, events, first_status, make, ready
 
 PATIENCE = 60.0
-EVERY = {"periodSeconds": 1}
+EVERY = {"periodSeconds": 1, "timeoutSeconds": 20}
 
 
 class Asked:
@@ -43,8 +43,8 @@ class Asked:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 headers = {name.lower(): text for name, text in self.headers.items()}
-                asked.seen.append((time.time(), self.command, self.path, headers))
                 code = asked.answers.pop(0) if asked.answers else asked.last
+                asked.seen.append((time.time(), self.command, self.path, headers))
                 self.send_response(code)
                 if code == 302:
                     self.send_header("Location", asked.location)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Instance, eventually
-from pods_on_node import FOREVER, container, events, make, ready
+from pods_on_node import FOREVER, container, events, make, ready, said
 
 PATIENCE = 60.0
 
@@ -192,7 +192,7 @@ def test_a_path_of_the_node_must_be_what_it_is_said_to_be(
             lambda n=name: "hostPath type check failed" in events(cluster, namespace, n),
             seconds=PATIENCE,
         )
-        assert "FailedMount" in events(cluster, namespace, name)
+        assert said(cluster, namespace, name, "FailedMount")
     # It becomes one, and the pod starts.
     (tmp_path / "none").mkdir()
     ready(cluster, namespace, "f")

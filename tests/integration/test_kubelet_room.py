@@ -66,6 +66,7 @@ def test_a_critical_pod_takes_the_room_of_the_one_that_fits_best(
         **on_node(alone),
     )
     ready(alone, "default", "vip")
+    eventually(lambda: status(alone, "small")["phase"] == "Failed", seconds=PATIENCE)
     gone = status(alone, "small")
     assert (gone["phase"], gone["reason"], gone["message"]) == ("Failed", "Preempting", MESSAGE)
     target = next(c for c in gone["conditions"] if c["type"] == "DisruptionTarget")
@@ -92,7 +93,7 @@ def test_guaranteed_pods_go_last_and_static_ones_are_critical(alone: Instance, c
         eventually(lambda: alone.kubectl("get", "pod", name, ok=False).code == 0, seconds=PATIENCE)
         ready(alone, "default", name)
         for each in ("small", "large", "guaranteed"):
-            assert status(alone, each).get("reason") == "Preempting", each
+            eventually(lambda n=each: status(alone, n).get("reason") == "Preempting")
         assert status(alone, "best-effort")["phase"] == "Running"
     finally:
         file.unlink()
@@ -113,7 +114,8 @@ def test_what_takes_its_time_to_end_is_waited_for(alone: Instance, crowd: int) -
         **on_node(alone),
     )
     ready(alone, "default", "vip")
-    ended = status(alone, "slow")["containerStatuses"][0]["state"]["terminated"]
+    slowly = lambda: status(alone, "slow")["containerStatuses"][0]["state"]  # noqa: E731
+    ended = eventually(lambda: slowly().get("terminated"))
     began = status(alone, "vip")["containerStatuses"][0]["state"]["running"]["startedAt"]
     assert ended["exitCode"] == 0
     assert began >= ended["finishedAt"]  # in whole seconds, both

@@ -131,7 +131,7 @@ def test_ports_of_the_node_lead_into_pods_by_protocol_and_address(
     ready(cluster, namespace, "published")
 
     def page(host: str, port: int) -> str:
-        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=60) as answer:
             return str(answer.read().decode())
 
     assert page(address, tcp) == "page\n"
@@ -142,7 +142,7 @@ def test_ports_of_the_node_lead_into_pods_by_protocol_and_address(
         udp_echo(cluster, namespace, "published"),
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking,
     ):
-        asking.settimeout(10)
+        asking.settimeout(60)
         asking.sendto(b"echo", (address, udp))
         assert asking.recv(16) == b"echo"
 
@@ -195,8 +195,9 @@ def test_hooks_before_the_end_ask_a_server_or_wait(
     )
     ready(cluster, namespace, "asked")
     ready(cluster, namespace, "waits")
-    eventually(lambda: run_in(cluster, namespace, "asked", "netstat -ltn | grep -c 8080"))
-    begun = int((tmp_path / "now").read_text())
+    eventually(lambda: run_in(cluster, namespace, "asked", "netstat -ltn | grep 8080; true"))
+    now = tmp_path / "now"
+    begun = int(eventually(lambda: now.exists() and now.read_text().strip()))
     cluster.kubectl("-n", namespace, "delete", "pod", "asked", "waits")
     assert (tmp_path / "asked").read_text().split() == ["asked", "term"]
     assert int((tmp_path / "end").read_text()) - begun >= 1  # whole seconds are told
@@ -208,6 +209,7 @@ def test_a_hook_that_fails_is_told_and_the_container_ends_all_the_same(
     make(
         *(cluster, namespace, "failing"),
         container={"lifecycle": {"preStop": {"exec": {"command": ["false"]}}}},
+        terminationGracePeriodSeconds=60,
     )
     ready(cluster, namespace, "failing")
     cluster.kubectl("-n", namespace, "delete", "pod", "failing")

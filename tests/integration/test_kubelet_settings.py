@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import Instance, eventually
+from dnslib import QTYPE, RR, A, DNSRecord
 from pods_on_node import container, first_status, make
 
 PATIENCE = 60.0
@@ -18,16 +23,20 @@ systemReserved: {cpu: 200m, memory: 256Mi}
 kubeReserved: {cpu: 100m, memory: 128Mi, ephemeral-storage: 1Gi}
 evictionHard: {memory.available: 100Mi}
 crashLoopBackOff: {maxContainerRestartPeriod: 1s}
+resolvConf: DIRECTORY/resolv.conf
 """
 MI = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def configured(
-    new_instance: Callable[[], Instance], tmp_path_factory: pytest.TempPathFactory
-) -> Instance:
-    file = tmp_path_factory.mktemp("config") / "kubelet.yaml"
-    file.write_text(CONFIG)
+def resolv_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("config") / "resolv.conf"
+
+
+@pytest.fixture(scope="module")
+def configured(new_instance: Callable[[], Instance], resolv_conf: Path) -> Instance:
+    file = resolv_conf.with_name("kubelet.yaml")
+    file.write_text(CONFIG.replace("DIRECTORY", str(resolv_conf.parent)))
     instance = new_instance()
     instance.wherry("up", "--sample", "--kubelet-config", str(file))
     instance.kubectl("delete", "deployment,daemonset,statefulset", "--all")
@@ -71,14 +80,64 @@ def test_what_is_reserved_is_not_given_to_pods(configured: Instance) -> None:
     configured.kubectl("delete", "pod", "any", "--now")
 
 
+@contextmanager
+def name_server(says: str) -> Iterator[str]:
+    """One on loopback that says the same address to all questions; its own address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+        sock.bind((address, 53))
+
+        def serve() -> None:
+            while data := sock.recvfrom(4096):
+                asked = DNSRecord.parse(data[0])
+                reply = asked.reply()
+                if asked.q.qtype == QTYPE.A:
+                    reply.add_answer(RR(asked.q.qname, QTYPE.A, ttl=600, rdata=A(says)))
+                if asked.q.qname == "end.example":
+                    return
+                sock.sendto(reply.pack(), data[1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield address
+        finally:
+            sock.sendto(DNSRecord.question("end.example").pack(), (address, 53))
+            thread.join()
+
+
+def test_the_file_that_says_whom_the_node_asks_is_followed(
+    configured: Instance, resolv_conf: Path
+) -> None:
+    """By pods that are made with it, and by the cluster's name server with the next question."""
+    service = configured.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIP"]
+    for says in ("192.0.2.1", "192.0.2.2"):
+        with name_server(says) as address:
+            resolv_conf.write_text(f"nameserver {address}\nsearch {address}.example\n")
+            asked = DNSRecord.question("www.example.com")
+            reply = DNSRecord.parse(asked.send(service, 53, timeout=PATIENCE))
+            assert [str(record.rdata) for record in reply.rr] == [says]
+            make(configured, "default", "asks", dnsPolicy="Default")
+            eventually(
+                lambda: first_status(configured, "default", "asks").get("ready"), seconds=PATIENCE
+            )
+            found = configured.kubectl("exec", "asks", "--", "cat", "/etc/resolv.conf").out
+            assert f"nameserver {address}\n" in found and f"search {address}.example\n" in found
+            configured.kubectl("delete", "pod", "asks", "--now")
+
+
 def test_of_a_container_that_keeps_failing_the_last_run_is_kept(configured: Instance) -> None:
     make(configured, "default", "loops", container(command="echo run; exit 3"))
     eventually(
         lambda: first_status(configured, "default", "loops").get("restartCount", 0) >= 4,
         seconds=PATIENCE,
     )
-    kept = configured.docker("ps", "-aq", "--filter", "name=k8s_main_loops_").out.split()
-    assert len(kept) <= 3  # the last, the one before, and one that is just made
+
+    def few() -> bool:
+        kept = configured.docker("ps", "-aq", "--filter", "name=k8s_main_loops_").out.split()
+        return len(kept) <= 3  # the last, the one before, and one that is just made
+
+    eventually(few)  # (it is made before the oldest goes)
     told = first_status(configured, "default", "loops")
     assert told["lastState"]["terminated"]["exitCode"] == 3
     before = configured.kubectl("logs", "loops", "--previous", ok=False)

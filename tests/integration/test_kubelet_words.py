@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from conftest import Instance
+from conftest import Instance, eventually
 from test_kubelet_pods import make, ready, run_in
 
 
@@ -75,8 +75,8 @@ def test_variables_come_from_fields_resources_objects_and_each_other(
     }  # fmt: skip
     assert {name: found.get(name) for name in expected} == expected
     assert "ABSENT" not in found
-    said = cluster.kubectl("-n", namespace, "logs", "told", "-c", "main").out
-    assert said == "ab $(FIRST) $(NONE) 2 $(SECOND)\n"
+    said = lambda: cluster.kubectl("-n", namespace, "logs", "told", "-c", "main").out  # noqa: E731
+    assert eventually(said) == "ab $(FIRST) $(NONE) 2 $(SECOND)\n"
 
 
 def test_each_policy_has_the_name_servers_that_it_means(cluster: Instance, namespace: str) -> None:

@@ -42,7 +42,8 @@ def test_up_status_env_down_and_purge_leave_nothing(new_instance: NewInstance) -
     status = instance.wherry("status").out
     assert "server" in status and "node" in status and "not running" not in status
     assert {"DOCKER_HOST", "KUBECONFIG"} <= set(instance.environment)
-    assert instance.get("nodes")["items"][0]["status"]["conditions"][-1]["status"] == "True"
+    conditions = instance.get("nodes")["items"][0]["status"]["conditions"]
+    assert {c["type"]: c["status"] for c in conditions}["Ready"] == "True"
 
     again = instance.wherry("up")
     assert "already running" in again.out

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from ports import free_port
-from wherry.net import cables, links, namespaces, routes
-from wherry.net.cables import Inner
-from wherry.net.firewall import Firewall, PortTaken
-from wherry.net.nft import Nftables, NftError
-from wherry.net.rules import PortBinding, Segment
+from wherry.net import namespaces
+from wherry.net.firewall.firewall import Firewall, PortTaken
+from wherry.net.firewall.rules import PortBinding, Segment
+from wherry.net.link import cables, links, routes
+from wherry.net.link.cables import Inner
+from wherry.net.nftables.nft import Nftables, NftError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel's network needs root")
 
@@ -129,13 +130,17 @@ def serving(namespace: Path | None, port: int, kind: socket.SocketKind) -> Itera
 
 
 def ask(
-    namespace: Path | None, address: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
+    namespace: Path | None,
+    address: str,
+    port: int,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+    patience: float = 60.0,
 ) -> str:
-    """What the server says of whence we came."""
+    """What the server says of whence we came; ``patience`` is shorter where nobody should."""
     with namespaces.enter(namespace) if namespace else contextlib.nullcontext():
         client = socket.socket(socket.AF_INET, kind)
     with client:
-        client.settimeout(2)
+        client.settimeout(patience)
         client.connect((address, port))
         if kind == socket.SOCK_DGRAM:
             client.send(b"?")
@@ -222,7 +227,7 @@ async def test_what_leaves_gets_an_address_of_the_machine(net: Net, firewall: Fi
 async def test_a_published_port_is_reached_from_everywhere(
     net: Net, firewall: Firewall, kind: socket.SocketKind
 ) -> None:
-    port = free_port()
+    port = free_port(kind)
     protocol = "tcp" if kind == socket.SOCK_STREAM else "udp"
     binding = PortBinding(protocol, "0.0.0.0", port, net.addresses[net.a], 80)
     await firewall.publish([binding])
@@ -243,7 +248,7 @@ async def test_a_published_port_is_reached_from_everywhere(
     await firewall.unpublish([binding])
     if kind == socket.SOCK_STREAM:
         with pytest.raises(OSError), serving(net.a, 80, kind):
-            await asyncio.to_thread(ask, None, "127.0.0.1", port, kind)
+            await asyncio.to_thread(ask, None, "127.0.0.1", port, kind, 2)
 
 
 async def test_a_port_on_one_address_is_not_on_others(net: Net, firewall: Firewall) -> None:
@@ -253,7 +258,7 @@ async def test_a_port_on_one_address_is_not_on_others(net: Net, firewall: Firewa
     with serving(net.a, 80, socket.SOCK_STREAM):
         assert await asyncio.to_thread(ask, None, "127.0.0.1", port)
         with pytest.raises(OSError):
-            await asyncio.to_thread(ask, net.outside, net.host, port)
+            await asyncio.to_thread(ask, net.outside, net.host, port, patience=2)
     await firewall.unpublish([binding])
 
 
@@ -297,11 +302,11 @@ async def test_a_later_daemon_takes_published_ports_up_again(net: Net, firewall:
 
 
 async def test_datagrams_follow_a_port_to_its_new_container(net: Net, firewall: Firewall) -> None:
-    port = free_port()
     kind = socket.SOCK_DGRAM
+    port = free_port(kind)
     with namespaces.enter(net.outside):
         client = socket.socket(socket.AF_INET, kind)
-    client.settimeout(2)
+    client.settimeout(60)
     client.connect((net.host, port))
     for container in (net.a, net.b):
         binding = PortBinding("udp", "", port, net.addresses[container], 80)
@@ -316,7 +321,7 @@ async def test_datagrams_follow_a_port_to_its_new_container(net: Net, firewall: 
 async def test_bridges_do_not_see_each_other(net: Net, firewall: Firewall) -> None:
     await firewall.setup([net.segment, net.outer_segment])
     with serving(net.outside, 80, socket.SOCK_STREAM), pytest.raises(OSError):
-        await asyncio.to_thread(ask, net.a, net.outside_address, 80)
+        await asyncio.to_thread(ask, net.a, net.outside_address, 80, patience=2)
 
 
 async def test_containers_do_not_reach_the_machines_loopback(net: Net, firewall: Firewall) -> None:

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import Instance, eventually
+from dnslib import DNSRecord
 
 from wherry.net import namespaces
 
 RED, BLUE = "policy-red", "policy-blue"
-IDLE = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+IDLE = "trap 'exit 0' TERM; sleep 100000 & wait"
 PATIENCE = 0.5  # seconds after which nothing is expected to answer any more
 TCP, UDP = (80, 81, 85), (53, 54)
 
@@ -62,6 +63,7 @@ class World:
         self.cluster = cluster
         self.pool = ThreadPoolExecutor(32)
         self.networks: dict[str, Path] = {}
+        self.held: list[int] = []  # descriptors of the networks, whichever processes end
         self.ips: dict[str, str] = {}
         self.answers: list[Answers] = []
 
@@ -74,7 +76,8 @@ class World:
             ).out.strip()
             key = f"{namespace.removeprefix('policy-')}/{name}"
             self.ips[key] = pod["status"]["podIP"]
-            self.networks[key] = next(p for p in _networks() if os.readlink(p) == inside)
+            self.held.append(_network(inside))
+            self.networks[key] = Path(f"/proc/self/fd/{self.held[-1]}")
 
     def socket(self, pod: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A socket in the network of a pod; ``node``: in the node's."""
@@ -137,15 +140,20 @@ class World:
                 answer.socket.shutdown(socket.SHUT_RDWR)
             answer.socket.close()
         self.pool.shutdown()
+        for descriptor in self.held:
+            os.close(descriptor)
 
 
-def _networks() -> Iterator[Path]:
-    for process in Path("/proc").iterdir():
-        path = process / "ns/net"
-        if process.name.isdecimal() and path.is_symlink():
-            with contextlib.suppress(OSError):
-                os.readlink(path)
-                yield path
+def _network(name: str) -> int:
+    """A descriptor of the network namespace that ``/proc/…/ns/net`` calls so."""
+    inode = int(name.removeprefix("net:[").removesuffix("]"))
+    for path in Path("/proc").glob("[0-9]*/ns/net"):
+        with contextlib.suppress(OSError):  # that process has just ended
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if os.fstat(descriptor).st_ino == inode:
+                return descriptor
+            os.close(descriptor)
+    raise AssertionError(f"no process is in {name}")
 
 
 def pod(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
@@ -196,9 +204,7 @@ def everyone(cluster: Instance) -> Iterator[World]:
     pods += [pod(name, BLUE) for name in ("client", "other")]
     cluster.kubectl("apply", "-f", "-", stdin=listed(*spaces, service, *pods))
     for namespace in (RED, BLUE):
-        cluster.kubectl(
-            "-n", namespace, "wait", "--for=condition=Ready", "pods", "--all", "--timeout=60s"
-        )
+        cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pods", "--all")
     world = World(cluster)
     world.note(RED, "server", "client", "other", "hosted")
     world.note(BLUE, "client", "other")
@@ -396,7 +402,7 @@ def test_a_connection_that_runs_stops_and_goes_on_with_the_policies(world: World
         with pytest.raises(TimeoutError):
             running.recv(64)
         world.clear()
-        running.settimeout(30)
+        running.settimeout(60)
         assert running.recv(64) == b"meanwhile"
 
 
@@ -419,8 +425,59 @@ def test_the_nodes_probes_reach_isolated_pods(world: World) -> None:
         "timeoutSeconds": 5,
     }
     world.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(probed))
-    world.cluster.kubectl("-n", RED, "wait", "--for=condition=Ready", "pod/probed", "--timeout=60s")
+    world.cluster.kubectl("-n", RED, "wait", "--for=condition=Ready", "pod/probed")
     world.cluster.kubectl("-n", RED, "delete", "pod", "probed", "--now", "--wait=false")
+
+
+def _asks_for_names(world: World, pod: str, kind: int) -> bool:
+    """Whether the name server answers a pod."""
+    server = world.cluster.get("svc", "kube-dns", "-n", "kube-system")["spec"]["clusterIP"]
+    question = bytes(DNSRecord.question("kubernetes.default.svc.cluster.local").pack())
+    if kind == socket.SOCK_STREAM:
+        question = len(question).to_bytes(2, "big") + question
+    with world.socket(pod, kind) as sock, contextlib.suppress(OSError):
+        sock.settimeout(PATIENCE)
+        sock.connect((server, 53))
+        sock.sendall(question)
+        return bool(sock.recv(512))
+    return False
+
+
+@pytest.mark.parametrize(
+    ("rule", "kinds"),
+    [
+        ({"ports": [{"protocol": "UDP", "port": 53}]}, {socket.SOCK_DGRAM}),
+        (
+            {
+                "to": [
+                    {
+                        "namespaceSelector": {
+                            "matchLabels": {"kubernetes.io/metadata.name": "kube-system"}
+                        },
+                        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                    }
+                ],
+            },
+            {socket.SOCK_DGRAM, socket.SOCK_STREAM},
+        ),
+    ],
+    ids=["port", "labels"],
+)
+def test_the_name_server_is_asked_where_a_rule_lets_it(
+    world: World, rule: Any, kinds: set[int]
+) -> None:
+    """It is judged as the pod that it is elsewhere; whom nothing isolates may ask in any case."""
+
+    def asked(pod: str) -> set[int]:
+        both = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        return {kind for kind in both if _asks_for_names(world, pod, kind)}
+
+    client = {"matchLabels": {"app": "client"}}
+    world.policy("out", podSelector=client, policyTypes=["Egress"])
+    eventually(lambda: not asked("red/client"))
+    eventually(lambda: len(asked("red/other")) == len(asked("red/hosted")) == 2)
+    world.policy("names", podSelector=client, policyTypes=["Egress"], egress=[rule])
+    eventually(lambda: asked("red/client") == kinds)
 
 
 def test_a_pods_first_packet_is_judged(world: World) -> None:

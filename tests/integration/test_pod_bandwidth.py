@@ -79,7 +79,7 @@ def world(cluster: Instance) -> Iterator[World]:
         pod("in", **{INGRESS: LIMIT}),
         pod("out", **{EGRESS: LIMIT}),
     )
-    made.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+    made.kubectl("wait", "--for=condition=Ready", "pod", "--all")
     yield made
     cluster.kubectl("delete", "namespace", namespace)
 

@@ -47,7 +47,7 @@ def test_a_client_in_a_pod_may_what_its_account_may(cluster: Instance, namespace
         pytest.skip("kubectl 1.37 is not here")
     run = lambda *words, **more: cluster.kubectl("-n", namespace, *words, **more)  # noqa: E731
     run("apply", "-f", "-", stdin=client_pod("client"))
-    run("wait", "pod/client", "--for=condition=Ready", "--timeout=60s")
+    run("wait", "pod/client", "--for=condition=Ready")
     inside = lambda *words, ok=True: run("exec", "client", "--", *words, ok=ok)  # noqa: E731
     assert inside("cat", f"{MOUNT}/namespace").out == namespace
     assert "BEGIN CERTIFICATE" in inside("cat", f"{MOUNT}/ca.crt").out
@@ -80,6 +80,9 @@ def test_a_pod_may_do_without(cluster: Instance, namespace: str) -> None:
 
 
 def test_a_secret_of_the_type_is_filled_with_a_token(cluster: Instance, namespace: str) -> None:
+    # Controllers give a new namespace its account; a Secret for nobody's token is removed.
+    account = ("-n", namespace, "get", "serviceaccount", "default", "--ignore-not-found")
+    eventually(lambda: cluster.kubectl(*account).out)
     annotations = {"kubernetes.io/service-account.name": "default"}
     secret = {
         "apiVersion": "v1",
@@ -162,7 +165,7 @@ def _bare(cluster: Instance, *arguments: str) -> subprocess.CompletedProcess[str
         [program, "--kubeconfig=/dev/null", f"--server={server}", authority, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -177,10 +180,12 @@ def test_the_python_client_finds_the_cluster_from_inside(
     run = lambda *words: cluster.kubectl("-n", namespace, *words).out  # noqa: E731
     run("create", "role", "reader", "--verb=get,list", "--resource=configmaps")
     run("create", "rolebinding", "r", "--role=reader", f"--serviceaccount={namespace}:default")
+    # Controllers give a new namespace its account and the authority's certificate.
+    eventually(lambda: run("get", "serviceaccount", "default", "--ignore-not-found"))
     (tmp_path / "token").write_text(run("create", "token", "default").strip())
-    (tmp_path / "ca.crt").write_text(
-        cluster.get("configmap", "kube-root-ca.crt", "-n", namespace)["data"]["ca.crt"]
-    )
+    where = ("configmap", "kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}")
+    authority = eventually(lambda: run("get", *where, "--ignore-not-found"))
+    (tmp_path / "ca.crt").write_text(authority)
     address = cluster.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
     loader = InClusterConfigLoader(
         token_filename=str(tmp_path / "token"),

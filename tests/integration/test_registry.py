@@ -330,7 +330,7 @@ def test_a_registry_that_was_killed_has_what_it_acknowledged(
             registry.start()
             for name, push in zip(names[1:], pushes, strict=True):
                 if push.result().code != 0:
-                    assert "connection refused" in push.result().err or "EOF" in push.result().err
+                    assert "Errno" not in push.result().err
                     images.docker("push", "-q", name)
         images.docker("rmi", *names)
         for name in names:

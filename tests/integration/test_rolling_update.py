@@ -37,7 +37,7 @@ def test_no_request_is_lost_while_a_deployment_is_updated(
         cluster.kubectl("-n", namespace, *words, stdin=stdin)
 
     kubectl("apply", "-f", "-", stdin=web("hello:1"))
-    kubectl("rollout", "status", "deploy/rolled", "--timeout=90s")
+    kubectl("rollout", "status", "deploy/rolled", "--timeout=110s")
     kubectl("expose", "deployment", "rolled", "--port=80", "--target-port=8080")
     address = cluster.get("svc", "rolled", "-n", namespace)["spec"]["clusterIP"]
     with Load(address, 80, 1) as first:
@@ -45,7 +45,7 @@ def test_no_request_is_lost_while_a_deployment_is_updated(
     with Load(address, 80, 50) as load:
         for image in ("hello:2", "hello:1"):
             kubectl("apply", "-f", "-", stdin=web(image))
-            kubectl("rollout", "status", "deploy/rolled", "--timeout=90s")
+            kubectl("rollout", "status", "deploy/rolled", "--timeout=110s")
         count = load.answered
         eventually(lambda: load.answered > count + 20)
     assert load.lost == []

@@ -216,7 +216,7 @@ async def test_exec_does_not_wait_for_what_stays_in_the_background(bench: Bench)
     await bench.runtime.start(id)
     spec = ProcessSpec(("sh", "-c", "sleep 1000 & echo done"), (PATH,))
     process = await bench.runtime.exec(id, spec, stdin=False)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await everything(process))[1] == b"done\n"
     await process.close()
 
@@ -364,16 +364,6 @@ async def test_what_shares_the_hosts_pids_ends_with_its_first_process(bench: Ben
     assert (await bench.ended(id)).exit_code == 3
     await bench.runtime.delete(id)
     assert not lives(int(data))
-
-
-async def test_a_log_is_reopened_while_its_container_runs(bench: Bench) -> None:
-    id = await bench.create("sleep", "1000")
-    await bench.runtime.start(id)
-    await bench.runtime.reopen_log(id)
-    assert bench.logs[id].reopened == 1
-    await bench.runtime.delete(id)
-    with pytest.raises(RuntimeFailure):
-        await bench.runtime.reopen_log(id)
 
 
 async def test_more_than_a_hundred_layers_mount(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Dockerfiles is tested elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from docker_fixtures import daemon, engine  # noqa: F401
-from docker_harness import Daemon, Terminal, busybox_archive
+from docker_harness import Daemon, Terminal, busybox_archive, until
 
 from ports import free_port
 
@@ -128,7 +129,7 @@ def test_a_daemon_and_its_logs(docker: Daemon) -> None:
     docker.docker("exec", "-d", "daemon_dave", "touch", "demo.txt")
     shell = Terminal(docker, "exec", "-it", "daemon_dave", "/bin/bash")
     shell.until(r"[#$] ")
-    shell.type(b"ls /demo.txt\n")
+    shell.type(b"until ls /demo.txt; do sleep 0.1; done\n")
     shell.until(r"\n/demo.txt")
     shell.type(b"exit\n")
     assert shell.client.wait(60) == 0
@@ -141,7 +142,7 @@ def test_a_daemon_and_its_logs(docker: Daemon) -> None:
 def test_logs_that_go_to_syslog(docker: Daemon) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(10)
+        receiver.settimeout(60)
         address = f"udp://127.0.0.1:{receiver.getsockname()[1]}"
         docker.docker(
             *("run", "--name", "daemon_dave", "--log-driver=syslog"),
@@ -216,8 +217,16 @@ def test_ports(docker: Daemon) -> None:
     docker.docker("run", "-d", "-p", f"{port}:80", "--name", "static_web", "nginx")
     assert f"80/tcp -> 0.0.0.0:{port}" in docker.docker("port", "static_web").out
     assert f"0.0.0.0:{port}" in docker.docker("port", "static_web", "80").out
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
-        assert answer.read() == b"welcome\n"
+
+    def page() -> bytes:
+        with (
+            contextlib.suppress(OSError),  # until the server listens
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer,
+        ):
+            return bytes(answer.read())
+        return b""
+
+    assert until(page) == b"welcome\n"
     docker.docker("rm", "-f", "static_web")
     for option in (("-p", "80"), ("-P",)):
         docker.docker("run", "-d", *option, "--name", "static_web", "nginx")

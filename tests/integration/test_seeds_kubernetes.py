@@ -21,7 +21,7 @@ ENTRYPOINT ["sh", "-c", "echo Kubia server starting...; exec httpd -f -p 8080 -h
 """
 _UNHEALTHY = r"""FROM hello:1
 ENTRYPOINT ["sh", "-c", "mkdir /www; echo hi > /www/index.html; httpd -p 8080 -h /www; sleep 2; \
-rm /www/index.html; while :; do sleep 0.1; done"]
+rm /www/index.html; sleep 100000"]
 """
 _FORTUNE = r"""FROM hello:1
 ENTRYPOINT ["sh", "-c", "mkdir -p /var/htdocs; while :; do echo fortune cookie > \
@@ -63,17 +63,17 @@ def apply(
 def kubia(image: str = "luksa/kubia", **container: Any) -> dict[str, Any]:
     """A template of the pod that most of them have."""
     one = {"name": "kubia", "image": image, "ports": [{"containerPort": 8080}], **container}
-    return {"metadata": {"labels": {"app": "kubia"}}, "spec": {"containers": [one]}}
+    spec = {"containers": [one], "terminationGracePeriodSeconds": 1}
+    return {"metadata": {"labels": {"app": "kubia"}}, "spec": spec}
 
 
 def test_a_pod_its_logs_and_its_probes(seeded: Instance, namespace: str) -> None:
     apply(seeded, namespace, "v1", "Pod", "kubia-manual", spec=kubia()["spec"])
     seeded.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/kubia-manual")
-    logs = seeded.kubectl("-n", namespace, "logs", "kubia-manual", "-c", "kubia").out
-    assert logs == "Kubia server starting...\n"
+    logs = ("-n", namespace, "logs", "kubia-manual", "-c", "kubia")
+    assert eventually(lambda: seeded.kubectl(*logs).out) == "Kubia server starting...\n"
     probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
     unhealthy = kubia("luksa/kubia-unhealthy", livenessProbe=probe)["spec"]
-    unhealthy["terminationGracePeriodSeconds"] = 1
     apply(seeded, namespace, "v1", "Pod", "kubia-liveness", spec=unhealthy)
 
     def restarts() -> int:
@@ -129,7 +129,6 @@ def test_a_deployment_its_service_and_its_update(seeded: Instance, namespace: st
         "selector": {"matchLabels": {"app": "kubia"}},
         "template": kubia("luksa/kubia:v1"),
     }
-    spec["template"]["spec"]["terminationGracePeriodSeconds"] = 1  # type: ignore[index]
     apply(seeded, namespace, "apps/v1", "Deployment", "kubia", spec=spec)
     seeded.kubectl("-n", namespace, "rollout", "status", "deployment", "kubia")
     ask = ["-n", namespace, "exec", "deploy/kubia", "--", "sh", "-c"]
@@ -145,6 +144,12 @@ def test_a_deployment_its_service_and_its_update(seeded: Instance, namespace: st
     seeded.kubectl("-n", namespace, "rollout", "undo", "deployment", "kubia")
     seeded.kubectl("-n", namespace, "rollout", "status", "deployment", "kubia")
     eventually(lambda: answer().startswith("This is v1 "))
+
+
+def served(cluster: Instance, namespace: str) -> str:
+    """What the web server of the pod "fortune" says, asked from inside."""
+    fetch = ("exec", "fortune", "-c", "web-server", "--", "wget", "-qO-", "http://127.0.0.1/")
+    return cluster.kubectl("-n", namespace, *fetch, ok=False).out
 
 
 def test_two_containers_share_a_volume(seeded: Instance, namespace: str) -> None:
@@ -165,11 +170,12 @@ def test_two_containers_share_a_volume(seeded: Instance, namespace: str) -> None
     spec = {"containers": containers, "volumes": [{"name": "html", "emptyDir": {}}]}
     apply(seeded, namespace, "v1", "Pod", "fortune", spec=spec)
     seeded.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/fortune")
+    eventually(lambda: served(seeded, namespace) == "fortune cookie\n")
     forward = seeded.start("kubectl", "-n", namespace, "port-forward", "fortune", ":80")
     try:
         assert forward.stdout is not None
         port = forward.stdout.readline().split("127.0.0.1:")[1].split()[0]
-        fetch = ["curl", "-s", "--max-time", "5", f"http://127.0.0.1:{port}/"]
+        fetch = ["curl", "-s", "--max-time", "60", f"http://127.0.0.1:{port}/"]
         page = subprocess.run(fetch, capture_output=True, check=True, text=True).stdout
         assert page == "fortune cookie\n"
     finally:
@@ -197,8 +203,7 @@ def test_what_is_on_a_path_of_the_node_is_seen_there(
     seeded.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/fortune")
     page = tmp_path / "index.html"
     eventually(lambda: page.exists() and page.read_text() == "fortune cookie\n")
-    fetch = ["exec", "fortune", "-c", "web-server", "--", "wget", "-qO-", "http://127.0.0.1/"]
-    assert seeded.kubectl("-n", namespace, *fetch).out == "fortune cookie\n"
+    eventually(lambda: served(seeded, namespace) == "fortune cookie\n")
 
 
 def test_a_claim_is_bound_to_the_volume_that_an_administrator_made(
@@ -226,7 +231,7 @@ def test_a_claim_is_bound_to_the_volume_that_an_administrator_made(
         bound = ["myclaim", "Bound", volume, "1Gi", "RWO"]
         eventually(lambda: row("pvc", "myclaim")[:5] == bound)
         claimed = [volume, "1Gi", "RWO", "Recycle", "Bound", f"{namespace}/myclaim"]
-        assert row("pv", volume)[:6] == claimed
+        eventually(lambda: row("pv", volume)[:6] == claimed)
 
         mounts = [{"name": "pvc-vol", "mountPath": "/data/db"}]
         pod = kubia(volumeMounts=mounts)["spec"]
@@ -266,7 +271,6 @@ def test_a_pod_keeps_its_files_in_a_claim(seeded: Instance, namespace: str, tmp_
     apply(seeded, namespace, "v1", "PersistentVolumeClaim", "myclaim", spec=claim)
     pod = kubia(volumeMounts=[{"name": "pvc-vol", "mountPath": "/data/db"}])["spec"]
     pod["volumes"] = [{"name": "pvc-vol", "persistentVolumeClaim": {"claimName": "myclaim"}}]
-    pod["terminationGracePeriodSeconds"] = 1
     for words in (("sh", "-c", "echo kept > /data/db/file"), ("cat", "/data/db/file")):
         apply(seeded, namespace, "v1", "Pod", "kubia-pvc", spec=pod)
         seeded.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/kubia-pvc")

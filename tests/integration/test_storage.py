@@ -240,11 +240,14 @@ def test_the_claims_of_a_stateful_set_outlive_its_pods(cluster: Instance, namesp
     }
     apply(cluster, immediate(name), wanted)
     kubectl = cluster.kubectl
-    kubectl("-n", namespace, "rollout", "status", "statefulset/db", "--timeout=60s")
+    kubectl("-n", namespace, "rollout", "status", "statefulset/db", "--timeout=110s")
+    found = lambda pod: run_in(cluster, namespace, pod, "cat /data/f")  # noqa: E731
+    eventually(lambda: found("db-1") == "db-1\n")
     kubectl("-n", namespace, "delete", "pod", "db-1")
-    kubectl("-n", namespace, "rollout", "status", "statefulset/db", "--timeout=60s")
-    assert run_in(cluster, namespace, "db-1", "cat /data/f") == "db-1\ndb-1\n"
-    assert run_in(cluster, namespace, "db-0", "cat /data/f") == "db-0\n"
+    eventually(lambda: kubectl("-n", namespace, "get", "pod", "db-1", "--ignore-not-found").out)
+    ready(cluster, namespace, "db-1")
+    eventually(lambda: found("db-1") == "db-1\ndb-1\n")
+    assert found("db-0") == "db-0\n"
     directory = provisioned(cluster, namespace, "data-db-0")
     kubectl("-n", namespace, "delete", "statefulset", "db")
     eventually(lambda: not cluster.get("pvc", "-n", namespace)["items"])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from wherry import __version__
 from wherry.cli import ingress, nodes, registry
+from wherry.cli.words import fail
 from wherry.host import bytecode
 from wherry.launcher.instance import DEFAULT_DATA_DIR, Instance, InstanceError
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except InstanceError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -38,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="wherry", description="Docker and Kubernetes in Python, on one machine."
-    )
+    parser = argparse.ArgumentParser(prog="wherry", description="Docker and Kubernetes in Python.")
     parser.add_argument("--version", action="version", version=f"wherry {__version__}")
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument(
@@ -90,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         "--ingress",
         metavar="HTTP:HTTPS",
         help="serve Ingresses by nginx on these ports of this machine, as 80:443; 'off' ends it",
+    )
+    up.add_argument(
+        "--ingress-arg",
+        action="append",
+        metavar="NAME=VALUE",
+        help="an option of ingress-nginx's (default-backend-service=NAMESPACE/NAME, "
+        "default-ssl-certificate=…); may repeat, is kept with the instance; '' forgets them",
     )
     up.add_argument(
         "--kubelet-config",
@@ -195,11 +201,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(message: str) -> int:
-    print(f"wherry: {message}", file=sys.stderr)
-    return 1
-
-
 def _existing(options: argparse.Namespace) -> Instance:
     from wherry.launcher import instance
 
@@ -215,7 +216,7 @@ def _up(options: argparse.Namespace) -> int:
 
     faults = requirements.missing()
     if faults:
-        return _fail("\nwherry: ".join(faults))
+        return fail("\nwherry: ".join(faults))
     try:
         started = up.up(
             options.data_dir,
@@ -226,6 +227,7 @@ def _up(options: argparse.Namespace) -> int:
             apiserver_args=options.apiserver_arg,
             controller_args=options.controller_arg,
             ingress=options.ingress,
+            ingress_args=options.ingress_arg,
             kubelet_config=options.kubelet_config,
             scheduler_config=options.scheduler_config,
             advertise_address=options.advertise_address,
@@ -239,29 +241,31 @@ def _up(options: argparse.Namespace) -> int:
             cni_conf_dir=options.cni_conf_dir,
             cni_bin_dir=options.cni_bin_dir,
         )
-        if started.seconds is None:
+        if started.begun is None:
             print(f"wherry is already running (instance {started.instance.name})")
         else:
-            print(f"wherry is up: node {started.instance.node_name} is Ready", end=" ")
-            print(f"after {started.seconds:.2f} s")
+            print(f"wherry is up: node {started.instance.node_name} {started.begun}")
         if options.sample:
             from wherry.launcher import sample
 
             for line in sample.run(started.instance):
                 print(line, flush=True)
     except (StartFailed, up.UpFailed) as error:
-        return _fail(str(error))
+        return fail(str(error))
     _hints(started.instance)
     return 0
 
 
 def _hints(instance: Instance) -> None:
     where = "" if instance.name == "default" else f" --data-dir {instance.data_dir}"
+    program = sys.argv[0]
+    if program.endswith("__main__.py"):
+        program = f"{Path(sys.executable).name} -m wherry"
     print("Go on with:")
-    print(f'  eval "$({sys.argv[0]} env{where})"')
+    print(f'  eval "$({program} env{where})"')
     print("  docker ps")
     print("  kubectl get pods")
-    print(f"Stop it with: {sys.argv[0]} down{where}")
+    print(f"Stop it with: {program} down{where}")
 
 
 def _down(options: argparse.Namespace) -> int:
@@ -291,8 +295,18 @@ def _status(options: argparse.Namespace) -> int:
     print(f"docker      unix://{instance.docker_socket}")
     if instance.docker_tcp:
         print(f"            tcp://{instance.docker_tcp} (TLS)")
+    if instance.ingress:
+        from wherry.launcher import ingress
+
+        http, https = ingress.ports(instance)
+        serves = "" if ingress.is_running(instance) else ": nginx does not run"
+        print(f"ingress     ports {http} and {https}{serves}")
     role = "node of     " if instance.joined else "kubernetes  "
     print(f"{role}{instance.api_url} ({instance.kubeconfig})")
+    if instance.joined:
+        from wherry.launcher import standing
+
+        print(f"            {standing.standing(instance)}")
     return 0 if all(state.pid is not None for state in states) else 3
 
 
@@ -337,7 +351,7 @@ def _bootstrap(options: argparse.Namespace) -> int:
         for line in bootstrap.make(_existing(options), options.names, again=options.again):
             print(line, flush=True)
     except bootstrap.BootstrapFailed as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 

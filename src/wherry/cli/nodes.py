@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wherry.cli.words import fail
 from wherry.launcher.instance import Instance, InstanceError
 
 
@@ -29,8 +29,18 @@ def add(
         help="how long it is good, as 1h30m; 0: for ever (%(default)s)",
     )
     create.add_argument("--description", default="", help="what it is for")
-    create.add_argument("--groups", action="append", help="who shows it is of these groups")
-    create.add_argument("--usages", help="signing,authentication (both)")
+    create.add_argument(
+        "--groups",
+        action="append",
+        metavar="GROUP[,GROUP]",
+        help="who shows it is of these groups; may repeat",
+    )
+    create.add_argument(
+        "--usages",
+        action="append",
+        metavar="USAGE[,USAGE]",
+        help="signing, authentication (both); may repeat",
+    )
     create.add_argument(
         "--print-join-command",
         action="store_true",
@@ -69,6 +79,13 @@ def add(
     join.add_argument(
         "--kubelet-config", type=Path, metavar="FILE", help="a KubeletConfiguration for its kubelet"
     )
+    join.add_argument(
+        "--proxy-mode",
+        choices=("nftables", "iptables", "userspace"),
+        metavar="MODE",
+        help="how this node leads clients to Services (default: as the cluster's first node when "
+        "the token was made); `wherry up --proxy-mode` changes it",
+    )
     add_plugins(join)
     join.set_defaults(run=_join)
 
@@ -88,11 +105,6 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _fail(message: str) -> int:
-    print(f"wherry: {message}", file=sys.stderr)
-    return 1
-
-
 def _create(instance: Instance, options: argparse.Namespace) -> int:
     from wherry.kube.api import bootstrap
     from wherry.kube.client.standalone import seconds
@@ -101,21 +113,24 @@ def _create(instance: Instance, options: argparse.Namespace) -> int:
     try:
         lasts = 0.0 if options.ttl == "0" else seconds(options.ttl)
     except argparse.ArgumentTypeError as error:
-        return _fail(f"--ttl {error}")
-    usages = options.usages.split(",") if options.usages else bootstrap.USAGES
+        return fail(f"--ttl {error}")
     try:
         token = tokens.create(
             instance,
             options.token,
             seconds=lasts,
-            usages=usages,
-            groups=options.groups or (bootstrap.GROUP,),
+            usages=_words(options.usages) or bootstrap.USAGES,
+            groups=_words(options.groups) or (bootstrap.GROUP,),
             description=options.description,
         )
     except tokens.TokenFailed as error:
-        return _fail(str(error))
+        return fail(str(error))
     print(tokens.join_command(instance, token) if options.print_join_command else token)
     return 0
+
+
+def _words(lists: list[str] | None) -> list[str]:
+    return [word for text in lists or () for word in text.split(",") if word]
 
 
 def _list(instance: Instance) -> int:
@@ -125,9 +140,12 @@ def _list(instance: Instance) -> int:
         ("TOKEN", "TTL", "EXPIRES", "USAGES", "DESCRIPTION", "EXTRA GROUPS")
     ]
     try:
-        rows += tokens.listed(instance)
+        found, faults = tokens.listed(instance)
     except tokens.TokenFailed as error:
-        return _fail(str(error))
+        return fail(str(error))
+    for fault in faults:
+        fail(fault)
+    rows += found
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if len(rows) > 1 else ():
         print("   ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
@@ -141,7 +159,7 @@ def _delete(instance: Instance, options: argparse.Namespace) -> int:
         for text in options.tokens:
             print(f'bootstrap token "{tokens.delete(instance, text)}" deleted')
     except tokens.TokenFailed as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 
@@ -150,7 +168,7 @@ def _join(options: argparse.Namespace) -> int:
 
     faults = requirements.missing()
     if faults:
-        return _fail("\nwherry: ".join(faults))
+        return fail("\nwherry: ".join(faults))
     try:
         known = join.introduction(
             options.endpoint,
@@ -160,19 +178,19 @@ def _join(options: argparse.Namespace) -> int:
         )
         address = up.node_address(options.node_ip) if options.node_ip else None
         text = up.kubelet_configuration(str(options.kubelet_config or ""))
-        node, seconds = join.join(
+        node, begun = join.join(
             options.data_dir,
             known,
             node_name=options.node_name,
             node_ip=address,
             chosen={
                 "kubelet_config": text,
+                "proxy_mode": options.proxy_mode or "",
                 "cni_conf_dir": up.directories(options.cni_conf_dir or ""),
                 "cni_bin_dir": up.directories(options.cni_bin_dir or ""),
             },
         )
     except (join.JoinFailed, join.StartFailed, InstanceError, ValueError, OSError) as error:
-        return _fail(str(error))
-    print(f"wherry has joined: node {node.node_name} of {node.joined} is Ready", end=" ")
-    print(f"after {seconds:.2f} s")
+        return fail(str(error))
+    print(f"wherry has joined: node {node.node_name} of {node.joined} {begun}")
     return 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any
+
+from wherry.cli.words import fail
 
 
 def add(commands: Any, place: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     host, _, port = options.listen.rpartition(":")
     if not port.isdigit():
-        return _fail(f"--listen {options.listen} is not HOST:PORT")
+        return fail(f"--listen {options.listen} is not HOST:PORT")
     settings = service.Settings(
         root=_root(options),
         host=host.strip("[]"),
@@ -87,7 +88,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         asyncio.run(service.serve(settings, lambda address: print(address, flush=True)))
     except (OSError, ValueError) as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 
@@ -97,7 +98,7 @@ def _collect(options: argparse.Namespace) -> int:
 
     root = _root(options)
     if not root.is_dir():
-        return _fail(f"no registry lives in {root}")
+        return fail(f"no registry lives in {root}")
     storage = Storage(root)
     storage.open()
     result = collect(
@@ -112,8 +113,3 @@ def _collect(options: argparse.Namespace) -> int:
     count = len(result.manifests) + len(result.blobs)
     print(f"{verb} {result.size / 1e6:.1f} MB, {count} objects")
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"wherry: {message}", file=sys.stderr)
-    return 1

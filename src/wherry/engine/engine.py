@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,17 +23,18 @@ from wherry.engine.container.store import ContainerStore
 from wherry.engine.errors import EngineError
 from wherry.engine.events import EventBus
 from wherry.engine.image.store import ImageStore
-from wherry.engine.network import pools
+from wherry.engine.network import documents, pools
 from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.network import Network
-from wherry.engine.network.networks import Networks, read_document, take_away
+from wherry.engine.network.networks import Networks, take_away
 from wherry.engine.volume.volumes import Volumes
 from wherry.host.files import make_private, write_atomic
 from wherry.host.limits import raise_open_files
 from wherry.host.process import run
-from wherry.net import links, namespaces, routes, shaping
-from wherry.net.firewall import Firewall
-from wherry.net.nft import Nftables
+from wherry.net import namespaces
+from wherry.net.firewall.firewall import Firewall
+from wherry.net.link import links, routes, shaping
+from wherry.net.nftables.nft import Nftables
 from wherry.runtime.rootfs import mounts_below, unmount
 from wherry.runtime.service import Runtime
 from wherry.runtime.types import ExitStatus, LogSink
@@ -170,10 +171,16 @@ class Engine:
         await self.containers.open()
         await self.containers.sweep_init_layers(opened)
         gone = self.networks.plugins.known() - set(self.containers.store.ids())
-        if gone:
-            self.in_flight(self.networks.plugins.release(gone, config.namespaces_dir))
+        if self.networks.plugins.wanted or gone:
+            self.in_flight(self._tidy_up(gone))
         if leftovers.found(config.builds_dir):
             self.in_flight(leftovers.sweep(config.builds_dir, self.containers))
+
+    async def _tidy_up(self, gone: Collection[str]) -> None:
+        """What plugins gave to pods of which nothing is known any more is taken back."""
+        plugins = self.networks.plugins
+        await plugins.release(gone, self.config.namespaces_dir)
+        await plugins.collect()
 
     def _remap(self) -> None:
         from wherry.engine.container import remapping
@@ -332,7 +339,7 @@ async def purge_all(config: EngineConfig) -> None:
 
 
 def _purge_networks(config: EngineConfig) -> None:
-    for entry in read_document(config.networks_dir / "networks.json")["networks"]:
+    for entry in documents.read(config.networks_dir / "networks.json")["networks"]:
         network = Network.from_document(entry)
         try:
             take_away(network)

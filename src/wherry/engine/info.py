@@ -37,10 +37,10 @@ def kernel_version() -> str:
 
 
 @cache
-def operating_system(source: Path = Path("/etc/os-release")) -> tuple[str, str]:
+def operating_system() -> tuple[str, str]:
     """The distribution's pretty name and its version."""
     try:
-        lines = source.read_text().splitlines()
+        lines = Path("/etc/os-release").read_text().splitlines()
     except FileNotFoundError:
         return "Linux", ""
     values = {

@@ -27,6 +27,8 @@ from wherry.host.readiness import readable
 # So many bytes from a client may wait for their reader.
 _WAITING = 1 << 18
 _LEAST_READ = 1 << 14
+# Seconds in which a client may take what it was sent.
+_PATIENCE = 1.0
 
 
 class _TakenResponse(web.Response):
@@ -42,13 +44,17 @@ class _TakenResponse(web.Response):
 class HijackedStream(asyncio.Protocol):
     """Both directions of a connection that HTTP, or whoever owned it, no longer owns.
 
-    ``early`` is what its former owner has received and not used.
+    ``early`` is what its former owner has received and not used; ``half_closes`` says whether the
+    transport can go on writing when the other side has ended.
 
     What arrives is handed on in the pieces in which it came, without being copied again; whoever
     does not read in time, or a peer that does not, holds the other side up.
     """
 
-    def __init__(self, transport: asyncio.Transport, early: bytes) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, early: bytes, *, half_closes: bool = True
+    ) -> None:
+        self._half_closes = half_closes
         self.response: web.Response = _TakenResponse()
         self._transport = transport
         self._pieces: deque[bytes] = deque([early] if early else ())
@@ -72,10 +78,10 @@ class HijackedStream(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        """The client sends no more; we may."""
+        """The client sends no more; we may, where the transport can."""
         self._ended = True
         self._wake()
-        return True
+        return self._half_closes
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing goes any more, in either direction."""
@@ -150,7 +156,7 @@ class HijackedStream(asyncio.Protocol):
             raise ConnectionResetError("the client closed the connection")
 
     async def taken(self) -> None:
-        """Return when a client on a unix socket has read all that was sent, or after a second.
+        """Return when a client on a unix socket has read all that was sent, or after a while.
 
         Each time it reads, the kernel tells those who poll edge-triggered that there is more room.
         """
@@ -163,7 +169,7 @@ class HijackedStream(asyncio.Protocol):
             return
         with select.epoll(1) as watch, contextlib.suppress(TimeoutError):
             watch.register(descriptor, select.EPOLLOUT | select.EPOLLET)
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(_PATIENCE):
                 while connection.fileno() == descriptor:
                     watch.poll(0)
                     if not _unread(descriptor):
@@ -307,7 +313,8 @@ def take_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Hij
     """A connection of asyncio's streams as such a stream, with what they have received."""
     early = bytes(reader._buffer)  # type: ignore[attr-defined]
     ended = reader.at_eof()
-    stream = HijackedStream(writer.transport, early)  # type: ignore[arg-type]
+    plain = writer.get_extra_info("ssl_object") is None  # TLS of the event loop ends both ways
+    stream = HijackedStream(writer.transport, early, half_closes=plain)  # type: ignore[arg-type]
     if reader._paused:  # type: ignore[attr-defined]
         writer.transport.resume_reading()  # type: ignore[attr-defined]
     if ended or reader._eof:  # type: ignore[attr-defined]

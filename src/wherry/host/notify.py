@@ -19,6 +19,12 @@ def claim() -> None:
     _address = os.environ.pop("NOTIFY_SOCKET", "")
 
 
+def give_back() -> None:
+    """Put it there again: the daemon is about to begin anew, maybe before it was ready."""
+    if _address:
+        os.environ["NOTIFY_SOCKET"] = _address
+
+
 def notify(state: str) -> None:
     """Send ``state`` (``READY=1``, ``STATUS=…``) to the claimed socket; without one, do nothing."""
     if not _address:

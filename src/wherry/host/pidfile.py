@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
+
+_MOMENT = 0.001  # seconds
+_MOMENTS = 1000
 
 
 class AlreadyRunning(Exception):
@@ -28,11 +32,13 @@ class PidFile:
             AlreadyRunning: somebody else has it.
         """
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise AlreadyRunning(path, _read(path)) from None
+        while not _locked(self._descriptor, fcntl.LOCK_EX):
+            if not _locked(self._descriptor, fcntl.LOCK_SH):
+                os.close(self._descriptor)
+                raise AlreadyRunning(path, _read(path))
+            # Somebody only looks, for a moment.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            time.sleep(_MOMENT)
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
@@ -55,9 +61,20 @@ def running_pid(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read(path)
+        for _ in range(_MOMENTS):
+            if _locked(descriptor, fcntl.LOCK_SH):
+                return None
+            if (pid := _read(path)) is not None or not path.exists():
+                return pid
+            time.sleep(_MOMENT)  # it has not written it down yet
     finally:
         os.close(descriptor)
     return None
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

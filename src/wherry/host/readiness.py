@@ -3,6 +3,10 @@
 For descriptors that asyncio's transports do not know: sequenced-packet sockets, terminals, pidfds.
 Pulling on demand, instead of a transport that pushes, keeps the kernel's buffer the only one: a
 slow consumer slows its producer, and a cancelled wait loses nothing.
+
+A descriptor is closed only when nobody waits for it any more: one who was cancelled still does
+until it has had its turn. libuv tells the kernel what to watch at the end of a turn, and aborts the
+whole process where that has been closed meanwhile.
 """
 
 from __future__ import annotations

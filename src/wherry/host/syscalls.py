@@ -32,6 +32,7 @@ _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 # Their numbers are the same on all architectures.
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_SYS_PIDFD_GETFD = 438
 _MOUNT_ATTR_IDMAP = 0x100000
 
 
@@ -89,6 +90,20 @@ def setns(descriptor: int, kind: int) -> None:
         OSError: EINVAL where it is no namespace of that kind, EPERM without the privilege.
     """
     _check(_library().setns(descriptor, kind), "setns")
+
+
+def descriptor_of(process: int, number: int) -> int:
+    """pidfd_getfd(2): a copy of descriptor ``number`` of another process, given as a pidfd.
+
+    Raises:
+        OSError: EPERM where the process may not be traced.
+    """
+    result = _library().syscall(
+        ctypes.c_long(_SYS_PIDFD_GETFD),
+        *(ctypes.c_int(process), ctypes.c_int(number), ctypes.c_uint(0)),
+    )
+    _check(result, "pidfd_getfd")
+    return int(result)
 
 
 def clone_mount(descriptor: int, *, recursive: bool = False) -> int:

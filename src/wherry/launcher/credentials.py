@@ -29,7 +29,8 @@ from wherry.launcher.instance import Instance
 log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0  # seconds until somebody must have signed
-_DUE = "renew-at"
+_TERM = "renew-at"
+_SERVER = "kubelet.pem"
 _PART = 0.8  # of its time after which a certificate is renewed
 
 
@@ -156,25 +157,70 @@ async def get_others(instance: Instance, client: Client, authority: bytes, own: 
     (served, served_key), (certificate, key) = await asyncio.gather(
         obtain(client, server_of(instance)), obtain(client, PROXY)
     )
-    write_atomic(instance.pki / "kubelet.key", served_key)
-    write_atomic(instance.pki / "kubelet.crt", served, mode=0o644)
+    # Both in one file: a kill in between would leave a certificate for another key.
+    write_atomic(server_file(instance), served + served_key)
     path = instance.data_dir / "proxy.conf"
     pki.write_kubeconfig(path, instance, authority, PROXY.common_name, certificate, key)
     _note(instance, (own, served, certificate))
 
 
-def due(begins: datetime, ends: datetime) -> datetime:
-    """When a certificate of that time is to be renewed."""
-    return begins + (ends - begins) * _PART
+def server_file(instance: Instance) -> Path:
+    """The certificate of the kubelet's server, and its key."""
+    return instance.pki / _SERVER
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """How long the certificates of a node hold: when they are renewed, when it is too late."""
+
+    due: datetime
+    ends: datetime
+
+
+def term(now: datetime, ends: Sequence[datetime]) -> Term:
+    """That of certificates which were made just now and end then."""
+    first = min(ends)
+    return Term(now + (first - now) * _PART, first)
 
 
 def _note(instance: Instance, certificates: Sequence[bytes]) -> None:
-    """Write down when these are due: the daemon need not read certificates for it."""
+    """Write down how long these hold: the daemon need not read certificates for it."""
     from cryptography import x509
 
     read = [x509.load_pem_x509_certificate(pem) for pem in certificates]
-    first = min(due(c.not_valid_before_utc, c.not_valid_after_utc) for c in read)
-    write_atomic(instance.pki / _DUE, first.isoformat().encode())
+    noted = term(datetime.now(UTC), [c.not_valid_after_utc for c in read])
+    text = f"{noted.due.isoformat()}\n{noted.ends.isoformat()}\n"
+    write_atomic(instance.pki / _TERM, text.encode())
+
+
+def noted(instance: Instance) -> Term:
+    """How long the certificates of ``instance`` hold. OSError, ValueError: it is not known."""
+    due, ends = (instance.pki / _TERM).read_text().split()
+    return Term(datetime.fromisoformat(due), datetime.fromisoformat(ends))
+
+
+def fault(instance: Instance) -> str:
+    """Why a node that has joined cannot start, empty where it can."""
+    needed = (
+        instance.data_dir / "kubelet.conf",
+        instance.data_dir / "proxy.conf",
+        instance.pki / "ca.crt",
+        server_file(instance),
+    )
+    try:
+        ends = noted(instance).ends
+    except (OSError, ValueError):
+        ends = None
+    if ends is None or not all(path.exists() for path in needed):
+        return (
+            f"{instance.data_dir} has not joined {instance.joined} to the end: `wherry join` does"
+        )
+    if ends <= datetime.now(UTC):
+        return (
+            f"the certificates of this node ended at {ends:%Y-%m-%d %H:%M} UTC, as it did not run "
+            "when they were to be renewed: `wherry join` with a new token gets others"
+        )
+    return ""
 
 
 async def keep(instance: Instance) -> None:
@@ -183,12 +229,12 @@ async def keep(instance: Instance) -> None:
     Whoever uses them begins anew then: connections know who they are from their beginning.
     """
     backoff = Backoff(10, 3600)
-    until = datetime.fromisoformat((instance.pki / _DUE).read_text())
+    until = noted(instance).due
     await asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
     while True:
         try:
             await renew(instance)
-        except (NotSigned, StatusError, ConnectionError) as error:
+        except (NotSigned, StatusError, OSError) as error:  # a full disk, too
             log.error("the node's certificates were not renewed: %s", error)
             await asyncio.sleep(backoff.next())
         else:

@@ -56,6 +56,7 @@ def run(instance: Instance, name: str, serve: Serve) -> int:
     finally:
         held.release()
     if again:
+        notify.give_back()
         words = ["-m", "wherry", name, "--data-dir", str(instance.data_dir)]
         os.execv(sys.executable, [sys.executable, *words])  # noqa: S606
     return 0

@@ -16,6 +16,9 @@ async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str
     It is the end of the machine as far as pods can tell: where the kubelet's configuration has a
     ``shutdownGracePeriod…``, pods end by it first, as they do before a machine goes down, while
     the API server is still there to be told.
+
+    Raises:
+        InstanceError: something is still mounted below the data directory, so it was not deleted.
     """
     ran = [state.name for state in supervise.states(instance) if state.pid is not None]
     seconds = node.shutdown_seconds(instance)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,8 @@ from wherry.launcher.instance import Instance
 
 if TYPE_CHECKING:
     from wherry.kube.client.transport import Transport
+
+log = logging.getLogger(__name__)
 
 ACCOUNT = "ingress-controller"
 """The ServiceAccount in kube-system as which the controller acts."""
@@ -45,8 +50,71 @@ def _directory(instance: Instance) -> Path:
     return instance.run_dir / "ingress"
 
 
+def canonical(arguments: Iterable[str]) -> tuple[str, ...]:
+    """The controller's options as they are kept; none but empty ones are none.
+
+    Raises:
+        ValueError: one is wrong.
+    """
+    given = tuple(argument for argument in arguments if argument)
+    if given:
+        from wherry.kube.ingress import flags
+
+        flags.read(given)
+    return given
+
+
+def _told(instance: Instance) -> Path:
+    """The file with the addresses that statuses say, for when Ingresses are served no longer."""
+    return instance.data_dir / "ingress.addresses"
+
+
+def concerns(instance: Instance) -> bool:
+    """Whether there is something to do: to serve, or to take back what was said."""
+    return bool(instance.ingress) or _told(instance).exists()
+
+
 async def run(instance: Instance, transport: Transport) -> None:
-    """Serve the Ingresses of ``instance`` until cancelled.
+    """Serve the Ingresses of ``instance`` until cancelled; or end that, and say so.
+
+    Raises:
+        NginxError: nginx is not here, or does not start.
+    """
+    if instance.ingress:
+        _told(instance).write_text("\n".join(instance.node_ips))
+        await _serve(instance, transport)
+    else:
+        await clear(instance)
+        await _take_back(instance, transport)
+        await asyncio.get_running_loop().create_future()
+
+
+async def _take_back(instance: Instance, transport: Transport) -> None:
+    """Statuses say our addresses no longer; others' addresses are none of ours."""
+    from wherry.kube.api.errors import StatusError
+    from wherry.kube.api.resources import INGRESS_CLASSES, INGRESSES
+    from wherry.kube.client.client import Client
+    from wherry.kube.ingress import flags, statuses
+    from wherry.kube.ingress.addresses import Fixed
+    from wherry.kube.ingress.world import is_ours
+
+    client = Client(transport, manager=ACCOUNT)
+    addresses = Fixed(_told(instance).read_text().split()).current()
+    options = flags.read(instance.ingress_args)
+    try:
+        if options.update_status_on_shutdown:
+            classes = (await client.list(INGRESS_CLASSES))["items"]
+            ingresses = (await client.list(INGRESSES))["items"]
+            ours = [i for i in ingresses if is_ours(i, classes, options.ingress_class)]
+            await statuses.take_back(client, [i for i in ours if statuses.told(i) == addresses])
+    except (StatusError, ConnectionError) as error:
+        log.warning("Ingresses say that they are served, which is tried again later: %s", error)
+    else:
+        _told(instance).unlink()
+
+
+async def _serve(instance: Instance, transport: Transport) -> None:
+    """Serve until cancelled.
 
     Raises:
         NginxError: nginx is not here, or does not start.
@@ -54,9 +122,10 @@ async def run(instance: Instance, transport: Transport) -> None:
     # Not at the top: whoever starts or stops an instance needs none of it.
     from wherry.kube.client.client import Client
     from wherry.kube.client.informer import SharedInformers
+    from wherry.kube.ingress import flags
     from wherry.kube.ingress.addresses import Fixed
     from wherry.kube.ingress.controller import IngressController
-    from wherry.kube.ingress.render import Settings
+    from wherry.kube.ingress.settings import Settings
 
     http, https = ports(instance)
     client = Client(transport, manager=ACCOUNT)
@@ -70,6 +139,7 @@ async def run(instance: Instance, transport: Transport) -> None:
             str(directory), listeners(http), listeners(https), https, resolver=_resolver(instance)
         ),
         addresses=Fixed(instance.node_ips),
+        options=flags.read(instance.ingress_args),
     )
     informers.start()
     try:
@@ -86,7 +156,7 @@ def _resolver(instance: Instance) -> str:
 
 def is_running(instance: Instance) -> bool:
     """Whether an nginx of the instance serves, with or without its controller."""
-    return Nginx("", _directory(instance)).pid is not None
+    return Nginx("", _directory(instance)).serves
 
 
 async def clear(instance: Instance) -> None:

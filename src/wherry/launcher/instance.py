@@ -8,30 +8,25 @@ is chosen once, at the first start, among those nobody holds, and written to ``i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import ipaddress
 import json
-import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wherry.engine.network import pools
 from wherry.host.files import make_private, write_atomic
 from wherry.kube.api.families import IPV4, IPV6, families_of, family_of
-from wherry.launcher import ranges
+from wherry.launcher import ranges, slots, surroundings
 from wherry.launcher.ranges import Wanted
 
+_LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
 DEFAULT_DATA_DIR = Path("/var/lib/wherry")
 SYSTEM_LOGS = Path("/var/log")
 RUN_ROOT = Path("/run/wherry")
 FIRST_PROXY_HEALTH = 10256
-_LOCK = ".lock"
 
 
 class InstanceError(Exception):
@@ -51,6 +46,7 @@ class Instance:
     docker_tcp: str = ""  # HOST:PORT of the Docker API with TLS, besides its socket; empty: none
     kubelet_config: str = ""  # the text of a KubeletConfiguration; empty: upstream's defaults
     ingress: str = ""  # ports of HTTP and HTTPS, 80:443; empty: Ingresses are not served
+    ingress_args: tuple[str, ...] = ()  # the Ingress controller's options, NAME=VALUE
     scheduler_config: str = ""  # the path of a KubeSchedulerConfiguration; empty: the default one
     apiserver_args: tuple[str, ...] = ()  # kube-apiserver's options, NAME=VALUE
     controller_args: tuple[str, ...] = ()  # kube-controller-manager's, likewise
@@ -218,15 +214,19 @@ def instance_name(data_dir: Path) -> str:
 
 
 def find(data_dir: Path) -> Instance | None:
-    """The instance that lives in ``data_dir``, None where none was ever started."""
-    path = data_dir / "instance.json"
+    """The instance that lives in ``data_dir``, None where none was ever started.
+
+    Raises:
+        InstanceError: what is written there about it cannot be read.
+    """
+    path = data_dir / slots.INSTANCE
     try:
         saved = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise InstanceError(f"{path} is damaged: {error}") from error
-    for field in ("apiserver_args", "controller_args", "api_names"):
+    for field in ("apiserver_args", "controller_args", "ingress_args", "api_names"):
         saved[field] = tuple(saved.get(field, ()))
     return Instance(data_dir=data_dir, **saved)
 
@@ -240,6 +240,7 @@ class Cluster:
     services: str
     domain: str
     pod_network: str = "auto"
+    proxy_mode: str = ""
 
 
 def open_or_create(
@@ -261,7 +262,7 @@ def open_or_create(
         InstanceError: its slot is held by another instance, no slot is free, or options contradict
             what the instance already is.
     """
-    with _slot_lock():
+    with slots.locked(RUN_ROOT):
         instance = find(data_dir)
         if instance is None:
             instance = _create(data_dir, api_port, node_name, node_ip, joined, wanted)
@@ -270,12 +271,21 @@ def open_or_create(
                 f"the instance in {data_dir} has the ranges {instance.cluster_range} for pods and "
                 f"{instance.service_range} for Services; `wherry down --purge` forgets it"
             )
+        elif joined is None and node_name not in (None, instance.node_name):
+            raise InstanceError(
+                f"the instance in {data_dir} is the node {instance.node_name}; "
+                f"`wherry down --purge` forgets it"
+            )
         elif api_port not in (None, instance.api_port):
             raise InstanceError(
                 f"the instance in {data_dir} serves its API on port {instance.api_port}; "
                 f"`wherry down --purge` forgets it"
             )
-        _claim_slot(instance)
+        if (holder := slots.claim(RUN_ROOT, instance.slot, data_dir)) is not None:
+            raise InstanceError(
+                f"the ranges of {data_dir} (slot {instance.slot}) are in use by the instance in "
+                f"{holder}; stop and purge one of them"
+            )
     make_private(instance.pki)
     for directory in (instance.logs, instance.pod_logs):
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -287,80 +297,33 @@ def open_or_create(
 def save(instance: Instance) -> None:
     """Write down what the instance is."""
     saved = {k: v for k, v in asdict(instance).items() if k != "data_dir"}
-    write_atomic(instance.data_dir / "instance.json", json.dumps(saved, indent=1).encode())
+    write_atomic(instance.data_dir / slots.INSTANCE, json.dumps(saved, indent=1).encode())
+
+
+def address_field(instance: Instance, address: str) -> str:
+    """Which field is the node's address of that family.
+
+    Raises:
+        InstanceError: its cluster has none of that family.
+    """
+    first, *others = families_of(instance.cluster_range)
+    family = family_of(address)
+    if family == first:
+        return "node_ip"
+    if family in others:
+        return "second_ip"
+    raise InstanceError(
+        f"{address} is no {first} address, as the cluster in {instance.data_dir} wants"
+    )
 
 
 def forget(instance: Instance) -> None:
     """Remove all files of an instance of which nothing runs, and give its slot back."""
-    release(instance)
     shutil.rmtree(instance.run_dir, ignore_errors=True)
     shutil.rmtree(instance.data_dir)
+    slots.release(RUN_ROOT, instance.slot, instance.data_dir)
     with contextlib.suppress(OSError):  # other instances are there
         RUN_ROOT.rmdir()
-
-
-def release(instance: Instance) -> None:
-    """Give the slot back."""
-    with _slot_lock():
-        claim = _claims() / str(instance.slot)
-        if claim.is_symlink() and claim.readlink() == instance.data_dir:
-            claim.unlink()
-        if [path.name for path in _claims().iterdir()] == [_LOCK]:  # the last one: no trace
-            (_claims() / _LOCK).unlink()
-            _claims().rmdir()
-
-
-def _claims() -> Path:
-    return RUN_ROOT / "slots"
-
-
-@contextmanager
-def _slot_lock() -> Iterator[None]:
-    while True:
-        _claims().mkdir(parents=True, exist_ok=True, mode=0o755)
-        path = _claims() / _LOCK
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            continue  # the last instance took the directory along just now
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(descriptor, path):
-                yield
-                return
-            # Whoever had it before removed the file: lock the one that is there now.
-        finally:
-            os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _holder(slot: int) -> Path | None:
-    """The data directory that claims ``slot`` and still exists."""
-    try:
-        directory = (_claims() / str(slot)).readlink()
-    except OSError:
-        return None
-    return directory if (directory / "instance.json").exists() else None
-
-
-def _claim_slot(instance: Instance) -> None:
-    holder = _holder(instance.slot)
-    if holder == instance.data_dir:
-        return
-    if holder is not None:
-        raise InstanceError(
-            f"the ranges of {instance.data_dir} (slot {instance.slot}) are in use by the instance "
-            f"in {holder}; stop and purge one of them"
-        )
-    claim = _claims() / str(instance.slot)
-    claim.unlink(missing_ok=True)
-    claim.symlink_to(instance.data_dir)
 
 
 def _create(
@@ -377,12 +340,12 @@ def _create(
     others = list(range(1, pools.SLOTS))
     order = [0, *others] if data_dir == DEFAULT_DATA_DIR else [*others, 0]
     families = wanted.families if wanted else families_of(joined.pod_range if joined else "")
-    if IPV6 in families and not _has_ipv6():
+    if IPV6 in families and not surroundings.has_ipv6():
         raise InstanceError(
             "this machine has no IPv6: /proc/net/if_inet6 names no address, not even ::1 "
             "(net.ipv6.conf.lo.disable_ipv6, or ipv6.disable=1 of the kernel)"
         )
-    in_use = _networks_in_use()
+    in_use = surroundings.networks_in_use()
     own = [*wanted.pods, *wanted.services] if wanted else []
     if joined is not None:
         own = [*ranges.split(joined.pod_range), *ranges.split(joined.services)]
@@ -390,10 +353,11 @@ def _create(
         if taken := ranges.overlapped(cidr, in_use):
             raise InstanceError(
                 f"the range {cidr} of the cluster overlaps {taken}, which this machine uses: "
-                "give another, or a machine or network namespace without it"
+                + ("" if joined else "give another, or ")
+                + "take a machine or network namespace without it"
             )
     for slot in order:
-        if _holder(slot) is not None:
+        if slots.holder(RUN_ROOT, slot) is not None:
             continue
         instance = Instance(
             data_dir=data_dir,
@@ -413,25 +377,17 @@ def _create(
             continue
         # (A port that the user chose is not given up: who is in its way is told by the bind.)
         chosen = {api_port} if api_port else set()
-        if not all(map(_is_free, {instance.api_port, instance.kubelet_port} - chosen)):
+        if not all(map(surroundings.is_free, {instance.api_port, instance.kubelet_port} - chosen)):
             continue
         instance = _with_addresses(instance, node_ip)
+        # First the slot: whoever is killed in between leaves no instance whose slot others get.
+        slots.claim(RUN_ROOT, slot, data_dir)
         make_private(data_dir)
         save(instance)
         return instance
     raise InstanceError(
         "no free address ranges and ports are left on this machine for another instance"
     )
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-        return True
 
 
 def _kubelet_port(slot: int) -> int:
@@ -449,6 +405,7 @@ def _node_of(cluster: Cluster, instance: Instance) -> Instance:
         services=cluster.services,
         cluster_domain=cluster.domain,
         pod_network=cluster.pod_network,
+        proxy_mode=cluster.proxy_mode,
     )
 
 
@@ -459,50 +416,6 @@ def _with_addresses(instance: Instance, node_ip: str | None) -> Instance:
     said = {family_of(address): address for address in (node_ip or "").split(",") if address}
     return replace(
         instance,
-        node_ip=said.get(first) or _node_ip(first) or _LOOPBACK[first],
-        second_ip="".join(said.get(family) or _node_ip(family) for family in others),
+        node_ip=said.get(first) or surroundings.address(first) or _LOOPBACK[first],
+        second_ip="".join(said.get(family) or surroundings.address(family) for family in others),
     )
-
-
-def _has_ipv6() -> bool:
-    """Whether this machine speaks IPv6, if only with itself."""
-    try:
-        return bool(Path("/proc/net/if_inet6").read_text())
-    except FileNotFoundError:
-        return False
-
-
-def _networks_in_use() -> list[str]:
-    """Destinations of this machine's routes, but the default ones."""
-    networks = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-        fields = line.split()
-        address, mask = (int.from_bytes(bytes.fromhex(fields[i]), "little") for i in (1, 7))
-        if mask:
-            networks.append(str(ipaddress.IPv4Network((address, mask.bit_count()))))
-    with contextlib.suppress(FileNotFoundError):  # no IPv6 here
-        for line in Path("/proc/net/ipv6_route").read_text().splitlines():
-            destination, length, *_ = line.split()
-            range = ipaddress.IPv6Network((int(destination, 16), int(length, 16)))
-            # What every link has is in nobody's way.
-            if range.prefixlen and not _EVERYWHERE6.supernet_of(range):
-                networks.append(str(range))
-    return networks
-
-
-_LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
-_ELSEWHERE = {IPV4: "192.0.2.1", IPV6: "2001:db8::1"}
-_EVERYWHERE6 = ipaddress.IPv6Network("fe00::/7")  # link-local and multicast
-
-
-def _node_ip(family: str = IPV4) -> str:
-    """The address by which this machine reaches others, empty where it does not; no packet is sent
-    to find it."""
-    kind = socket.AF_INET if family == IPV4 else socket.AF_INET6
-    try:
-        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-            probe.connect((_ELSEWHERE[family], 9))
-            address: str = probe.getsockname()[0]
-    except OSError:
-        return ""
-    return "" if ipaddress.ip_address(address).is_link_local else address

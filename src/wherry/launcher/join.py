@@ -19,18 +19,19 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from wherry.host.files import write_atomic
 from wherry.host.pidfile import AlreadyRunning, PidFile
-from wherry.kube.api import bootstrap
+from wherry.kube.api import bootstrap, meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import CONFIG_MAPS, NODES
 from wherry.kube.client.client import MERGE_PATCH, Client
 from wherry.kube.client.https import HTTPSTransport, from_kubeconfig
 from wherry.kube.client.transport import Object
-from wherry.launcher import credentials, instance, node, supervise, tokens
+from wherry.launcher import credentials, instance, node, proxy_mode, supervise, tokens
 from wherry.launcher.credentials import NotSigned
 from wherry.launcher.instance import Cluster, Instance
 from wherry.launcher.supervise import StartFailed
@@ -110,8 +111,8 @@ def join(
     node_name: str | None = None,
     node_ip: str | None = None,
     chosen: Mapping[str, str] | None = None,
-) -> tuple[Instance, float]:
-    """Make ``data_dir`` a node of the cluster and start it; returns it and how long it took.
+) -> tuple[Instance, supervise.Begun]:
+    """Make ``data_dir`` a node of the cluster and start it; returns it and how it started.
 
     ``chosen`` are further fields of the instance, such as ``kubelet_config``; empty ones stay.
 
@@ -146,7 +147,7 @@ async def _join(
     node_name: str | None,
     node_ip: str | None,
     chosen: Mapping[str, str],
-) -> tuple[Instance, float]:
+) -> tuple[Instance, supervise.Begun]:
     server, authority = await _discover(known)
     if present is not None and present.joined != server:
         raise JoinFailed(
@@ -158,8 +159,14 @@ async def _join(
     try:
         client = Client(transport)
         cluster = await _cluster(client, server)
+        if present is not None and not _is_of(present, cluster):
+            raise JoinFailed(
+                f"{data_dir} is a node of a cluster with other ranges, which was at {server} "
+                "before; `wherry down --purge` ends that"
+            )
+        _check_proxy_mode(chosen.get("proxy_mode", ""), present, cluster)
         name = node_name or (present.node_name if present else socket.gethostname().lower())
-        await _refuse_namesake(client, name)
+        is_new = await _is_new(client, name, present)
         one = instance.open_or_create(
             data_dir,
             node_name=name,
@@ -169,11 +176,13 @@ async def _join(
         lock = _locked(one)
         try:
             fields: dict[str, Any] = {key: value for key, value in chosen.items() if value}
-            one = replace(one, node_name=name, **fields)
+            if node_ip:
+                fields[instance.address_field(one, node_ip)] = node_ip
+            one = replace(one, node_name=name, pod_network=cluster.pod_network, **fields)
             instance.save(one)
             write_atomic(one.pki / "ca.crt", authority.encode(), mode=0o644)
             own = await credentials.get_client(one, client, authority.encode())
-            await _as_node(one, authority.encode(), own)
+            await _as_node(one, authority.encode(), own, is_new)
         except BaseException:
             if present is None:
                 instance.forget(one)
@@ -193,25 +202,31 @@ def _locked(one: Instance) -> PidFile:
         raise JoinFailed(f"another `wherry` works on {one.data_dir} (pid {error.pid})") from None
 
 
-async def _as_node(one: Instance, authority: bytes, own: bytes) -> None:
+async def _as_node(one: Instance, authority: bytes, own: bytes, is_new: bool) -> None:
     """With the certificate of the node: be known to the cluster, and ask for what is missing."""
     transport = from_kubeconfig(one.kubeconfig)
     try:
         client = Client(transport)
-        await _register(client, one)
+        await _register(client, one, is_new)
         await credentials.get_others(one, client, authority, own)
     finally:
         await transport.close()
 
 
-async def _register(client: Client, one: Instance) -> None:
-    """The Node with its addresses, for which its server's certificate is signed."""
+async def _register(client: Client, one: Instance, is_new: bool) -> None:
+    """The Node with its addresses, for which its server's certificate is signed.
+
+    Raises:
+        JoinFailed: it was to be new, and another machine has just joined under its name.
+    """
     body = node.registration(one)
     try:
         await client.create(NODES, body)
     except StatusError as error:
         if error.reason != "AlreadyExists":
             raise
+        if is_new:
+            raise JoinFailed(_NAMESAKE.format(one.node_name, "")) from None
         await client.patch(
             NODES,
             one.node_name,
@@ -221,19 +236,58 @@ async def _register(client: Client, one: Instance) -> None:
         )
 
 
-async def _refuse_namesake(client: Client, name: str) -> None:
+_JOINING_SECONDS = 60.0
+_NAMESAKE = (
+    'a Node with name "{}"{} already exists in the cluster. You must delete the existing Node or '
+    "change the name of this new joining Node (--node-name)"
+)
+
+
+async def _is_new(client: Client, name: str, present: Instance | None) -> bool:
+    """Whether the cluster has no node of that name.
+
+    Raises:
+        JoinFailed: another machine is that node: one that runs or is just joining, and is not the
+            one that this machine has been all the time.
+    """
     try:
         found = await client.get(NODES, name)
     except StatusError as error:
         if error.code == 404:
-            return
+            return True
         raise
-    conditions = (found.get("status") or {}).get("conditions") or ()
-    if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
-        raise JoinFailed(
-            f'a Node with name "{name}" and status "Ready" already exists in the cluster. You must '
-            "delete the existing Node or change the name of this new joining Node (--node-name)"
-        )
+    status = found.get("status") or {}
+    if present is not None and present.node_name == name:
+        known = {address["address"] for address in status.get("addresses") or ()}
+        if present.node_ip in known:
+            return False
+    ready = [c["status"] for c in status.get("conditions") or () if c["type"] == "Ready"]
+    if ready == ["True"]:
+        raise JoinFailed(_NAMESAKE.format(name, ' and status "Ready"'))
+    if ready == ["False"] or (not ready and _is_young(found)):
+        raise JoinFailed(_NAMESAKE.format(name, ""))
+    return False
+
+
+def _is_young(node: Object) -> bool:
+    """Whether it was made so lately that its kubelet may still be about to start."""
+    made = meta.parse_time(node["metadata"]["creationTimestamp"])
+    return (datetime.now(UTC) - made).total_seconds() < _JOINING_SECONDS
+
+
+def _check_proxy_mode(chosen: str, present: Instance | None, cluster: Cluster) -> None:
+    kept = cluster.proxy_mode if present is None else proxy_mode.of(present)
+    try:
+        proxy_mode.check(chosen or kept)
+    except ValueError as error:
+        whose = "" if chosen or present else ", as the cluster has it; --proxy-mode says another"
+        raise JoinFailed(f"{error}{whose}") from None
+
+
+def _is_of(present: Instance, cluster: Cluster) -> bool:
+    """Whether that cluster is still the one that the instance has joined."""
+    kept = (present.pod_range, present.services, present.cluster_domain)
+    return kept == (cluster.pod_range, cluster.services, cluster.domain)
 
 
 async def _cluster(client: Client, server: str) -> Cluster:
@@ -253,6 +307,7 @@ async def _cluster(client: Client, server: str) -> Cluster:
         data[tokens.SERVICE_RANGE],
         data[tokens.DOMAIN],
         data[tokens.POD_NETWORK],
+        proxy_mode.of_new_node(data.get(tokens.PROXY_MODE, "")),
     )
 
 

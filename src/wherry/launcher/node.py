@@ -24,25 +24,33 @@ from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.dns import keeping
 from wherry.kube.dns.following import Follower
-from wherry.kube.dns.keeping import NameService
+from wherry.kube.dns.keeping import Keeper
 from wherry.kube.kubelet import config, machine
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
 from wherry.kube.kubelet.node import addresses, node_object
 from wherry.kube.network_policy.enforcer import Enforcer, Running
 from wherry.kube.pod_network.router import PodRouter, Setting
 from wherry.kube.proxy import config_file as proxy_file
-from wherry.kube.proxy.configuration import ProxyConfig, make, teardown
-from wherry.launcher import credentials, docker_tcp
+from wherry.kube.proxy.configuration import ProxyConfig, make, teardown, withdraw
+from wherry.launcher import credentials, docker_tcp, proxy_mode
 from wherry.launcher.daemon import BeginAnew
 from wherry.launcher.instance import Instance
 from wherry.launcher.pki import API_KUBELET_CLIENT
-from wherry.net.nft import Nftables
+from wherry.net.nftables.nft import Nftables
 
 log = logging.getLogger(__name__)
 
+SERVER_PATIENCE = 10.0
+"""Seconds for which a node waits for another machine's API server before it says that it does; it
+waits on all the same."""
+
 
 async def serve(instance: Instance, stop: asyncio.Event) -> None:
-    """Run the node of ``instance`` until ``stop`` is set; containers go on living after it."""
+    """Run the node of ``instance`` until ``stop`` is set; containers go on living after it.
+
+    Raises:
+        BeginAnew: its certificates were renewed; another process is to go on with them.
+    """
     engine = Engine(engine_config(instance))
     await engine.open()
     node_transport = from_kubeconfig(instance.data_dir / "kubelet.conf")
@@ -53,6 +61,16 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         proxy_client = Client(proxy_transport)
         informers = SharedInformers(proxy_client)
         runtime = EngineRuntime(engine)
+        kubelet_config = _kubelet_config(instance)
+        follower = Follower(
+            proxy_client,
+            informers,
+            domain=instance.cluster_domain,
+            node_name=instance.node_name,
+            service_addresses=instance.cluster_dns,
+            ranges=(*instance.service_ranges, *instance.cluster_ranges),
+            resolv_conf=kubelet_config.settings.resolv_conf,
+        )
         policies = Enforcer(
             informers,
             Nftables(),
@@ -60,28 +78,20 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             node_name=instance.node_name,
             running=lambda: _running(runtime),
             families=tuple(6 if ":" in cidr else 4 for cidr in instance.cluster_ranges),
+            name_server=follower.addresses,
         )
         proxy = make(informers, Nftables(), _proxy_config(instance))
         kubelet = Kubelet(
-            _kubelet_config(instance),
+            kubelet_config,
             Client(node_transport),
             runtime,
-            on_ready=lambda: notify("READY=1"),
+            on_ready=_tell_ready,
             walls=policies,
             withdrawn=proxy.withdrawn,
+            patience=SERVER_PATIENCE if instance.joined else None,
         )
         ending = _at_power_failure(kubelet, stop)
-        names = NameService(
-            Follower(
-                proxy_client,
-                informers,
-                domain=instance.cluster_domain,
-                node_name=instance.node_name,
-                service_addresses=instance.cluster_dns,
-                ranges=(*instance.service_ranges, *instance.cluster_ranges),
-            ),
-            instance.run_dir,
-        )
+        names = Keeper(follower, instance.run_dir)
         recorder = EventRecorder(proxy_client, "pod-network", instance.node_name)
         router = PodRouter(
             _routing(instance),
@@ -116,6 +126,11 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
         await engine.close()
 
 
+def _tell_ready(why_not: str) -> None:
+    text = why_not.replace("\n", " ")
+    notify(f"STATUS={text}\nREADY=1")
+
+
 def shutdown_seconds(instance: Instance) -> float:
     """How long pods have where the machine goes down; 0: nothing is done about them."""
     text = instance.kubelet_config
@@ -145,14 +160,17 @@ async def _running(runtime: EngineRuntime) -> list[Running]:
 
 
 async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
-    """With no daemon running: stop what they left running, ``grace`` seconds before SIGKILL.
+    """With no daemon running: stop what they left running, ``grace`` seconds before SIGKILL, and
+    lead nobody there any more.
 
     With ``purge``, also take away every mount, link, route, rule and cgroup of the instance.
     """
     config = engine_config(instance)
     await stop_all(config, grace)
     await keeping.stop(instance.run_dir)
-    if purge:
+    if not purge:
+        await withdraw(Nftables(), _proxy_config(instance))
+    else:
         await teardown(Nftables(), _proxy_config(instance))
         await Enforcer.teardown(Nftables(), table=f"{instance.nft_table}-policy")
         # Volumes are mounts, some with a user's own files behind them: unmounted before deleted.
@@ -166,7 +184,7 @@ async def clear(instance: Instance, *, grace: float, purge: bool) -> None:
 def _routing(instance: Instance) -> Setting:
     return Setting(
         node_name=instance.node_name,
-        # Tunnels go by IPv4.
+        # Tunnels go by IPv4, if there is any.
         node_ip=min(instance.node_ips, key=lambda address: ":" in address),
         pod_range=instance.cluster_range,
         device=f"{instance.bridge}v",
@@ -221,14 +239,16 @@ def _proxy_config(instance: Instance) -> ProxyConfig:
         table=f"{instance.nft_table}-proxy",
         bridge=instance.pod_bridge,
         chains=instance.iptables_chains,
-        mode=instance.proxy_mode or told.mode,
+        mode=proxy_mode.of(instance),
         healthz=told.healthz or ("0.0.0.0", instance.proxy_health_port),
         metrics=told.metrics or ("127.0.0.1", instance.proxy_metrics_port),
+        further_ranges=instance.data_dir / "further-service-ranges",
     )
 
 
 def _kubelet_config(instance: Instance) -> KubeletConfig:
     pki = instance.pki
+    joined = credentials.server_file(instance) if instance.joined else None
     text = instance.kubelet_config
     told = config.parse(text.encode()) if text else config.DEFAULTS
     return KubeletConfig(
@@ -239,8 +259,8 @@ def _kubelet_config(instance: Instance) -> KubeletConfig:
         pod_logs=instance.pod_logs,
         container_logs=instance.container_logs,
         port=instance.kubelet_port,
-        tls_cert=pki / "kubelet.crt",
-        tls_key=pki / "kubelet.key",
+        tls_cert=joined or pki / "kubelet.crt",
+        tls_key=joined or pki / "kubelet.key",
         client_ca=pki / "ca.crt",
         allowed_client=API_KUBELET_CLIENT,
         cluster_dns=told.cluster_dns or instance.cluster_dns[:1],

@@ -256,6 +256,7 @@ def _certificate_pem(certificate: x509.Certificate) -> bytes:
 
 
 def key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    """The key in PEM (PKCS #8, not encrypted)."""
     from cryptography.hazmat.primitives import serialization
 
     return key.private_bytes(

@@ -41,6 +41,8 @@ def run(instance: Instance) -> Iterator[str]:
     Raises:
         UpFailed: a step did not work; the text says which and why.
     """
+    if instance.joined:
+        raise UpFailed(f"the sample is started where the cluster's server is: {instance.joined}")
     yield f"image       {make_images(instance)}"
     yield from asyncio.run(_deploy_and_fetch(instance))
 

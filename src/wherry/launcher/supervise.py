@@ -49,8 +49,22 @@ def _state(instance: Instance, daemon: str) -> DaemonState:
     return DaemonState(daemon, pid, resident)
 
 
-async def start(instance: Instance) -> float:
-    """Start what does not run yet, and return when the node is Ready; the seconds it took.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How long it took, in seconds, and why the node is not Ready if that is up to others now."""
+
+    seconds: float
+    why_not: str = ""
+
+    def __str__(self) -> str:
+        if self.why_not:
+            return f"is not Ready yet: {self.why_not}"
+        return f"is Ready after {self.seconds:.2f} s"
+
+
+async def start(instance: Instance) -> Begun:
+    """Start what does not run yet, and return when the node is Ready, or waits for others to bring
+    the plugins of its network.
 
     Raises:
         StartFailed: nothing that this call started is left running.
@@ -64,10 +78,13 @@ async def start(instance: Instance) -> float:
             listeners[daemon] = NotifyListener(instance.run_dir / f"{daemon}.notify")
             children[daemon] = _spawn(instance, daemon, listeners[daemon].path)
         async with asyncio.timeout(START_TIMEOUT):
-            await _all_or_first_failure(
+            said = await _all_or_first_failure(
                 [_ready(instance, d, listeners[d], children[d]) for d in wanted]
             )
     except BaseException as error:
+        # Before they tell of their end.
+        how = f"did not become ready in {START_TIMEOUT:.0f} s"
+        last_words = "\n".join(_last_words(instance, daemon, how) for daemon in wanted)
         for child in children.values():
             if child.poll() is None:
                 child.terminate()
@@ -77,21 +94,18 @@ async def start(instance: Instance) -> float:
             if child.poll() is None:
                 child.kill()
         if isinstance(error, TimeoutError):
-            names = " and ".join(wanted)
-            raise StartFailed(
-                f"{names} did not become ready in {START_TIMEOUT:.0f} s; see {instance.logs}"
-            ) from None
+            raise StartFailed(last_words) from None
         raise
     finally:
         for listener in listeners.values():
             listener.close()
-    return time.monotonic() - begun
+    return Begun(time.monotonic() - begun, "".join(said))
 
 
-async def _all_or_first_failure(waits: Sequence[Coroutine[None, None, None]]) -> None:
+async def _all_or_first_failure(waits: Sequence[Coroutine[None, None, str]]) -> list[str]:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
-        await asyncio.gather(*tasks)
+        return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
@@ -117,8 +131,8 @@ def _spawn(instance: Instance, daemon: str, notify_socket: Path) -> subprocess.P
 
 async def _ready(
     instance: Instance, daemon: str, listener: NotifyListener, child: subprocess.Popen[bytes]
-) -> None:
-    """Return when the daemon says READY=1; raise when it ends before."""
+) -> str:
+    """Return what is still amiss when the daemon says READY=1; raise when it ends before."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     descriptor = os.pidfd_open(child.pid)
@@ -129,21 +143,21 @@ async def _ready(
             message = asyncio.ensure_future(listener.receive())
             await asyncio.wait((message, end), return_when=asyncio.FIRST_COMPLETED)
             if message.done() and message.result().get("READY") == "1":
-                return
+                return message.result().get("STATUS", "")
             if end.done():
                 message.cancel()
-                raise StartFailed(_last_words(instance, daemon, child.wait()))
+                raise StartFailed(_last_words(instance, daemon, f"ended with code {child.wait()}"))
     finally:
         end.cancel()
         loop.remove_reader(descriptor)
         os.close(descriptor)
 
 
-def _last_words(instance: Instance, daemon: str, code: int) -> str:
+def _last_words(instance: Instance, daemon: str, how: str) -> str:
     log = instance.logs / f"{daemon}.log"
     lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
     said = "\n".join(f"    {line}" for line in lines)
-    return f"wherry {daemon} ended with code {code}; {log} says:\n{said}"
+    return f"wherry {daemon} {how}; {log} says:\n{said}"
 
 
 async def stop(instance: Instance) -> Sequence[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -28,11 +28,13 @@ from wherry.kube.api.resources import (
 from wherry.kube.client.client import APPLY_PATCH, Client
 from wherry.kube.client.https import KubeconfigError, from_kubeconfig
 from wherry.kube.client.transport import Object
+from wherry.launcher import proxy_mode
 from wherry.launcher.instance import Instance
 
 CONFIG_NAME, CONFIG_NAMESPACE = "wherry-config", "kube-system"
 POD_RANGE, SERVICE_RANGE, DOMAIN = "podSubnet", "serviceSubnet", "dnsDomain"
 POD_NETWORK = "podNetwork"
+PROXY_MODE = "proxyMode"
 _RBAC = "rbac.authorization.k8s.io"
 _CSR = "certificates.k8s.io"
 _NODES = "system:nodes"
@@ -108,8 +110,13 @@ def authority_pin(pem: bytes) -> str:
     )
 
 
-def listed(instance: Instance) -> Iterator[tuple[str, ...]]:
-    """The tokens that there are: token, time left, end, usages, description, groups."""
+def listed(instance: Instance) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The tokens that there are: token, time left, end, usages, description, groups; and what is
+    said of Secrets that claim to be tokens and are none.
+
+    Raises:
+        TokenFailed: the server does not tell.
+    """
 
     async def find(client: Client) -> list[Object]:
         found = await client.list(
@@ -120,17 +127,31 @@ def listed(instance: Instance) -> Iterator[tuple[str, ...]]:
         return list(found["items"])
 
     now = datetime.now(UTC)
+    rows, faults = [], []
     for secret in _run(instance, find):
-        ends = bootstrap.expiry(secret)
-        usages = [u for u in reversed(bootstrap.USAGES) if _has(secret, u)]
-        yield (
-            f"{bootstrap.field(secret, 'token-id')}.{bootstrap.field(secret, 'token-secret')}",
-            "<forever>" if ends is None else _left(ends - now),
-            "<never>" if ends is None else ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            ",".join(usages) or "<none>",
-            bootstrap.field(secret, "description") or "<none>",
-            bootstrap.field(secret, "auth-extra-groups") or "<none>",
-        )
+        try:
+            rows.append(row(secret, now))
+        except BadToken as error:
+            faults.append(f"secret {meta.name(secret)}: {error}")
+    return rows, faults
+
+
+def row(secret: Object, now: datetime) -> tuple[str, ...]:
+    """What `listed` shows of one token. Raises BadToken where it is none."""
+    identity, kept = (bootstrap.field(secret, name) for name in ("token-id", "token-secret"))
+    bootstrap.split(f"{identity}.{kept}")
+    if meta.name(secret) != bootstrap.PREFIX + identity:
+        raise BadToken(f'bootstrap token name is not of the form "{bootstrap.PREFIX}{identity}"')
+    ends = bootstrap.expiry(secret)
+    usages = [u for u in reversed(bootstrap.USAGES) if _has(secret, u)]
+    return (
+        f"{identity}.{kept}",
+        "<forever>" if ends is None else _left(ends - now),
+        "<never>" if ends is None else ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        ",".join(usages) or "<none>",
+        bootstrap.field(secret, "description") or "<none>",
+        bootstrap.field(secret, "auth-extra-groups") or "<none>",
+    )
 
 
 def _has(secret: Object, usage: str) -> bool:
@@ -138,14 +159,13 @@ def _has(secret: Object, usage: str) -> bool:
 
 
 def _left(left: timedelta) -> str:
+    """In one unit (k8s.io/apimachinery/pkg/util/duration, ShortHumanDuration)."""
     seconds = int(left.total_seconds())
-    if seconds < 0:
+    if seconds < -1:
         return "<invalid>"
-    if seconds >= 48 * 3600:
-        return f"{seconds // 86400}d"
-    if seconds >= 2 * 3600:
-        return f"{seconds // 3600}h"
-    return f"{seconds // 60}m" if seconds >= 120 else f"{seconds}s"
+    units = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("m", 60))
+    whole = next((f"{seconds // size}{unit}" for unit, size in units if seconds >= size), "")
+    return whole or f"{max(seconds, 0)}s"
 
 
 def delete(instance: Instance, text: str) -> str:
@@ -239,6 +259,7 @@ def access(instance: Instance) -> list[tuple[Resource, Object]]:
             SERVICE_RANGE: instance.service_range,
             DOMAIN: instance.cluster_domain,
             POD_NETWORK: instance.pod_network,
+            PROXY_MODE: proxy_mode.of(instance),
         },
     }
     approving = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client"]

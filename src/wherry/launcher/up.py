@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from wherry.host.pidfile import AlreadyRunning, PidFile
-from wherry.kube.api.families import families_of, family_of
 from wherry.kube.ingress import nginx
 from wherry.kube.store.address import SQLITE, canonical
 from wherry.launcher import docker_tcp as addresses
 from wherry.launcher import ingress as ingresses
 from wherry.launcher import instance as instances
 from wherry.launcher import pki, ranges, supervise
+from wherry.launcher import proxy_mode as proxy_modes
 from wherry.launcher.instance import Instance
 
 
@@ -39,10 +39,10 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The instance, and how long it took to start (None: it ran already)."""
+    """The instance, and how it started (None: it ran already)."""
 
     instance: Instance
-    seconds: float | None
+    begun: supervise.Begun | None
 
 
 def up(
@@ -55,6 +55,7 @@ def up(
     apiserver_args: Sequence[str] | None = None,
     controller_args: Sequence[str] | None = None,
     ingress: str | None = None,
+    ingress_args: Sequence[str] | None = None,
     kubelet_config: str | None = None,
     scheduler_config: str | None = None,
     advertise_address: str | None = None,
@@ -74,7 +75,8 @@ def up(
     ``store`` is where the cluster's state is to lie (`wherry.kube.store.address`); likewise.
     ``apiserver_args`` are kube-apiserver's options for the server, NAME=VALUE; none but empty ones
     forgets those that were kept; ``controller_args`` are likewise the controllers'. ``ingress`` is
-    where Ingresses are served: two ports, or ``off``. ``kubelet_config`` is a file with a
+    where Ingresses are served: two ports, or ``off``; ``ingress_args`` are options of what serves
+    them. ``kubelet_config`` is a file with a
     KubeletConfiguration, whose text is kept; '' forgets it. ``scheduler_config`` is one with a
     KubeSchedulerConfiguration; its place is kept, as it may name files beside it.
     ``advertise_address`` is the address of this machine by which others reach it; ``api_names`` are
@@ -97,10 +99,11 @@ def up(
         told = None if apiserver_args is None else _checked(apiserver_args)
         bidden = None if controller_args is None else _checked_for_controllers(controller_args)
         served = None if ingress is None else ingresses.normalise(ingress)
+        serving = None if ingress_args is None else ingresses.canonical(ingress_args)
         text = None if kubelet_config is None else kubelet_configuration(kubelet_config)
         services = None if proxy_config is None else _proxy_configuration(proxy_config)
         if proxy_mode:
-            _check_proxy_mode(proxy_mode)
+            proxy_modes.check(proxy_mode)
         profiles = None if scheduler_config is None else _profiles(scheduler_config)
         address = None if advertise_address is None else node_address(advertise_address)
         plugins = None if cni_conf_dir is None else directories(cni_conf_dir)
@@ -113,18 +116,19 @@ def up(
         data_dir, api_port=api_port, node_name=node_name, node_ip=address, wanted=families
     )
     if instance.joined and any(
-        word is not None for word in (told, bidden, served, profiles, names, store, pod_network)
+        word is not None
+        for word in (told, bidden, served, serving, profiles, names, store, pod_network)
     ):
         raise UpFailed(
             f"{data_dir} is a node of the cluster at {instance.joined}: options of its server are "
             "given there"
         )
-    first, *others = families_of(instance.cluster_range)
-    place = "node_ip"
-    if address is not None and family_of(address) != first:
-        place = "second_ip"
-        if not others:
-            raise UpFailed(f"{address} is no {first} address, as the cluster in {data_dir} wants")
+    if instance.joined and address is not None:
+        raise UpFailed(
+            f"{data_dir} is a node of the cluster at {instance.joined}, which has signed its "
+            "address: `wherry join --node-ip` changes it"
+        )
+    place = "node_ip" if address is None else instances.address_field(instance, address)
     try:
         lock = PidFile(instance.run_dir / "up.pid")
     except AlreadyRunning as error:
@@ -140,6 +144,7 @@ def up(
             ("server", "controller_args", bidden, "the server runs already, with other options"),
             ("server", "scheduler_config", profiles, "the server runs already, with other options"),
             ("server", "ingress", served, "the server runs already, with {} for Ingresses"),
+            ("server", "ingress_args", serving, "the server runs already, with other options"),
             ("node", "kubelet_config", text, "the node runs already, with another configuration"),
             ("node", place, address, "the node runs already, at the address {}"),
             ("node", "pod_network", pod_network, "the node runs already, with the pod network {}"),
@@ -157,13 +162,15 @@ def up(
                     f"{meaning.format(present or _DEFAULTS.get(field))}; "
                     "`wherry down` stops it for the change"
                 )
-            if field in ("node_ip", "second_ip", "api_names") and not instance.joined:
+            if field in ("node_ip", "second_ip", "api_names"):
                 pki.forget_servers(instance)
             changed: dict[str, Any] = {field: wanted}
             instance = replace(instance, **changed)
             instances.save(instance)
         if running == set(instance.daemons):
             return Started(instance, None)
+        if instance.joined:
+            _check_credentials(instance)
         try:
             if "server" in instance.daemons and "server" not in running:
                 _check_port(instance.api_port, "API server")
@@ -183,6 +190,14 @@ def up(
         return Started(instance, asyncio.run(supervise.start(instance)))
     finally:
         lock.release()
+
+
+def _check_credentials(instance: Instance) -> None:
+    """That a node of another's cluster has what it needs to be one."""
+    from wherry.launcher import credentials  # a client of the API, which others need not
+
+    if fault := credentials.fault(instance):
+        raise UpFailed(fault)
 
 
 def _checked(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -235,16 +250,8 @@ def _proxy_configuration(file: str) -> str:
     from wherry.kube.proxy import config_file
 
     text = Path(file).read_text()
-    _check_proxy_mode(config_file.parse(text).mode)
+    proxy_modes.check(config_file.parse(text).mode)
     return text
-
-
-def _check_proxy_mode(mode: str) -> None:
-    """Raises ValueError where the machine has not what the mode needs."""
-    from wherry.net import iptables
-
-    if mode == "iptables" and (fault := iptables.missing()):
-        raise ValueError(f"the proxy's mode iptables: {fault}")
 
 
 def _profiles(file: str) -> str:

@@ -1,8 +1,9 @@
-"""The kernel's routing socket: messages packed and unpacked, and a connection that exchanges them.
+"""The kernel's netlink sockets: messages packed and unpacked, and a connection that exchanges them.
 
-netlink(7), rtnetlink(7). Only what this room needs: pyroute2, which has it all, takes 130 ms and
-20 MB to import, and half of what a daemon may take to start. The functions that pack and unpack are
-pure; ``Connection`` is blocking and cheap (the kernel does the work within the call that sends it).
+netlink(7), rtnetlink(7); of netfilter's messages what all begin with. Only what this room needs:
+pyroute2, which has it all, takes 130 ms and 20 MB to import, and half of what a daemon may take to
+start. The functions that pack and unpack are pure; ``Connection`` is blocking and cheap (the kernel
+does the work within the call that sends it).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
 NLM_F_REPLACE = 0x100
 NLM_F_DUMP = 0x300
+NETLINK_NETFILTER = 12  # Python has no name for it
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 
@@ -44,9 +46,10 @@ NDA_DST, NDA_LLADDR = 1, 2
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NTF_SELF = 0x02
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT = 1, 4, 7, 15
-RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x10, 0x40
+IFLA_VXLAN_LOCAL6 = 17
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = 0x100, 0x400
-RT_TABLE_MAIN, RT_TABLE_UNSPEC = 254, 0
+RT_TABLE_MAIN, RT_TABLE_LOCAL, RT_TABLE_UNSPEC = 254, 255, 0
 RTPROT_BOOT, RTPROT_STATIC = 3, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
@@ -57,6 +60,7 @@ _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_NETFILTER = struct.Struct("=BBH")
 _ERROR = struct.Struct("=i")
 
 
@@ -167,6 +171,16 @@ def read_neighbour(body: bytes) -> tuple[int, int, dict[int, bytes]]:
     """A neighbour's interface index, its state and its attributes."""
     _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
     return index, state, attributes(body[_NEIGHBOUR.size :])
+
+
+def netfilter(*parts: bytes, family: int = socket.AF_UNSPEC) -> bytes:
+    """The body of a message of netfilter (``struct nfgenmsg``)."""
+    return _NETFILTER.pack(family, 0, 0) + b"".join(parts)
+
+
+def read_netfilter(body: bytes) -> dict[int, bytes]:
+    """The attributes of a message of netfilter."""
+    return attributes(body[_NETFILTER.size :])
 
 
 def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

@@ -14,14 +14,16 @@ connection that is no longer allowed ends with the change that forbids it.
    and a policy its own chain.
 
 Only what is forwarded is judged: this machine itself always reaches its pods, and they it. What is
-bridged is forwarded, too, where the kernel passes it through the rules (``net.links``).
+bridged is forwarded, too, where the kernel passes it through the rules (``link.links``). Only the
+cluster's name server, which this machine has as well, is a pod to those who ask it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from wherry.net.nftables.nft import Runner
 
 BASES = (
     "ingress4",
@@ -32,18 +34,14 @@ BASES = (
     "itself6",
     "isolated4",
     "isolated6",
+    "names4",
+    "names6",
 )
 """Maps and sets that are always there: from an address to the chain that judges it; pairs of an
-address with itself, for a pod may always reach itself; and every address that is isolated."""
+address with itself, for a pod may always reach itself; every address that is isolated; and where
+the name server is."""
 
-_TYPES = {"peers": "", "blocks": "", "named": " . inet_service", "itself": "", "isolated": ""}
-
-
-class Runner(Protocol):
-    """What applies scripts: ``net.nft.Nftables``."""
-
-    async def run(self, script: str) -> object:
-        """Apply ``script`` as one transaction."""
+_TYPES = {"peers": "", "blocks": "", "named": " . inet_service"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +266,8 @@ def _frame(table: str) -> str:
  set itself6 {{ type ipv6_addr . ipv6_addr; }}
  set isolated4 {{ type ipv4_addr; }}
  set isolated6 {{ type ipv6_addr; }}
+ set names4 {{ type ipv4_addr; }}
+ set names6 {{ type ipv6_addr; }}
  chain always {{
   {neighbours}
   ct state related meta l4proto {{ icmp, icmpv6 }} accept
@@ -292,6 +292,13 @@ def _frame(table: str) -> str:
   jump always
   ct reply ip saddr vmap @ingress4
   ct reply ip6 saddr vmap @ingress6
+ }}
+ chain names {{
+  type filter hook input priority filter - 6; policy accept;
+  meta l4proto != {{ tcp, udp }} accept
+  th dport != 53 accept
+  ip daddr @names4 ct original ip saddr vmap @egress4
+  ip6 daddr @names6 ct original ip6 saddr vmap @egress6
  }}
 }}
 """

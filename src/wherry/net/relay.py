@@ -4,7 +4,7 @@ For a container there are two. What this machine sends to ::1 may not leave by a
 back (the kernel takes ::1 from no link but the loopback, translated or not). And a port of IPv6
 cannot lead to a container that has IPv4 alone. Everything else is translated by the kernel
 (``firewall``) and goes on when this process ends; what is relayed ends with it. A service proxy in
-mode userspace relays everything (``balancer``).
+mode userspace relays everything (``service.userspace``).
 """
 
 from __future__ import annotations

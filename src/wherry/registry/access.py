@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from wherry.host.files import state
 from wherry.registry.errors import RegistryError
 
 # Where a registry that issues tokens itself does so.
@@ -71,7 +72,7 @@ class Users:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read_at = 0
+        self._read: object = None
         self._hashes: dict[str, bytes] = {}
         # Verifying takes long on purpose. What was right once is known by a digest of our own.
         self._key = secrets.token_bytes(32)
@@ -85,8 +86,8 @@ class Users:
             OSError: there is no such file.
             ValueError: a line of it is none, or not one of bcrypt.
         """
-        changed = self._path.stat().st_mtime_ns
-        if changed == self._read_at:
+        now = state(self._path)
+        if now is not None and now == self._read:
             return
         hashes = {}
         for number, line in enumerate(self._path.read_text().splitlines(), 1):
@@ -98,8 +99,9 @@ class Users:
                     f"{self._path}, line {number}: not a user with a bcrypt password (htpasswd -B)"
                 )
             hashes[user] = digest.encode()
-        self._hashes, self._read_at = hashes, changed
-        self._verified.clear()
+        if hashes != self._hashes:
+            self._verified.clear()
+        self._hashes, self._read = hashes, now
 
     def known(self, user: str) -> bool:
         """Whether there is such a user (still)."""
@@ -121,7 +123,8 @@ class Users:
         given = password.encode()[:72]
         if not await asyncio.to_thread(bcrypt.checkpw, given, known):
             return False
-        self._verified.add(mark)
+        if self._hashes.get(user) == known:  # not changed meanwhile
+            self._verified.add(mark)
         return True
 
 

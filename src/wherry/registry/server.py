@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import orjson
 from aiohttp import web
@@ -46,7 +46,7 @@ class Server:
         self.storage = storage
         self._access = access or Open()
         self._issuer = issuer
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -56,10 +56,11 @@ class Server:
 
     def lock(self, upload: str) -> asyncio.Lock:
         """Held by who changes an upload."""
-        for id, lock in list(self._locks.items()):
-            if not lock.locked() and id != upload:
-                del self._locks[id]
-        return self._locks[upload]
+        # Kept by who holds it or waits for it: one that nobody holds may have been promised.
+        lock = self._locks.get(upload)
+        if lock is None:
+            lock = self._locks[upload] = asyncio.Lock()
+        return lock
 
     async def judge(self, request: web.Request, *wanted: Scope) -> str:
         """Who asks, if they may.

@@ -6,6 +6,7 @@ of Docker: mounts, devices, masked and read-only paths, namespaces.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -292,10 +293,11 @@ def host_devices(root: Path = Path("/dev")) -> list[dict[str, Any]]:
         for entry in entries:
             if entry.path in _OWN_DEVICES or entry.name.startswith(".") or entry.is_symlink():
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                found += host_devices(Path(entry.path))
-            elif device := _device(entry):
-                found.append(device)
+            with contextlib.suppress(FileNotFoundError):  # the host has just lost it
+                if entry.is_dir(follow_symlinks=False):
+                    found += host_devices(Path(entry.path))
+                elif device := _device(entry):
+                    found.append(device)
     return found
 
 

@@ -237,21 +237,27 @@ async def _started(starter: _Starter, child: Child) -> tuple[int, str]:
 async def _with_terminal(
     starter: _Starter, process: Mapping[str, Any], directory: Path, rootfs: Path
 ) -> ExecProcess:
-    with contextlib.closing(ConsoleSocket(directory)) as console:
+    console = ConsoleSocket(directory)
+    try:
         child = starter.start(process, console=console.path)
-        receiving = asyncio.create_task(_received(console, process.get("consoleSize")))
-        try:
-            pid, complaint = await _started(starter, child)
-            if not pid:
-                raise await _refuse(child, complaint, process, rootfs)
-            master = await receiving
-        except OSError as error:
+    except BaseException:
+        console.close()
+        raise
+    receiving = asyncio.create_task(_received(console, process.get("consoleSize")))
+    # Not before: see host/readiness.py.
+    receiving.add_done_callback(lambda _: console.close())
+    try:
+        pid, complaint = await _started(starter, child)
+        if not pid:
+            raise await _refuse(child, complaint, process, rootfs)
+        master = await receiving
+    except BaseException as error:
+        # It may have come although the program could not be executed.
+        receiving.cancel()
+        receiving.add_done_callback(_close)
+        if isinstance(error, OSError):
             raise RuntimeFailure("the OCI runtime did not set up a terminal") from error
-        except BaseException:
-            # It may have come although the program could not be executed.
-            receiving.cancel()
-            receiving.add_done_callback(_close)
-            raise
+        raise
     return ExecProcess(child, pid, outputs={master: 1}, stdin=master, terminal=True)
 
 

@@ -17,7 +17,6 @@ class Features:
     reservation: bool = True
     swappiness: bool = True
     oom_kill_disable: bool = True
-    kernel_memory: bool = False
     kernel_memory_tcp: bool = False
     cpu_shares: bool = True
     cpu_quota: bool = True
@@ -53,7 +52,6 @@ def _look_v1(layout: Layout, group: str) -> Features:
         reservation=has("memory", "memory.soft_limit_in_bytes"),
         swappiness=has("memory", "memory.swappiness"),
         oom_kill_disable=has("memory", "memory.oom_control"),
-        kernel_memory=has("memory", "memory.kmem.limit_in_bytes"),
         kernel_memory_tcp=has("memory", "memory.kmem.tcp.limit_in_bytes"),
         cpu_shares=has("cpu", "cpu.shares"),
         cpu_quota=has("cpu", "cpu.cfs_quota_us"),

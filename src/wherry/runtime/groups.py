@@ -15,6 +15,8 @@ from pathlib import Path
 
 from wherry.runtime import cgroups
 from wherry.runtime.cgroups import Layout
+from wherry.runtime.types import RuntimeFailure
+from wherry.runtime.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +116,32 @@ def below(layout: Layout, path: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError), os.scandir(tree / path.lstrip("/")) as entries:
             found.update(entry.name for entry in entries if entry.is_dir())
     return sorted(found)
+
+
+class Groups:
+    """The groups of one instance, each by its path below the instance's own."""
+
+    def __init__(self, space: Workspace) -> None:
+        self._space = space
+
+    def limit(self, group: str, limits: GroupLimits) -> None:
+        """Limit all containers whose ``cgroup_parent`` is ``group`` or below it together.
+
+        Raises:
+            RuntimeFailure: the kernel refuses a value.
+        """
+        path = self._space.cgroup("", group)
+        try:
+            limit(self._space.layout, path, limits)
+        except OSError as error:
+            raise RuntimeFailure(
+                f"cgroup {path}: {(error.strerror or str(error)).lower()}"
+            ) from None
+
+    def remove(self, group: str) -> None:
+        """Remove a group in which nothing lives any more; nothing where something does."""
+        remove_empty(self._space.layout, self._space.cgroup("", group))
+
+    def below(self, group: str) -> list[str]:
+        """The names of the groups right below ``group``."""
+        return below(self._space.layout, self._space.cgroup("", group))

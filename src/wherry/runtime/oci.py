@@ -69,10 +69,6 @@ class OCIRuntime:
         """The whole command line of ``args``."""
         return [str(self.program), *self.global_arguments, *map(str, args)]
 
-    def knows(self, id: str) -> bool:
-        """Whether there is state of container ``id``."""
-        return (self.root / id).exists()
-
     def waits_for_start(self, id: str) -> bool:
         """Whether container ``id`` is created and not started: both runtimes then keep a FIFO."""
         return self._fifo(id).exists()

@@ -19,9 +19,7 @@ _OPTIONS_LIMIT = 4095
 _SPECIAL = re.compile(r"[,:\\\s]")
 
 
-def mount_overlay(
-    lower: Sequence[Path], upper: Path, work: Path, target: Path, *, readonly: bool = False
-) -> None:
+def mount_overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
     """Mount ``lower`` (topmost first) under ``upper`` at ``target``.
 
     ``work`` is an empty directory on the file system of ``upper``. Where the paths are too long for
@@ -31,7 +29,7 @@ def mount_overlay(
     Raises:
         OSError: with the kernel's reason; ``filename`` is the target.
     """
-    _overlay([*lower], [upper, work], target, syscalls.MS_RDONLY if readonly else 0)
+    _overlay([*lower], [upper, work], target, 0)
 
 
 def mount_layers(lower: Sequence[Path], target: Path) -> None:

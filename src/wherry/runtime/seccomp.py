@@ -154,7 +154,8 @@ class CompiledFilters:
 
     def __init__(self, directory: Path, program: Path) -> None:
         self._directory = directory
-        self._compiler = str(program.stat().st_mtime_ns).encode()
+        status = program.stat()  # two that were written in one tick of the clock differ in size
+        self._compiler = f"{status.st_mtime_ns} {status.st_size} {status.st_ino}".encode()
         self._known: dict[str, str] = {}
 
     def _key(self, section: Mapping[str, object]) -> str:

@@ -12,7 +12,6 @@ import logging
 import os
 import resource
 import signal as signals
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,16 +25,15 @@ from wherry.runtime import (
     cgroups,
     exec,
     features,
-    groups,
     oci,
+    recovery,
     seccomp,
     usage,
 )
 from wherry.runtime.features import Features
-from wherry.runtime.groups import GroupLimits
+from wherry.runtime.groups import Groups
 from wherry.runtime.held import Held
 from wherry.runtime.hub import ContainerStream, Mark
-from wherry.runtime.monitor import exits
 from wherry.runtime.monitor.client import Holding, MonitorLost
 from wherry.runtime.monitors import Monitors
 from wherry.runtime.record import Record
@@ -56,8 +54,6 @@ _log = logging.getLogger(__name__)
 
 # How many containers are removed at a time; each costs a short process.
 _PARALLEL = 8
-# Docker's word for a container whose shim was killed.
-_KILLED = 128 + signals.SIGKILL
 
 
 class Runtime:
@@ -115,6 +111,7 @@ class Runtime:
                 program = oci.find(("runc",))
         runtime = oci.OCIRuntime(program, self._run_dir / "oci")
         self._space = space = Workspace(self._run_dir, exits, self._cgroup_root, layout, runtime)
+        self.groups = Groups(space)
         cgroups.make(layout, space.monitors)
         self.features = features.look(layout, space.monitors)
         self._host = bundle.this_host(self.features)
@@ -304,28 +301,6 @@ class Runtime:
         if changes:
             await self._space.oci.call("update", "--resources=-", id, input=changes)
 
-    def limit_group(self, group: str, limits: GroupLimits) -> None:
-        """Limit all containers whose ``cgroup_parent`` is ``group`` or below it together.
-
-        Raises:
-            RuntimeFailure: the kernel refuses a value.
-        """
-        path = self._space.cgroup("", group)
-        try:
-            groups.limit(self._space.layout, path, limits)
-        except OSError as error:
-            raise RuntimeFailure(
-                f"cgroup {path}: {(error.strerror or str(error)).lower()}"
-            ) from None
-
-    def remove_group(self, group: str) -> None:
-        """Remove a group in which nothing lives any more; nothing where something does."""
-        groups.remove_empty(self._space.layout, self._space.cgroup("", group))
-
-    def groups_below(self, group: str) -> list[str]:
-        """The names of the groups right below ``group``."""
-        return groups.below(self._space.layout, self._space.cgroup("", group))
-
     def cgroup(self, id: str) -> str:
         """The path of a running container's group in the kernel's trees.
 
@@ -357,18 +332,6 @@ class Runtime:
             RuntimeFailure: it does not run.
         """
         self._get(id).hub.resize(width, height)
-
-    async def reopen_log(self, id: str) -> None:
-        """Go on in a new file under the log's name; whoever rotates has moved the old one away.
-
-        Raises:
-            RuntimeFailure: the container does not run.
-        """
-        held = self._get(id)
-        if not held.runs:
-            raise RuntimeFailure(f"container {id} does not run")
-        if held.hub.sink is not None:
-            await held.hub.sink.reopen()
 
     async def exec(self, id: str, process: ProcessSpec, *, stdin: bool) -> ExecProcess:
         """Execute one more process in the container.
@@ -438,42 +401,18 @@ class Runtime:
     async def _recover(
         self, id: str, log: Callable[[str], LogSink | None]
     ) -> int | ExitStatus | None:
-        space = self._space
-        record = Record.load(space.bundle(id))
-        if record is None or space.oci.waits_for_start(id):
-            left = exits.read(space.exit_file(id))
-            await space.remove(id, self._monitors.forget, keep_exit=left is not None)
-            return left and ExitStatus(id, left[0], False, left[1])
-        monitor = self._monitors.existing
-        try:
-            holding = await monitor.take(id) if monitor is not None else None
-        except MonitorLost:
-            holding = None
-        if holding is None:
-            return self._lost(id, record)
-        if holding.ended is None:
-            self._hold(id, record, holding, log(id), self._on_exit)
-            return holding.pid
+        left = await recovery.look(id, self._space, self._monitors)
+        if not isinstance(left, recovery.Left):
+            return left
+        if left.holding.ended is None:
+            self._hold(id, left.record, left.holding, log(id), self._on_exit)
+            return left.holding.pid
         # What it wrote last is still in its pipes.
-        held = self._hold(id, record, holding, log(id), lambda status: None)
-        held.process_ended(*holding.ended)
+        held = self._hold(id, left.record, left.holding, log(id), lambda status: None)
+        held.process_ended(*left.holding.ended)
         status = await held.ended
         del self._held[id]
         return status
-
-    def _lost(self, id: str, record: Record) -> ExitStatus:
-        """The daemon and the monitor were both killed: nobody holds the container's streams.
-
-        It is ended, as Docker ends a container whose shim was killed.
-        """
-        space = self._space
-        cgroups.kill(space.layout, record.cgroup)
-        ended = exits.read(space.exit_file(id))
-        if ended is None:
-            ended = _KILLED, time.time_ns()
-            exits.write(str(space.exits), id, *ended)
-        oom_killed = usage.oom_kills(space.layout, record.cgroup) > 0
-        return ExitStatus(id, ended[0], oom_killed, ended[1])
 
     async def destroy_all(self, grace: float, *, log: Callable[[str], LogSink | None]) -> None:
         """End and remove all containers, their mounts and groups; no daemon must be using them.

@@ -149,9 +149,6 @@ class LogSink(Protocol):
     async def close(self) -> None:
         """The run's last byte has been written: keep an unfinished line as one, let go of files."""
 
-    async def reopen(self) -> None:
-        """Go on in a new file: whoever rotates the log has moved the old one away."""
-
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:

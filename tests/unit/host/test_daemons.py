@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from wherry.host.notify import NotifyListener, claim, notify
+from wherry.host.notify import NotifyListener, claim, give_back, notify
 from wherry.host.pidfile import AlreadyRunning, PidFile, running_pid
 from wherry.host.tasks import run_until
 
@@ -21,6 +23,19 @@ def test_a_pid_file_is_held_once(tmp_path: Path) -> None:
     assert running_pid(path) is not None
     held.release()
     assert running_pid(path) is None
+
+
+def test_who_only_looks_keeps_no_daemon_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "server.pid"
+    path.touch()
+    with path.open() as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        leaving = threading.Timer(0.05, fcntl.flock, (looker, fcntl.LOCK_UN))
+        leaving.start()
+        held = PidFile(path)
+        leaving.join()
+    assert running_pid(path) == os.getpid()
+    held.release()
 
 
 def test_a_stale_file_deceives_nobody(tmp_path: Path) -> None:
@@ -36,6 +51,11 @@ async def test_readiness_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "NOTIFY_SOCKET" not in os.environ
     notify("READY=1\nSTATUS=up")
     assert await listener.receive() == {"READY": "1", "STATUS": "up"}
+    give_back()  # a daemon that begins anew
+    assert os.environ["NOTIFY_SOCKET"] == str(listener.path)
+    claim()
+    notify("READY=1")
+    assert await listener.receive() == {"READY": "1"}
     listener.close()
     notify("READY=1")  # nobody listens any more: no failure
     assert not listener.path.exists()

@@ -101,7 +101,7 @@ async def test_a_client_that_does_not_read_holds_the_writer(server: Server) -> N
 
 
 async def _all(reader: asyncio.StreamReader) -> bytes:
-    return await asyncio.wait_for(reader.read(), 10)
+    return await asyncio.wait_for(reader.read(), 60)
 
 
 async def test_a_handler_that_does_not_read_holds_the_client(server: Server) -> None:
@@ -123,7 +123,7 @@ async def test_a_handler_that_does_not_read_holds_the_client(server: Server) -> 
         async with asyncio.timeout(0.2):
             await writer.drain()
     go.set()
-    await asyncio.wait_for(writer.drain(), 10)
+    await asyncio.wait_for(writer.drain(), 60)
     writer.write_eof()
     assert await _all(reader) == b""
     assert received == sent
@@ -144,7 +144,7 @@ async def test_writing_to_a_client_that_has_gone_says_so(server: Server) -> None
     server.handler = talk
     _, writer = await server.connect()
     writer.transport.abort()
-    assert await asyncio.wait_for(gone, 10)
+    assert await asyncio.wait_for(gone, 60)
 
 
 async def test_abort_ends_a_reader(server: Server) -> None:
@@ -180,13 +180,13 @@ async def test_joined_connections_carry_both_ways_until_one_ends() -> None:
     joined = asyncio.create_task(join(near, far))
     sending = asyncio.create_task(loop.sock_sendall(other, sent))
     got = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(got) < len(sent) + 5:
             got += await loop.sock_recv(other, 1 << 16)
         await sending
     assert got == b"early" + sent
     other.shutdown(socket.SHUT_WR)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await joined
         await near.close()
         await far.close()

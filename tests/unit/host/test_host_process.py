@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from descriptors import descriptors
 from wherry.host.process import Child, exit_status, run
 
 
@@ -34,9 +34,9 @@ async def test_a_program_that_does_not_exist_is_an_error() -> None:
 
 
 async def test_a_background_process_does_not_hold_us_up() -> None:
-    start = time.monotonic()
-    assert (await run(["sh", "-c", "sleep 5 & echo done"])).stdout == b"done\n"
-    assert time.monotonic() - start < 4
+    async with asyncio.timeout(60):
+        done = await run(["sh", "-c", "sleep 1000 & echo $!"])
+    os.kill(int(done.stdout), signal.SIGKILL)
 
 
 async def test_after_the_timeout_it_is_killed() -> None:
@@ -76,7 +76,7 @@ async def test_a_callback_is_told_of_the_end() -> None:
     child = Child(["true"])
     told = asyncio.Event()
     child.when_ended(told.set)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await told.wait()
 
 
@@ -106,7 +106,7 @@ async def test_a_released_child_lives_on() -> None:
 
 async def test_no_descriptor_is_left_behind() -> None:
     await run(["true"])
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(5):
         await run(["true"], input=b"x")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before

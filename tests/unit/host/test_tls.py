@@ -3,10 +3,10 @@
 import asyncio
 import socket
 import ssl
-import threading
 
 import pytest
 
+from wherry.host.hijack import take_over
 from wherry.host.tls import TLSServerProtocol, mutual
 from wherry.launcher.pki import Authority
 
@@ -44,7 +44,7 @@ async def served(keys, handle, visit):
 
 
 def connected(keys, port):
-    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=60)
     return client_context(keys).wrap_socket(plain, server_hostname="localhost")
 
 
@@ -59,7 +59,7 @@ async def test_the_server_goes_on_after_the_clients_last_word(keys):
         """A client that ends its sending alone, which Python's sockets cannot."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = client_context(keys).wrap_bio(incoming, outgoing, server_hostname="localhost")
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
 
             def through(call):
                 while True:
@@ -101,24 +101,27 @@ async def test_much_goes_through_both_ways(keys):
             await writer.drain()
         writer.close()
 
-    def visit(port):
-        with connected(keys, port) as client:
-            received = bytearray()
+    block = bytes(range(256)) * 256
 
-            def receive():
-                while len(received) < size:
-                    received.extend(client.recv(1 << 16))
+    async def both_ways(port):
+        # One thread: OpenSSL does not allow that one reads while another writes.
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_context(keys), server_hostname="localhost"
+        )
 
-            # Reading and writing at once; one socket object may be used so.
-            reader = threading.Thread(target=receive)
-            reader.start()
-            block = bytes(range(256)) * 256
+        async def send():
             for _ in range(size // len(block)):
-                client.sendall(block)
-            reader.join(20)
-            return bytes(received[:256]), len(received)
+                writer.write(block)
+                await writer.drain()
 
-    assert await served(keys, handle, visit) == (bytes(range(256)), size)
+        received, _ = await asyncio.gather(reader.readexactly(size), send())
+        writer.close()
+        return received
+
+    def visit(port):
+        return asyncio.run(asyncio.wait_for(both_ways(port), 60))
+
+    assert await served(keys, handle, visit) == block * (size // len(block))
 
 
 async def test_nobody_enters_without_a_certificate(keys):
@@ -128,7 +131,7 @@ async def test_nobody_enters_without_a_certificate(keys):
         entered.append(1)
 
     def visit(port):
-        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=60)
         context = client_context(keys, certificate=False)
         with (
             pytest.raises(ssl.SSLError),
@@ -146,10 +149,36 @@ async def test_who_speaks_http_is_told(keys):
         raise AssertionError
 
     def visit(port):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
             plain.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
             return plain.makefile("rb").read()
 
     answer = await served(keys, handle, visit)
     assert answer.startswith(b"HTTP/1.0 400 ")
     assert b"Client sent an HTTP request to an HTTPS server." in answer
+
+
+async def test_a_connection_taken_over_from_the_event_loops_tls_ends_without_a_word_in_the_log(
+    keys, caplog
+):
+    async def handle(reader, writer):
+        writer.write(await reader.readexactly(5))
+        writer.close()
+
+    async def visit(port):
+        reader, writer = await asyncio.open_connection(
+            "localhost", port, ssl=client_context(keys), family=socket.AF_INET
+        )
+        stream = take_over(reader, writer)
+        await stream.write(b"hello")
+        answer = b""
+        while piece := await stream.read():
+            answer += piece
+        await stream.close()
+        return answer
+
+    context = mutual(keys / "ca.crt", keys / "server.crt", keys / "server.key")
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+    async with server:
+        assert await visit(server.sockets[0].getsockname()[1]) == b"hello"
+    assert "eof_received" not in caplog.text

@@ -9,6 +9,7 @@ import pytest
 
 from wherry.engine.network import pools
 from wherry.launcher import instance as instances
+from wherry.launcher import slots, surroundings
 from wherry.launcher.instance import DEFAULT_DATA_DIR, InstanceError
 from wherry.launcher.ranges import Wanted
 
@@ -16,9 +17,9 @@ from wherry.launcher.ranges import Wanted
 @pytest.fixture(autouse=True)
 def _own_run_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "RUN_ROOT", tmp_path / "run")
-    monkeypatch.setattr(instances, "_networks_in_use", list)
-    monkeypatch.setattr(instances, "_has_ipv6", lambda: True)
-    monkeypatch.setattr(instances, "_is_free", lambda port: True)
+    monkeypatch.setattr(surroundings, "networks_in_use", list)
+    monkeypatch.setattr(surroundings, "has_ipv6", lambda: True)
+    monkeypatch.setattr(surroundings, "is_free", lambda port: True)
 
 
 def test_the_default_directory_has_the_plain_name() -> None:
@@ -56,25 +57,46 @@ def test_no_port_is_taken_by_a_kubelet_and_by_a_proxy(tmp_path: Path) -> None:
     assert len(set(taken)) == len(taken) and every[0].kubelet_port == 10251
 
 
+def test_an_instance_has_its_slot_as_long_as_it_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed as one begins or ends leaves none whose slot another may get."""
+    held = []
+    save, release = instances.save, slots.release
+
+    def saving(one: instances.Instance) -> None:
+        save(one)
+        held.append(slots.holder(instances.RUN_ROOT, one.slot))
+
+    def releasing(root: Path, slot: int, data_dir: Path) -> None:
+        held.append(instances.find(data_dir))
+        release(root, slot, data_dir)
+
+    monkeypatch.setattr(instances, "save", saving)
+    monkeypatch.setattr(slots, "release", releasing)
+    instances.forget(instances.open_or_create(tmp_path / "one"))
+    assert held == [tmp_path / "one", None]
+
+
 def test_a_released_slot_is_given_again(tmp_path: Path) -> None:
     one = instances.open_or_create(tmp_path / "one")
-    instances.release(one)
+    slots.release(instances.RUN_ROOT, one.slot, one.data_dir)
     assert instances.open_or_create(tmp_path / "two").slot == one.slot
 
 
 def test_a_slot_whose_range_the_machine_uses_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instances, "_networks_in_use", lambda: ["172.18.0.0/16"])
+    monkeypatch.setattr(surroundings, "networks_in_use", lambda: ["172.18.0.0/16"])
     assert instances.open_or_create(tmp_path / "one").slot == 2
 
 
 def test_a_slot_whose_port_somebody_has_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instances, "_is_free", lambda port: port != 10251)
+    monkeypatch.setattr(surroundings, "is_free", lambda port: port != 10251)
     assert instances.open_or_create(tmp_path / "one").slot == 2
-    monkeypatch.setattr(instances, "_is_free", lambda port: port != 7001)
+    monkeypatch.setattr(surroundings, "is_free", lambda port: port != 7001)
     assert instances.open_or_create(tmp_path / "two", api_port=7001).slot == 1
 
 
@@ -109,7 +131,7 @@ def test_an_instance_of_both_families_has_two_of_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"IPv4": "192.0.2.7", "IPv6": "2001:db8::7"}
-    monkeypatch.setattr(instances, "_node_ip", lambda family: found[family])
+    monkeypatch.setattr(surroundings, "address", lambda family: found[family])
     both = instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv4", "IPv6")))
     assert both.node_ips == ("192.0.2.7", "2001:db8::7")
     for pair in (both.cluster_ranges, both.service_ranges, both.cluster_dns):
@@ -126,13 +148,13 @@ def test_an_instance_of_both_families_has_two_of_everything(
 def test_a_machine_without_a_second_address_does_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instances, "_node_ip", lambda family: "")
+    monkeypatch.setattr(surroundings, "address", lambda family: "")
     both = instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv6", "IPv4")))
     assert (both.node_ip, both.node_ips) == ("::1", ("::1",))
 
 
 def test_a_machine_without_ipv6_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "_has_ipv6", lambda: False)
+    monkeypatch.setattr(surroundings, "has_ipv6", lambda: False)
     with pytest.raises(InstanceError, match="this machine has no IPv6"):
         instances.open_or_create(tmp_path / "data", wanted=Wanted(("IPv4", "IPv6")))
     assert instances.open_or_create(tmp_path / "data").cluster_ranges
@@ -141,7 +163,7 @@ def test_a_machine_without_ipv6_is_told_so(tmp_path: Path, monkeypatch: pytest.M
 def test_a_range_that_somebody_wants_must_be_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instances, "_networks_in_use", lambda: ["fd00:1:0:1::/64"])
+    monkeypatch.setattr(surroundings, "networks_in_use", lambda: ["fd00:1:0:1::/64"])
     wanted = Wanted(("IPv6",), ("fd00:1::/56",))
     with pytest.raises(InstanceError, match="fd00:1::/56 of the cluster overlaps fd00:1:0:1::/64"):
         instances.open_or_create(tmp_path / "data", wanted=wanted)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import self_signed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,25 +59,7 @@ def test_whatever_is_said_is_an_introduction_or_a_sentence(
 
 @pytest.fixture(scope="module")
 def authority() -> bytes:
-    return _authority()
-
-
-def _authority() -> bytes:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM)
+    return self_signed.authority()
 
 
 def info(authority: bytes, **changes: Any) -> dict[str, str]:

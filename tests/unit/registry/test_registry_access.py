@@ -78,6 +78,23 @@ async def test_a_changed_password_counts_at_once(by_password: Client, htpasswd: 
     assert (await by_password.get("/v2/", headers=password("ann", "other"))).status == 200
 
 
+async def test_a_password_that_changes_while_it_is_looked_at_is_not_remembered(
+    htpasswd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, usual = Users(htpasswd), bcrypt.checkpw
+
+    def check(given: bytes, known: bytes) -> bool:
+        right = usual(given, known)
+        htpasswd.write_text(f"ann:{bcrypt.hashpw(b'other', bcrypt.gensalt(4)).decode()}\n")
+        assert users.known("ann")  # and somebody has noticed
+        return right
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bcrypt, "checkpw", check)
+        assert await users.verify("ann", "secret")
+    assert not await users.verify("ann", "secret")
+
+
 def test_other_kinds_of_passwords_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_text("ann:$apr1$abc$def\n")

@@ -193,6 +193,17 @@ async def test_an_upload_goes_on_after_the_registry_was_started_again(
         assert done.status == 201
 
 
+async def test_an_upload_is_changed_by_one_at_a_time(registry: Registry) -> None:
+    held = registry.server.lock("one")
+    await held.acquire()
+    waiting = asyncio.create_task(registry.server.lock("one").acquire())
+    await asyncio.sleep(0)
+    held.release()
+    registry.server.lock("other")  # just when it is promised to who waits
+    assert registry.server.lock("one") is held
+    await waiting
+
+
 async def test_uploads_that_are_only_begun_hold_no_files_open(registry: Registry) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
@@ -440,7 +451,7 @@ async def test_an_upload_that_breaks_off_can_be_resumed(registry: Registry) -> N
     await writer.drain()
     writer.close()
     upload = registry.storage.upload(NAME, location.rsplit("/", 1)[1])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not upload.size:  # noqa: ASYNC110  the other side is in another task
             await asyncio.sleep(0.01)
     digest = digest_of(b"half and the rest")

@@ -18,11 +18,11 @@ from wherry.engine.build.options import Send
 from wherry.engine.build.sources import Context, Single
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.image import progress
-from wherry.engine.image.beneath import open_beneath
 from wherry.engine.image.compression import Compression, check_room, detect
 from wherry.engine.image.distribution.http import open_url
 from wherry.engine.image.threads import in_thread
 from wherry.engine.image.tree import archive_directory
+from wherry.host.beneath import open_beneath
 from wherry.host.process import run
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from typing import IO, Protocol, cast
 from wherry.engine.build.dockerfile.patterns import IgnoreFile, matcher
 from wherry.engine.errors import BadParameter
 from wherry.engine.image import linkwalk, tar
-from wherry.engine.image.beneath import open_beneath, open_without_links
 from wherry.engine.image.compression import BUFFER, Bounds, CompressionError, expand
 from wherry.engine.image.layers import spool
 from wherry.engine.image.tar import Entry, TarError, TarReader
 from wherry.engine.image.tar_writer import END, header, padding
 from wherry.engine.image.tree import describe, file_pieces, walk
 from wherry.engine.image.unpack import clean
+from wherry.host.beneath import open_beneath, open_without_links
 
 _PIECE = 1 << 20
 

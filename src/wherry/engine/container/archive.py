@@ -26,13 +26,13 @@ from wherry.engine.container.view import Plan, View
 from wherry.engine.container.view import plan as make_plan
 from wherry.engine.errors import BadParameter, Conflict, EngineError, NotFound
 from wherry.engine.image import linkwalk
-from wherry.engine.image.beneath import open_beneath
 from wherry.engine.image.changeset import Change, changes
 from wherry.engine.image.compression import BUFFER, Bounds, CompressionError, expand
 from wherry.engine.image.store import ImageStore
 from wherry.engine.image.tar import TarError, TarReader
 from wherry.engine.image.threads import ThreadReader, in_thread, stream_from
 from wherry.engine.image.tree import archive_directory, archive_member, in_pieces
+from wherry.host.beneath import open_beneath
 
 _Result = TypeVar("_Result")
 

@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from wherry.engine.image.beneath import open_beneath, open_directory
+from wherry.host.beneath import open_beneath, open_directory
 
 
 def read_file(root: Path, path: str, limit: int = 1 << 20) -> bytes | None:

@@ -95,7 +95,11 @@ def _below(directory: Path, target: str, access: str) -> Iterator[dict[str, obje
         for name in names:
             path = Path(current, name)
             inside = str(Path(target, path.relative_to(directory)))
-            if (device := _device(path.lstat(), inside, access)) is not None:
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue  # a terminal that somebody has just closed
+            if (device := _device(status, inside, access)) is not None:
                 yield device
 
 

@@ -13,9 +13,9 @@ import stat
 
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.image import members, tar
-from wherry.engine.image.beneath import open_beneath
 from wherry.engine.image.tar import Entry, TarReader
 from wherry.engine.image.unpack import clean
+from wherry.host.beneath import open_beneath
 
 
 def extract(

@@ -15,6 +15,7 @@ from pathlib import Path
 from wherry.engine.container import hosts_file, resolv_conf
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.container.hosts_file import Record
+from wherry.host.resolv_conf import host_file, parse
 
 _DIGEST = "resolv.conf.hash"
 
@@ -110,11 +111,11 @@ def _write_resolv_conf(container: Container, name_server: str, root: Path) -> No
     host = container.host_config
     shares_host = container.network_mode == "host"
     direct = not shares_host and not name_server
-    text = resolv_conf.host_file(root, direct=direct)
+    text = host_file(root, direct=direct)
     if shares_host and not resolv_conf.has_choices(host):
         _write(container, "resolv.conf", text)
         return
-    wanted = resolv_conf.with_choices(resolv_conf.parse(text), host)
+    wanted = resolv_conf.with_choices(parse(text), host)
     if name_server:
         wanted = resolv_conf.served(wanted, name_server)
     elif not shares_host:

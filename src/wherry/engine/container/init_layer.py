@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from wherry.engine.image.members import set_xattr
-from wherry.engine.image.merged import find
+from wherry.engine.image.merged import find, find_status
 
 _DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
 _FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console")
@@ -65,26 +65,16 @@ def name_of(image: str) -> str:
 
 def _fill(layer: Path, lower: Sequence[Path]) -> None:
     for path in _DIRECTORIES:
-        if _status(lower, path) is None:
+        if find_status(lower, path) is None:
             _make_parent(layer, lower, path)
             (layer / path).mkdir(mode=0o755, exist_ok=True)
     for path in _FILES:
-        if _status(lower, path) is None and _make_parent(layer, lower, path):
+        if find_status(lower, path) is None and _make_parent(layer, lower, path):
             (layer / path).touch(mode=0o755)
     for path, target in _LINKS:
-        if _status(lower, path) is None and _make_parent(layer, lower, path):
+        if find_status(lower, path) is None and _make_parent(layer, lower, path):
             (layer / path).symlink_to(target)
     (layer / _MARK).touch(mode=0o755)
-
-
-def _status(lower: Sequence[Path], path: str) -> os.stat_result | None:
-    found = find(lower, path.split("/"))
-    if found is None:
-        return None
-    try:
-        return os.fstat(found)
-    finally:
-        os.close(found)
 
 
 def _make_parent(layer: Path, lower: Sequence[Path], path: str) -> bool:

@@ -21,12 +21,12 @@ from wherry.engine.container import confined, mount_options, remapping
 from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.errors import BadParameter, EngineError
 from wherry.engine.events import EventBus
-from wherry.engine.image.beneath import open_within
 from wherry.engine.image.store import ImageStore
 from wherry.engine.image.threads import in_thread
 from wherry.engine.volume.volume import DRIVER
 from wherry.engine.volume.volumes import Volumes
 from wherry.host import syscalls
+from wherry.host.beneath import hold_within
 from wherry.runtime.rootfs import mount_layers, unescape, unmount
 from wherry.runtime.types import MountSpec, RuntimeFailure
 
@@ -361,7 +361,7 @@ def _bind_within(base: Path, subpath: str, target: Path) -> None:
         EngineError: there is nothing, or it is outside.
     """
     try:
-        descriptor = open_within(base, subpath)
+        descriptor = hold_within(base, subpath)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise EngineError(

@@ -9,7 +9,7 @@ from wherry.engine.container import identity, links
 from wherry.engine.container.container import Container
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.network.dns.resolvers import Resolvers
-from wherry.net.name_service import ADDRESS
+from wherry.net.name_sockets import ADDRESS
 
 
 class Naming:

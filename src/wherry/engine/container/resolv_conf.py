@@ -7,74 +7,28 @@ that would have stood in the file.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
+
+from wherry.host.resolv_conf import ResolvConf
 
 # Docker falls back to these where the host has only name servers of its own.
 FALLBACK = ("8.8.8.8", "8.8.4.4")
 FALLBACK_IPV6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
-# systemd-resolved is at that address alone, and tells here whom it asks itself.
-_STUB = ("127.0.0.53",)
-_BEHIND_STUB = "run/systemd/resolve/resolv.conf"
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvConf:
-    """What the file says. ``chosen`` is whether the user has named the servers."""
+class Wanted(ResolvConf):
+    """What a container's file is to say. ``chosen`` is whether the user has named the servers."""
 
-    servers: Sequence[str] = ()
-    search: Sequence[str] = ()
-    options: Sequence[str] = ()
     chosen: bool = False
 
-    def __str__(self) -> str:
-        lines = [f"nameserver {server}\n" for server in self.servers]
-        if self.search:
-            lines.append(f"search {' '.join(self.search)}\n")
-        if self.options:
-            lines.append(f"options {' '.join(self.options)}\n")
-        return "".join(lines)
 
-
-def parse(text: str) -> ResolvConf:
-    """Read a file; what it has besides is dropped."""
-    servers: list[str] = []
-    search: list[str] = []
-    options: list[str] = []
-    for line in text.splitlines():
-        words = line.split()
-        if not words or words[0].startswith(("#", ";")):
-            continue
-        match words[0]:
-            case "nameserver":
-                servers += words[1:2]
-            case "search" | "domain":
-                search = words[1:]
-            case "options":
-                options += words[1:]
-    return ResolvConf(servers, search, options)
-
-
-def host_file(root: Path = Path("/"), *, direct: bool) -> str:
-    """The host's file; with ``direct``, one whose servers answer more than the host alone."""
-    try:
-        text = (root / "etc/resolv.conf").read_text(errors="replace")
-    except FileNotFoundError:
-        return ""
-    if direct and tuple(parse(text).servers) == _STUB:
-        try:
-            return (root / _BEHIND_STUB).read_text(errors="replace")
-        except FileNotFoundError:
-            pass
-    return text
-
-
-def with_choices(found: ResolvConf, host_config: Mapping[str, Any]) -> ResolvConf:
+def with_choices(found: ResolvConf, host_config: Mapping[str, Any]) -> Wanted:
     """``found`` with ``--dns``, ``--dns-search`` (a dot for none) and ``--dns-option`` in place."""
     servers, search = host_config["Dns"], host_config["DnsSearch"]
-    return ResolvConf(
+    return Wanted(
         servers=servers or found.servers,
         search=[domain for domain in search or found.search if domain != "."],
         options=host_config["DnsOptions"] or found.options,
@@ -87,7 +41,7 @@ def has_choices(host_config: Mapping[str, Any]) -> bool:
     return any(host_config[name] for name in ("Dns", "DnsSearch", "DnsOptions"))
 
 
-def reachable(wanted: ResolvConf, *, ipv6: bool) -> ResolvConf:
+def reachable(wanted: Wanted, *, ipv6: bool) -> Wanted:
     """Without the host's servers that a container does not reach; others where none is left.
 
     Those are on the host's loopback, or have an IPv6 address where the container has none. Servers
@@ -104,7 +58,7 @@ def reachable(wanted: ResolvConf, *, ipv6: bool) -> ResolvConf:
     return replace(wanted, servers=servers or fallback)
 
 
-def served(wanted: ResolvConf, server: str) -> ResolvConf:
+def served(wanted: Wanted, server: str) -> Wanted:
     """The file of a container that asks our name server at the address ``server``.
 
     Names without a dot are tried as they stand first: most containers have such.
@@ -126,7 +80,7 @@ def ndots(wanted: ResolvConf) -> int | None:
     return found
 
 
-def behind(wanted: ResolvConf, *, ipv6: bool) -> list[tuple[str, bool]]:
+def behind(wanted: Wanted, *, ipv6: bool) -> list[tuple[str, bool]]:
     """The servers that ours asks: each with whether it is asked from the host's network.
 
     That is for the host's own loopback, and for IPv6 where the container has none.

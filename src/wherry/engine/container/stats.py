@@ -18,7 +18,7 @@ from wherry.engine.container.container import Container
 from wherry.engine.container.namespaces import network_owner
 from wherry.engine.container.units import ZERO_TIME, timestamp
 from wherry.engine.errors import NotFound
-from wherry.net import links
+from wherry.net.link import links
 from wherry.runtime.types import RuntimeFailure, Usage
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.container.init_layer import prepare
-from wherry.engine.image.beneath import open_beneath
 from wherry.host import syscalls
+from wherry.host.beneath import open_beneath
 from wherry.runtime.rootfs import mount_overlay
 
 _PATH = os.O_PATH | os.O_CLOEXEC

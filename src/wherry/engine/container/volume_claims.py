@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from wherry.engine.container.container import Container, MountPoint
 from wherry.engine.container.mounts import Wanted
 from wherry.engine.errors import Conflict, EngineError, NotFound
-from wherry.engine.image.beneath import open_beneath
 from wherry.engine.image.image import Image
 from wherry.engine.image.store import ImageStore
 from wherry.engine.volume.volume import ANONYMOUS_LABEL, DRIVER
 from wherry.engine.volume.volumes import Volumes, new_name
+from wherry.host.beneath import open_beneath
 from wherry.runtime.rootfs import open_layers
 
 log = logging.getLogger(__name__)

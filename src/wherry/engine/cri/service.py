@@ -6,22 +6,17 @@ Sandboxes and pod containers are ordinary containers of the engine; ``docker ps`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import os
 import signal
-import socket
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
     Collection,
-    Coroutine,
     Mapping,
     Sequence,
 )
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 from wherry import __version__
 from wherry.engine.container import remapping, stats, users
@@ -33,8 +28,10 @@ from wherry.engine.container.mount_sources import RECURSIVE_READ_ONLY_SINCE, ker
 from wherry.engine.container.rules import RUNTIMES
 from wherry.engine.container.spec import process
 from wherry.engine.cri import naming, requests, status
+from wherry.engine.cri.errors import cri_errors
+from wherry.engine.cri.images import EngineImages
+from wherry.engine.cri.streams import KilledAtClose, connect, run_to_end
 from wherry.engine.cri.types import (
-    AuthConfig,
     ContainerConfig,
     ContainerEvent,
     ContainerRuntime,
@@ -44,59 +41,27 @@ from wherry.engine.cri.types import (
     CRINotFound,
     ExecResult,
     FilesystemUsage,
-    Image,
     LinuxResources,
     PodSandboxConfig,
     PodSandboxStatus,
     ProcessStream,
     RuntimeHandler,
 )
+from wherry.engine.cri.usage import measured
 from wherry.engine.engine import Engine
-from wherry.engine.errors import Conflict, EngineError, NotFound, NotModified
-from wherry.engine.image import own
-from wherry.engine.image.distribution.credentials import Credentials
+from wherry.engine.errors import Conflict, EngineError, NotModified
 from wherry.engine.image.pause import ensure_pause
-from wherry.net import namespaces
+from wherry.net.nftables.nft import NftError
 from wherry.runtime.streams import ExecProcess
 from wherry.runtime.types import RuntimeFailure
 
-# No more of the output of a synchronous exec is kept, as in other runtimes.
-EXEC_LIMIT = 16 << 20
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _call(
-    reason: str = "",
-) -> Callable[[Callable[_P, Awaitable[_R]]], Callable[_P, Coroutine[Any, Any, _R]]]:
-    """Errors of the engine become errors of CRI, with the kubelet's word for them."""
-
-    def decorate(
-        method: Callable[_P, Awaitable[_R]],
-    ) -> Callable[_P, Coroutine[Any, Any, _R]]:
-        @functools.wraps(method)
-        async def translated(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            try:
-                return await method(*args, **kwargs)
-            except NotFound as error:
-                raise CRINotFound(error.message, reason) from error
-            except (EngineError, RuntimeFailure) as error:
-                raise CRIError(error.message, reason) from error
-
-        return translated
-
-    return decorate
-
-
-class EngineRuntime(ContainerRuntime):
+class EngineRuntime(EngineImages, ContainerRuntime):
     """``ContainerRuntime`` on an engine in the same process."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._own_images = asyncio.Lock()
-        self._making = asyncio.Lock()
-        self._pause_lock = asyncio.Lock()
+        super().__init__(engine)
+        self._making_pause = asyncio.Lock()
         self._rotation: tuple[int, Callable[[Path], Awaitable[None]]] | None = None
 
     # ---- lookups
@@ -138,10 +103,15 @@ class EngineRuntime(ContainerRuntime):
         mapped = mapped and Path("/proc/self/ns/user").exists()
         return [RuntimeHandler(name, recursive, mapped) for name in sorted(RUNTIMES)]
 
-    @_call()
+    @cri_errors()
     async def update_runtime_config(self, pod_cidr: str) -> None:
         """The ranges of this node's pods, with commas in between; they are kept over restarts."""
-        await self._engine.networks.set_pod_ranges(pod_cidr.split(","))
+        try:
+            await self._engine.networks.set_pod_ranges(pod_cidr.split(","))
+        except (OSError, NftError) as error:
+            raise EngineError(
+                f"NetworkReady=false message:the network {pod_cidr} cannot be made: {error}"
+            ) from error
 
     async def network_changed(self) -> None:
         """Plugins' configuration is another."""
@@ -149,7 +119,7 @@ class EngineRuntime(ContainerRuntime):
 
     # ---- sandboxes
 
-    @_call("CreatePodSandboxError")
+    @cri_errors("CreatePodSandboxError")
     async def run_pod_sandbox(self, config: PodSandboxConfig) -> str:
         """Make and start the pause container; on failure nothing is left."""
         if config.runtime_handler not in RUNTIMES:
@@ -158,7 +128,7 @@ class EngineRuntime(ContainerRuntime):
                 f'failed to get sandbox runtime: no runtime for "{handler}" is configured'
             )
         await self._open_way(config)
-        async with self._own_images:
+        async with self._making_pause:
             image = await ensure_pause(self._engine.images)
         request = requests.sandbox_request(config, image)
         return await self._engine.in_flight(self._run_sandbox(config, request))
@@ -173,19 +143,19 @@ class EngineRuntime(ContainerRuntime):
     async def _run_sandbox(self, config: PodSandboxConfig, request: CreateRequest) -> str:
         if config.resources is not None:
             limits = requests.group_limits(config.resources)
-            self._engine.runtime.limit_group(config.cgroup_parent, limits)
+            self._engine.runtime.groups.limit(config.cgroup_parent, limits)
         try:
             container = await self._create(request, naming.sandbox_name(config.metadata))
         except EngineError:
             if config.cgroup_parent:
-                self._engine.runtime.remove_group(config.cgroup_parent)
+                self._engine.runtime.groups.remove(config.cgroup_parent)
             raise
         try:
             await self._engine.containers.lifecycle.start(container)
         except EngineError:
             await self._engine.containers.lifecycle.remove(container, force=True, volumes=True)
             if config.cgroup_parent:
-                self._engine.runtime.remove_group(config.cgroup_parent)
+                self._engine.runtime.groups.remove(config.cgroup_parent)
             raise
         return container.id
 
@@ -200,7 +170,7 @@ class EngineRuntime(ContainerRuntime):
                 await containers.lifecycle.remove(former, force=True, volumes=True)
             return (await containers.create(request, name))[0]
 
-    @_call()
+    @cri_errors()
     async def stop_pod_sandbox(self, sandbox_id: str) -> None:
         """Kill everything in it; its addresses and ports are free afterwards."""
         try:
@@ -216,7 +186,7 @@ class EngineRuntime(ContainerRuntime):
         except Conflict:
             return  # it does not run
 
-    @_call()
+    @cri_errors()
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:
         """Remove it and its containers."""
         try:
@@ -236,7 +206,7 @@ class EngineRuntime(ContainerRuntime):
             return
         await self._engine.in_flight(lifecycle.remove(container, force=True, volumes=True))
 
-    @_call()
+    @cri_errors()
     async def pod_sandbox_status(self, sandbox_id: str) -> PodSandboxStatus:
         """One sandbox."""
         return status.sandbox_status(
@@ -253,7 +223,7 @@ class EngineRuntime(ContainerRuntime):
 
     # ---- containers
 
-    @_call("CreateContainerError")
+    @cri_errors("CreateContainerError")
     async def create_container(
         self, sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
     ) -> str:
@@ -268,7 +238,7 @@ class EngineRuntime(ContainerRuntime):
         name = naming.container_name(config.metadata, sandbox_config.metadata)
         return (await self._create(request, name)).id
 
-    @_call("RunContainerError")
+    @cri_errors("RunContainerError")
     async def start_container(self, container_id: str) -> None:
         """Start it; nothing happens where it runs."""
         container = self._container(container_id)
@@ -292,7 +262,7 @@ class EngineRuntime(ContainerRuntime):
             size, rotate = self._rotation
             file.rotate_by(size, functools.partial(rotate, file.path))
 
-    @_call()
+    @cri_errors()
     async def stop_container(self, container_id: str, timeout: float) -> None:
         """End it; returns when it has ended and given everything back."""
         try:
@@ -301,7 +271,7 @@ class EngineRuntime(ContainerRuntime):
         except (CRINotFound, NotModified):
             return
 
-    @_call()
+    @cri_errors()
     async def remove_container(self, container_id: str) -> None:
         """Remove it, whatever it is doing."""
         try:
@@ -309,7 +279,7 @@ class EngineRuntime(ContainerRuntime):
         except CRINotFound:
             return
 
-    @_call()
+    @cri_errors()
     async def container_status(self, container_id: str) -> ContainerStatus:
         """One container."""
         return status.container_status(self._container(container_id))
@@ -324,32 +294,18 @@ class EngineRuntime(ContainerRuntime):
 
     # ---- streams
 
-    @_call()
+    @cri_errors()
     async def exec_sync(self, container_id: str, cmd: Sequence[str], timeout: float) -> ExecResult:
         """Run ``cmd`` to its end; what runs too long is killed."""
-        started = _KilledAtClose(await self._exec(container_id, cmd, tty=False, stdin=False))
-        output = {1: bytearray(), 2: bytearray()}
-        try:
-            async with asyncio.timeout(timeout or None):
-                while (piece := await started.read())[0]:
-                    kept = output[piece[0]]
-                    kept += piece[1][: EXEC_LIMIT - len(kept)]
-                code = await started.wait()
-        except TimeoutError:
-            raise CRIError(
-                f'command "{" ".join(cmd)}" timed out: timeout {timeout:g}s exceeded',
-                "DeadlineExceeded",
-            ) from None
-        finally:
-            await started.close()
-        return ExecResult(code, bytes(output[1]), bytes(output[2]))
+        started = KilledAtClose(await self._exec(container_id, cmd, tty=False, stdin=False))
+        return await run_to_end(started, cmd, timeout)
 
-    @_call()
+    @cri_errors()
     async def exec(
         self, container_id: str, cmd: Sequence[str], *, tty: bool, stdin: bool
     ) -> ProcessStream:
         """Start ``cmd`` with live streams."""
-        return _KilledAtClose(await self._exec(container_id, cmd, tty=tty, stdin=stdin))
+        return KilledAtClose(await self._exec(container_id, cmd, tty=tty, stdin=stdin))
 
     async def _exec(
         self, container_id: str, cmd: Sequence[str], *, tty: bool, stdin: bool
@@ -363,7 +319,7 @@ class EngineRuntime(ContainerRuntime):
         except RuntimeFailure as failure:
             raise exec_error(failure) from failure
 
-    @_call()
+    @cri_errors()
     async def attach(self, container_id: str, *, stdin: bool) -> ProcessStream:
         """The live streams of its own process."""
         container = self._container(container_id)
@@ -372,7 +328,7 @@ class EngineRuntime(ContainerRuntime):
             container.id, stdin=stdin and bool(container.config["OpenStdin"])
         )
 
-    @_call()
+    @cri_errors()
     async def port_forward(self, sandbox_id: str, port: int) -> int:
         """A TCP connection to ``port`` of the sandbox's loopback; the caller closes it."""
         sandbox = self._sandbox(sandbox_id)
@@ -381,60 +337,7 @@ class EngineRuntime(ContainerRuntime):
         namespace = None
         if sandbox.network_mode != "host":
             namespace = self._engine.networks.namespace(sandbox.id)
-        connection = await asyncio.to_thread(_socket_in, namespace)
-        try:
-            connection.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(connection, ("127.0.0.1", port))
-        except OSError as error:
-            connection.close()
-            reason = os.strerror(error.errno or 0).lower()
-            raise CRIError(
-                f"failed to connect to localhost:{port} inside namespace {sandbox_id}: {reason}"
-            ) from None
-        return connection.detach()
-
-    # ---- images
-
-    async def image_status(self, image: str) -> Image | None:
-        """The image; None where it is not in the store, or its name is none."""
-        try:
-            await self._make_own(image)
-            return status.image(self._engine.images.resolve(image))
-        except EngineError:
-            return None
-
-    async def _make_own(self, image: str) -> bool:
-        if image not in own.IMAGES:
-            return False
-        async with self._making:
-            await own.ensure(self._engine.images, image)
-        return True
-
-    @_call("ErrImagePull")
-    async def pull_image(self, image: str, auth: AuthConfig | None = None) -> str:
-        """Fetch it; returns its id. Our own images are made here, or it is said why not."""
-        if await self._make_own(image):
-            return self._engine.images.resolve(image).id
-        who = auth or AuthConfig()
-        credentials = Credentials(who.username, who.password, who.identity_token)
-        return (await self._engine.images.fetch(image, credentials)).id
-
-    async def list_images(self) -> Sequence[Image]:
-        """All images."""
-        return [status.image(stored) for stored in self._engine.images.list()]
-
-    async def images_in_use(self) -> Collection[str]:
-        """Those of Docker's containers, too."""
-        return {container.image_id for container in self._engine.containers.store.all()}
-
-    @_call()
-    async def remove_image(self, image: str) -> None:
-        """Untag it, and remove what nothing uses."""
-        try:
-            await self._engine.images.remove(image)
-        except NotFound:
-            return
+        return await connect(sandbox_id, namespace, port)
 
     # ---- watching
 
@@ -460,7 +363,7 @@ class EngineRuntime(ContainerRuntime):
             found.append(status.container_stats(container, usage, cgroup, interfaces))
         return found
 
-    @_call()
+    @cri_errors()
     async def container_filesystem(self, container_id: str) -> FilesystemUsage:
         """The size of its own layer."""
         container = self._container(container_id)
@@ -468,7 +371,7 @@ class EngineRuntime(ContainerRuntime):
 
     # ---- limits
 
-    @_call()
+    @cri_errors()
     async def update_container_resources(
         self, container_id: str, resources: LinuxResources
     ) -> None:
@@ -476,17 +379,17 @@ class EngineRuntime(ContainerRuntime):
         container = self._container(container_id)
         await self._engine.containers.update_limits(container, requests.update_body(resources))
 
-    @_call()
+    @cri_errors()
     async def update_group(self, group: str, resources: LinuxResources) -> None:
         """Limit a group of pods, or a pod as a whole."""
-        self._engine.runtime.limit_group(group, requests.group_limits(resources))
+        self._engine.runtime.groups.limit(group, requests.group_limits(resources))
 
-    @_call()
+    @cri_errors()
     async def remove_groups(self, group: str, keep: Collection[str]) -> None:
         """What pods have left behind that went while nobody looked."""
-        for name in self._engine.runtime.groups_below(group):
+        for name in self._engine.runtime.groups.below(group):
             if name not in keep:
-                self._engine.runtime.remove_group(f"{group}/{name}")
+                self._engine.runtime.groups.remove(f"{group}/{name}")
 
     def events(self) -> AsyncIterator[ContainerEvent]:
         """What happens to pods from this call on."""
@@ -503,31 +406,6 @@ class EngineRuntime(ContainerRuntime):
         return translated()
 
 
-class _KilledAtClose:
-    """An exec that does not outlive its client."""
-
-    def __init__(self, inner: ExecProcess) -> None:
-        self._inner = inner
-        # By descriptor: the number may be another process's by the time of the close.
-        try:
-            self._pidfd = os.pidfd_open(inner.pid)
-        except ProcessLookupError:
-            self._pidfd = -1
-        self.read = inner.read
-        self.write = inner.write
-        self.close_stdin = inner.close_stdin
-        self.resize = inner.resize
-        self.wait = inner.wait
-
-    async def close(self) -> None:
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            os.close(self._pidfd)
-            self._pidfd = -1
-        await self._inner.close()
-
-
 def _read_profile(path: Path) -> str:
     """A profile of system calls. Blocks.
 
@@ -542,34 +420,3 @@ def _read_profile(path: Path) -> str:
             f'cannot load seccomp profile "{path}": open {path}: {reason.lower()}',
             "CreateContainerError",
         ) from None
-
-
-def _socket_in(namespace: Path | None) -> socket.socket:
-    """A TCP socket that belongs to a network namespace; None is the host's. Blocks."""
-    if namespace is None:
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    with namespaces.enter(namespace):
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-
-
-def measured(directory: Path) -> FilesystemUsage:
-    """What lies below ``directory``, each inode once. Blocks."""
-    size = inodes = 0
-    seen: set[tuple[int, int]] = set()
-    waiting = [directory]
-    while waiting:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            current = waiting.pop()
-            with os.scandir(current) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        found = entry.stat(follow_symlinks=False)
-                        if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
-                            if (found.st_dev, found.st_ino) in seen:
-                                continue
-                            seen.add((found.st_dev, found.st_ino))
-                        size += found.st_blocks * 512
-                        inodes += 1
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(Path(entry.path))
-    return FilesystemUsage(size, inodes)

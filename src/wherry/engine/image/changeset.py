@@ -16,12 +16,12 @@ from enum import IntEnum
 from pathlib import Path
 
 from wherry.engine.image import tar
-from wherry.engine.image.beneath import open_without_links
-from wherry.engine.image.merged import find, is_opaque_open, is_whiteout
+from wherry.engine.image.merged import find_status, is_opaque_open, is_whiteout
 from wherry.engine.image.tar import NSEC, Entry
 from wherry.engine.image.tar_writer import END, header
 from wherry.engine.image.tree import Archiver, Found, in_pieces, walk
 from wherry.engine.image.unpack import OPAQUE_MARKER, WHITEOUT
+from wherry.host.beneath import open_without_links
 
 
 class Kind(IntEnum):
@@ -106,7 +106,7 @@ def _judge(
 ) -> None:
     path = found.path
     parent = path.rpartition("/")[0]
-    below = _find(lower, path) if parent not in hidden else None
+    below = find_status(lower, path) if parent not in hidden else None
     directory = stat.S_ISDIR(found.status.st_mode)
     kind: Kind | None
     if is_whiteout(found.status):
@@ -141,16 +141,6 @@ def _differs(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def _find(lower: Sequence[Path], path: str) -> os.stat_result | None:
-    descriptor = find(lower, path.split("/"))
-    if descriptor is None:
-        return None
-    try:
-        return os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _is_opaque(top: int, found: Found) -> bool:
     directory = open_without_links(top, found.path, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -178,4 +168,4 @@ def _merged_names(lower: Sequence[Path], path: str) -> set[str]:
             continue  # it is not in this layer, or something else there
         finally:
             os.close(top)
-    return {name for name in candidates if _find(lower, f"{path}/{name}") is not None}
+    return {name for name in candidates if find_status(lower, f"{path}/{name}") is not None}

@@ -36,8 +36,8 @@ _CHECK_EVERY = 64 << 20
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
-def spool(source: IO[bytes], directory: Path, *, limit: int | None = None) -> tuple[Path, str, int]:
-    """Copy ``source`` to its end (or ``limit`` bytes) into a new file: path, digest and size.
+def spool(source: IO[bytes], directory: Path) -> tuple[Path, str, int]:
+    """Copy ``source`` to its end into a new file: path, digest and size.
 
     Raises:
         BadParameter: the disk is all but full.
@@ -46,10 +46,7 @@ def spool(source: IO[bytes], directory: Path, *, limit: int | None = None) -> tu
     digest = hashlib.sha256()
     size = next_check = 0
     with os.fdopen(descriptor, "wb", buffering=0) as file:
-        while limit is None or size < limit:
-            data = source.read(BUFFER if limit is None else min(BUFFER, limit - size))
-            if not data:
-                break
+        while data := source.read(BUFFER):
             if size >= next_check:
                 next_check += _CHECK_EVERY
                 check_room(directory)

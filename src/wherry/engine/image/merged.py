@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from wherry.engine.image.beneath import open_beneath, open_directory
+from wherry.host.beneath import open_beneath, open_directory
 
 OPAQUE = "trusted.overlay.opaque"
 _WHITEOUT_DEVICE = os.makedev(0, 0)
@@ -36,6 +36,17 @@ def find(layers: Sequence[Path], parts: Sequence[str]) -> int | None:
             return None
         return found
     return None
+
+
+def find_status(layers: Sequence[Path], path: str) -> os.stat_result | None:
+    """stat(2) of what ``layers`` have at ``path``; None for nothing."""
+    found = find(layers, path.split("/"))
+    if found is None:
+        return None
+    try:
+        return os.fstat(found)
+    finally:
+        os.close(found)
 
 
 def is_whiteout(status: os.stat_result) -> bool:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from wherry.engine.image import tar
-from wherry.engine.image.beneath import open_without_links
 from wherry.engine.image.members import OVERLAY_XATTRS
 from wherry.engine.image.tar import NSEC, Entry
 from wherry.engine.image.tar_writer import END, header, padding
+from wherry.host.beneath import open_without_links
 
 log = logging.getLogger(__name__)
 

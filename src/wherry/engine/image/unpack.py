@@ -27,10 +27,10 @@ from pathlib import Path
 
 from wherry.engine.errors import BadParameter
 from wherry.engine.image import members, tar
-from wherry.engine.image.beneath import open_beneath, open_directory
 from wherry.engine.image.members import set_xattr, write_all
 from wherry.engine.image.merged import OPAQUE, find, is_whiteout
 from wherry.engine.image.tar import Entry, TarReader
+from wherry.host.beneath import open_beneath, open_directory
 
 WHITEOUT = ".wh."
 WHITEOUT_META = ".wh..wh."

@@ -213,11 +213,6 @@ class LogFile:
         del _compressions[task]
         self._compressing = None
 
-    async def reopen(self) -> None:
-        """Go on in a new file, as someone else has moved the old one away."""
-        self._replace()
-        self.wake()
-
     def close(self) -> None:
         """Write no more; followers come to their end."""
         if not self.closed:

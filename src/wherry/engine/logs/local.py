@@ -20,6 +20,7 @@ from wherry.engine.logs import options
 from wherry.engine.logs.files import Decoder, LogFile
 from wherry.engine.logs.info import Info
 from wherry.engine.logs.types import STREAMS, Entry, FileWriter, Partial, Piece, RawTime
+from wherry.wire import protobuf
 from wherry.wire.docker_stream import STDERR, STDOUT
 
 NAME = "local"
@@ -89,19 +90,10 @@ def _read(config: Mapping[str, str], name: str, parse: Callable[[str], int], def
 # ---- the encoding
 
 
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
 def encode(piece: Piece) -> bytes:
     """The messages in the file for ``piece``."""
     name = STREAMS[piece.stream].encode()
-    head = b"\x0a%c%s\x10%s" % (len(name), name, _varint(piece.time))
+    head = protobuf.field(1, name) + b"\x10" + protobuf.varint(piece.time)
     tail = b"" if piece.partial is None else _encode_partial(piece.partial)
     frames: dict[int, tuple[bytes, bytes]] = {}  # by length, what stands before and behind a line
     output: list[bytes] = []
@@ -109,7 +101,7 @@ def encode(piece: Piece) -> bytes:
         length = len(line)
         frame = frames.get(length)
         if frame is None:
-            inner = head + (b"\x1a" + _varint(length) if length else b"")
+            inner = head + (b"\x1a" + protobuf.varint(length) if length else b"")
             size = _LENGTH.pack(len(inner) + length + len(tail))
             frame = frames[length] = size + inner, tail + size
         output += (frame[0], line, frame[1])
@@ -117,43 +109,18 @@ def encode(piece: Piece) -> bytes:
 
 
 def _encode_partial(partial: Partial) -> bytes:
-    id_ = partial.id.encode()
     inner = b"\x08\x01" if partial.last else b""
-    inner += b"\x12" + _varint(len(id_)) + id_ + b"\x18" + _varint(partial.ordinal)
-    return b"\x20\x01\x2a" + _varint(len(inner)) + inner
+    inner += protobuf.field(2, partial.id.encode()) + b"\x18" + protobuf.varint(partial.ordinal)
+    return b"\x20\x01" + protobuf.field(5, inner)
 
 
 def _fields(data: bytes) -> dict[int, int | bytes]:
-    """The fields of a message by their numbers.
-
-    Raises:
-        ValueError: the bytes are none.
-    """
     found: dict[int, int | bytes] = {}
-    at = 0
-    while at < len(data):
-        key, at = _number(data, at)
-        value, at = _number(data, at)
-        if key & 7 == 0:
-            found[key >> 3] = value
-        elif key & 7 == 2 and at + value <= len(data):
-            found[key >> 3] = data[at : at + value]
-            at += value
-        else:
-            raise ValueError("not a log entry")
+    for number, type, value in protobuf.fields(data):
+        if type not in (protobuf.VARINT, protobuf.BYTES):
+            raise protobuf.Malformed("not a log entry")
+        found[number] = value
     return found
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("not a log entry")
 
 
 def decode(data: bytes) -> Entry | None:
@@ -165,7 +132,7 @@ def decode(data: bytes) -> Entry | None:
         if fields.get(4):
             partial = fields.get(5, b"")
             last = isinstance(partial, bytes) and bool(_fields(partial).get(1))
-    except ValueError:
+    except protobuf.Malformed:
         return None
     if not isinstance(line, bytes) or not isinstance(moment, int):
         return None

@@ -80,6 +80,8 @@ class Ring:
 
     def abandon(self) -> None:
         """Drop what waits."""
-        if self._task is not None:
+        if self._task is None:
+            self._inner.abandon()
+        else:  # who still waits for its socket leaves first, see host/readiness.py
             self._task.cancel()
-        self._inner.abandon()
+            self._task.add_done_callback(lambda _: self._inner.abandon())

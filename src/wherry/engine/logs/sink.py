@@ -92,8 +92,3 @@ class Sink:
         for writer in self._writers:
             writer.abandon()
         self._on_close()
-
-    async def reopen(self) -> None:
-        """Go on in new files."""
-        if self.file is not None:
-            await self.file.reopen()

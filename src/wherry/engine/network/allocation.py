@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from wherry.engine.container.container import Endpoint
 from wherry.engine.errors import BadParameter, EngineError, Forbidden
+from wherry.engine.network.address_pool import AddressPool, PoolExhausted
 from wherry.engine.network.network import Network, Subnet
-from wherry.net.addresses import AddressPool, PoolExhausted
 
 
 class Pools:

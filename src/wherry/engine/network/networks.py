@@ -8,20 +8,16 @@ next start: only an acknowledged network counts.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from wherry.engine.container.container import Container, Endpoint
 from wherry.engine.errors import BadParameter, Conflict, EngineError, Forbidden, NotFound
 from wherry.engine.events import EventBus
-from wherry.engine.network import cni, creation, pools
+from wherry.engine.network import cni, creation, documents, pools
 from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.drivers import driver
 from wherry.engine.network.network import (
@@ -35,14 +31,14 @@ from wherry.engine.network.network import (
     first_address,
 )
 from wherry.engine.network.places import Places
-from wherry.host.files import make_private, write_atomic
-from wherry.net import links, namespaces, routes
-from wherry.net.firewall import Firewall
-from wherry.net.nft import Nftables, NftError
+from wherry.host.files import make_private
+from wherry.net import namespaces
+from wherry.net.firewall.firewall import Firewall
+from wherry.net.link import routes
+from wherry.net.nftables.nft import Nftables, NftError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
 CREATING, REMOVING = "creating", "removing"
 
 
@@ -77,7 +73,7 @@ class Networks:
         self._site = ""  # this engine's /48 of unique local addresses
         self._pod_mtu = 0
         self._neighbours: tuple[str, ...] = ()
-        self._changing = asyncio.Lock()  # one network is made or removed at a time
+        self._changing = asyncio.Lock()  # one network is made, changed or removed at a time
         self.plugins = plugins
         self.places = Places(namespaces_root, self._firewall, self.find, self._tell_of, plugins)
 
@@ -93,7 +89,7 @@ class Networks:
         self._save()
 
     def _load(self) -> None:
-        document = read_document(self._document)
+        document = documents.read(self._document)
         self._site = document["site"]
         known = {entry["name"]: Network.from_document(entry) for entry in document["networks"]}
         for network in default_networks(self._bridge, self._subnet):
@@ -105,10 +101,7 @@ class Networks:
             self.places.pools.add(network, rotating=network.name == POD_NETWORK)
 
     def _save(self, *, durable: bool = True) -> None:
-        entries = [network.to_document() for network in self._networks.values()]
-        document = {"format": FORMAT, "site": self._site, "networks": entries}
-        data = orjson.dumps(document, option=orjson.OPT_INDENT_2)
-        write_atomic(self._document, data, durable=durable)
+        documents.write(self._document, self._site, self._networks.values(), durable=durable)
 
     def _raise_links(self) -> None:
         # From the first moment, an address of ours that nobody has is refused, not sent uplink.
@@ -145,54 +138,57 @@ class Networks:
         Raises:
             EngineError: pods still have addresses of another range, or the plugins are not ready.
         """
-        self.plugins.judge()
-        kind = cni.DRIVER if self.plugins.wanted else "bridge"
-        present = self._networks.get(POD_NETWORK)
-        if present and present.ranges == list(cidrs) and present.driver == kind:
-            return
-        if present and self.places.pools.used(present):
-            raise EngineError(
-                f"pods have addresses of {','.join(present.ranges)}, which must go before "
-                f"{','.join(cidrs)} comes"
-            )
-        network = bridge_network(POD_NETWORK, self._pod_bridge, *cidrs)
-        if self._pod_mtu:
-            network.options[MTU] = str(self._pod_mtu)
-        if present:
-            await asyncio.to_thread(driver(present.driver).down, present)
-            self.places.pools.discard(present)
-        if self.plugins.wanted:
-            network.driver, network.link = kind, ""
-        await asyncio.to_thread(driver(kind).up, network)
-        self._networks[POD_NETWORK] = network
-        self.places.pools.add(network, rotating=True)
-        await self._raise_walls()
-        self._save()
+        await self.plugins.judge()
+        async with self._changing:
+            kind = cni.DRIVER if self.plugins.wanted else "bridge"
+            present = self._networks.get(POD_NETWORK)
+            if present and present.ranges == list(cidrs) and present.driver == kind:
+                return
+            if present and self.places.pools.used(present):
+                raise EngineError(
+                    f"pods have addresses of {','.join(present.ranges)}, which must go before "
+                    f"{','.join(cidrs)} comes"
+                )
+            network = bridge_network(POD_NETWORK, self._pod_bridge, *cidrs)
+            if self._pod_mtu:
+                network.options[MTU] = str(self._pod_mtu)
+            if present:
+                await asyncio.to_thread(driver(present.driver).down, present)
+                self.places.pools.discard(present)
+            if self.plugins.wanted:
+                network.driver, network.link = kind, ""
+            await asyncio.to_thread(driver(kind).up, network)
+            self._networks[POD_NETWORK] = network
+            self.places.pools.add(network, rotating=True)
+            await self._raise_walls()
+            self._save()
 
     async def set_pod_mtu(self, mtu: int) -> None:
         """Packets of pods may have ``mtu`` bytes, also those of pods that run; 0 is the kernel's
         own choice.
 
         Raises:
-            OSError: the kernel refuses.
+            OSError: the kernel refuses it to the bridge.
         """
-        self._pod_mtu = mtu
-        network = self._networks.get(POD_NETWORK)
-        if network is None or network.driver == cni.DRIVER:
-            return
-        if network.options.get(MTU, "") == (str(mtu) if mtu else ""):
-            return
-        network.options.pop(MTU, None)
-        if mtu:
-            network.options[MTU] = str(mtu)
-        await asyncio.to_thread(driver(network.driver).up, network)
-        for container in tuple(self.places.members(network)) if mtu else ():
-            interface = container.endpoints[POD_NETWORK].interface
-            with contextlib.suppress(FileNotFoundError):  # it has just ended
-                await asyncio.to_thread(
-                    links.set_mtu, self.places.namespace(container.id), interface, mtu
-                )
-        self._save()
+        async with self._changing:
+            self._pod_mtu = mtu
+            network = self._networks.get(POD_NETWORK)
+            if network is None or network.driver == cni.DRIVER:
+                return
+            before = dict(network.options)
+            network.options.pop(MTU, None)
+            if mtu:
+                network.options[MTU] = str(mtu)
+            if network.options == before:
+                return
+            try:
+                await asyncio.to_thread(driver(network.driver).up, network)
+            except OSError:
+                network.options = before  # as the bridge still is: whoever asks again is heard
+                raise
+            for container in tuple(self.places.members(network)) if mtu else ():
+                await self.places.set_mtu(container, network, mtu)
+            self._save()
 
     async def set_pod_neighbours(self, addresses: Sequence[str]) -> None:
         """Machines to which pods show their own addresses, as they know the way back.
@@ -475,38 +471,3 @@ def take_away(network: Network) -> None:
     if network.driver == "bridge":
         for cidr in network.ranges:
             routes.unblock(cidr)
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """The document of networks, in its present form; an empty one where there is none.
-
-    Raises:
-        EngineError: it is from a later version.
-    """
-    try:
-        document: dict[str, Any] = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        document = {"format": FORMAT, "site": _new_site(), "networks": []}
-    if document.get("format") == 1:
-        document = {
-            "format": FORMAT,
-            "site": _new_site(),
-            "networks": [_from_first_format(entry) for entry in document["networks"]],
-        }
-    if document.get("format") != FORMAT:
-        raise EngineError(f"{path} is of a format that this version does not know")
-    return document
-
-
-def _from_first_format(entry: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("name", "driver", "id", "created_at", "internal", "options", "labels")
-    network = {key: entry[key] for key in kept} | {"link": entry["bridge"], "subnets": []}
-    if entry["subnet"]:
-        network["subnets"] = [{"cidr": entry["subnet"], "gateway": entry["gateway"]}]
-    return network
-
-
-def _new_site() -> str:
-    """A /48 of unique local addresses that nobody else is likely to have (RFC 4193)."""
-    packed = b"\xfd" + secrets.token_bytes(5) + bytes(10)
-    return f"{ipaddress.IPv6Address(packed)}/48"

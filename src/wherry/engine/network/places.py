@@ -25,10 +25,11 @@ from wherry.engine.network.drivers import driver
 from wherry.engine.network.drivers.bridge import HOST_BINDING, gateway_mode
 from wherry.engine.network.network import Network, is_user_defined
 from wherry.engine.network.ports import PortRequest, PortSearch, requests
-from wherry.net import cables, links, namespaces, shaping
-from wherry.net.firewall import Firewall, PortTaken
-from wherry.net.nft import NftError
-from wherry.net.rules import PortBinding
+from wherry.net import namespaces
+from wherry.net.firewall.firewall import Firewall, PortTaken
+from wherry.net.firewall.rules import PortBinding
+from wherry.net.link import cables, links, shaping
+from wherry.net.nftables.nft import NftError
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ HOST_SANDBOX = "/var/run/docker/netns/default"  # as Docker calls the machine's 
 Save = Callable[[], None]
 
 
-class NameService(Protocol):
-    """Who answers containers that ask for others by name."""
+class Names(Protocol):
+    """Who sees to it that containers find each other by name."""
 
     async def attach(self, container: Container) -> None:
         """Its places are new, or others than before; may be repeated."""
@@ -66,7 +67,7 @@ class Places:
     ) -> None:
         self.root = namespaces_root
         self.pools = Pools()
-        self.names: NameService | None = None
+        self.names: Names | None = None
         self._firewall = firewall
         self._find = find
         self._tell = tell
@@ -335,6 +336,20 @@ class Places:
             if self.names is not None:
                 await self.names.attach(container)
             self._forget(container, endpoint)
+
+    async def set_mtu(self, container: Container, network: Network, mtu: int) -> None:
+        """Packets of a container that runs may have ``mtu`` bytes on that network: both ends of its
+        cable, as one drops what the other finds small enough."""
+        async with container.network_lock:  # what is being made is whole then
+            endpoint = container.endpoints.get(network.name)
+            if endpoint is None or not endpoint.connected:
+                return
+            path = self.namespace(container.id)
+            for name, namespace in ((endpoint.host_interface, None), (endpoint.interface, path)):
+                try:
+                    await asyncio.to_thread(links.set_mtu, name, mtu, namespace)
+                except OSError as error:  # it ends
+                    log.info("MTU of %s in %s: %s", name, container.id[:12], error)
 
     # ---- ways out and published ports
 

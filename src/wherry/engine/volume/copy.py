@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.engine.image.beneath import open_beneath
+from wherry.host.beneath import open_beneath
 
 _FICLONE = 0x40049409
 _PIECE = 1 << 30

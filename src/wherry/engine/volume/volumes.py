@@ -26,7 +26,6 @@ import orjson
 
 from wherry.engine.errors import Conflict, EngineError, NotFound
 from wherry.engine.events import EventBus
-from wherry.engine.image.beneath import open_within
 from wherry.engine.image.threads import in_thread
 from wherry.engine.volume import local
 from wherry.engine.volume.copy import copy_tree
@@ -38,6 +37,7 @@ from wherry.engine.volume.volume import (
     Volume,
     check_name,
 )
+from wherry.host.beneath import hold_within
 from wherry.host.files import directory_size, make_private, sync_directory, write_atomic
 from wherry.runtime.rootfs import mounts_below, unmount
 
@@ -376,7 +376,7 @@ def _mount_fresh(volume: Volume) -> None:
 
 
 def _fill(path: Path, subpath: str, root: int, source: str, *, in_one_step: bool) -> None:
-    descriptor = open_within(path, subpath)
+    descriptor = hold_within(path, subpath)
     try:
         target = Path(f"/proc/self/fd/{descriptor}")
         if not target.is_dir() or any(target.iterdir()):

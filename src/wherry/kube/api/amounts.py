@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wherry.kube.api import pods
 from wherry.kube.api.quantity import ZERO, Quantity, QuantityError, parse
 
 Object = Mapping[str, Any]
@@ -75,15 +76,26 @@ def of_pod(pod: Object, side: str, *, overhead: bool = False, allocated: bool = 
     container counts as what it still holds, where it has been asked to shrink.
     """
     spec = pod.get("spec") or {}
-    held = _held(pod, side) if allocated else {}
+    total = of_containers(spec, side, _held(pod, side) if allocated else {})
+    whole = read((spec.get("resources") or {}).get(side))
+    total.update({name: amount for name, amount in whole.items() if is_pod_level(name)})
+    if overhead:
+        extra = read(spec.get("overhead"))
+        add(total, extra if side == "requests" else masked(extra, list(total)))
+    return total
+
+
+def of_containers(spec: Object, side: str, held: Mapping[str, Amounts] | None = None) -> Amounts:
+    """The same of what the containers say alone; one in ``held`` counts as that at least."""
     total: Amounts = {}
+    held = held or {}
     for container in spec.get("containers") or ():
         add(total, _of_container(container, side, held))
     sidecars: Amounts = {}
     peak: Amounts = {}
     for container in spec.get("initContainers") or ():
         own = _of_container(container, side, held)
-        if container.get("restartPolicy") == "Always":
+        if pods.is_sidecar(container):
             add(total, own)
             add(sidecars, own)
             own = dict(sidecars)
@@ -91,11 +103,6 @@ def of_pod(pod: Object, side: str, *, overhead: bool = False, allocated: bool = 
             add(own, sidecars)
         raise_to(peak, own)
     raise_to(total, peak)
-    whole = read((spec.get("resources") or {}).get(side))
-    total.update({name: amount for name, amount in whole.items() if is_pod_level(name)})
-    if overhead:
-        extra = read(spec.get("overhead"))
-        add(total, extra if side == "requests" else masked(extra, list(total)))
     return total
 
 

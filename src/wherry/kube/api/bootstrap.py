@@ -103,7 +103,7 @@ def secret(
         data["description"] = description
     groups = list(groups)
     for group in groups:
-        if not _GROUP.fullmatch(group):
+        if not is_group(group):
             raise BadToken(f'bootstrap group "{group}" is invalid (must match {_GROUP.pattern})')
     if groups:
         data["auth-extra-groups"] = ",".join(groups)
@@ -118,6 +118,11 @@ def secret(
         "metadata": {"name": PREFIX + identity, "namespace": NAMESPACE},
         "data": {name: base64.b64encode(v.encode()).decode() for name, v in data.items()},
     }
+
+
+def is_group(name: str) -> bool:
+    """Whether a token may put its bearer into that group."""
+    return _GROUP.fullmatch(name) is not None
 
 
 def is_token(o: Object) -> bool:

@@ -63,6 +63,13 @@ def definitions() -> dict[str, dict[str, Any]]:
 
 
 @cache
+def prose(name: str) -> dict[str, str]:
+    """What the data says of each field of a definition. It is read anew: for documents alone."""
+    fields = orjson.loads(data_path().read_bytes())["$defs"][name]["properties"]
+    return {field: schema.get("description", "") for field, schema in fields.items()}
+
+
+@cache
 def _old_definitions() -> dict[str, dict[str, Any]]:
     from wherry.kube.api.conversion.schemas import derive
 

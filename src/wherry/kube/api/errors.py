@@ -167,13 +167,3 @@ def forbidden(resource: str, name: str, why: str, group: str = "") -> StatusErro
 def expired(message: str) -> StatusError:
     """410: the revision is older than what is kept."""
     return StatusError(410, "Expired", message)
-
-
-def method_not_supported(resource: str, action: str) -> StatusError:
-    """405: this resource has no such verb."""
-    return StatusError(
-        405,
-        "MethodNotAllowed",
-        f'{action} is not supported on resources of kind "{resource}"',
-        details={"kind": resource},
-    )

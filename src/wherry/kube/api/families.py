@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Final
 
@@ -19,6 +20,7 @@ def families_of(ranges: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(family_of(cidr) for cidr in ranges.split(",") if cidr))
 
 
+@functools.lru_cache(8192)
 def normal(address: str) -> str:
     """The one way to write an address."""
     return str(ipaddress.ip_address(address))

@@ -76,18 +76,6 @@ def is_controlled_by(o: Object, owner: Object) -> bool:
     return reference is not None and reference.get("uid") == uid(owner)
 
 
-def controller_reference(owner: Object) -> dict[str, Any]:
-    """The reference that makes ``owner`` the controller of a dependent, and waits for it."""
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": name(owner),
-        "uid": uid(owner),
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
 def is_deleting(o: Object) -> bool:
     """Whether deletion was asked for and something (grace, a finalizer) still holds the object."""
     return metadata(o).get("deletionTimestamp") is not None
@@ -128,6 +116,11 @@ def format_micro_time(moment: datetime) -> str:
     """A moment (with a time zone) as meta/v1 MicroTime."""
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     return f"{text}Z"
+
+
+def format_nanoseconds(moment: int) -> str:
+    """Nanoseconds since the epoch in whole seconds, as in ``startedAt`` of a container's state."""
+    return format_time(datetime.fromtimestamp(moment // 10**9, UTC))
 
 
 def parse_time(text: str) -> datetime:

@@ -8,7 +8,6 @@ k8s.io/apimachinery/pkg/util/validation and .../pkg/api/validation.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import secrets
 from collections.abc import Mapping
@@ -103,7 +102,7 @@ def is_dns1123_subdomain(value: str) -> list[str]:
 
 
 def is_dns1035_label(value: str) -> list[str]:
-    """What forbids ``value`` as a label that starts with a letter (RFC 1035): service names."""
+    """What forbids ``value`` as a label that starts with a letter (RFC 1035)."""
     errors = []
     if len(value) > LABEL_MAX:
         errors.append(max_length_error(LABEL_MAX))
@@ -209,10 +208,6 @@ def is_env_var_name(value: str) -> list[str]:
     return errors
 
 
-def is_port_number(value: int) -> list[str]:
-    return [] if 1 <= value <= 65535 else ["must be between 1 and 65535, inclusive"]
-
-
 def is_port_name(value: str) -> list[str]:
     """What forbids ``value`` as the name of a port (an IANA service name, RFC 6335)."""
     errors = []
@@ -227,15 +222,6 @@ def is_port_name(value: str) -> list[str]:
     if value.startswith("-") or value.endswith("-"):
         errors.append("must not begin or end with a hyphen")
     return errors
-
-
-def is_ip(value: str) -> list[str]:
-    """What forbids ``value`` as an IP address."""
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return []
 
 
 def is_http_header_name(value: str) -> list[str]:

@@ -26,7 +26,7 @@ from wherry.kube.api.resources import Resource
 
 Document = dict[str, Any]
 
-_REVISION = 1
+_REVISION = 2
 """Counts changes in how documents are made: clients keep them by a hash this goes into."""
 
 _PREFIXES = {2: "#/definitions/", 3: "#/components/schemas/"}
@@ -96,10 +96,6 @@ class OpenAPI:
     def v3_hash(self, group_version: str) -> str:
         """A mark that changes when the document would. It is had without making the document."""
         return _hash(self._part(group_version))
-
-    def v3_json(self, group_version: str) -> bytes:
-        """The OpenAPI 3 document of ``v1`` or ``apps/v1`` as JSON."""
-        return gzip.decompress(self.v3_gzip(group_version))
 
     def v3_gzip(self, group_version: str) -> bytes:
         """The same, compressed by gzip: as it is kept, ready for clients that take it so."""

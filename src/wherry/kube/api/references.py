@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wherry.kube.api.pods import all_containers
+
 Object = Mapping[str, Any]
 
 _SECRET_REFS = ("cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos")
@@ -32,12 +34,6 @@ class References:
     claims: frozenset[str]
     resource_claims: frozenset[str]
     service_account: str
-
-
-def containers(spec: Object) -> Iterator[Object]:
-    """All containers of a pod, of every sort."""
-    for field in ("initContainers", "containers", "ephemeralContainers"):
-        yield from spec.get(field) or ()
 
 
 def of_pod(pod: Object) -> References:
@@ -95,7 +91,7 @@ def _config_maps(spec: Object, volumes: Iterable[Object]) -> Iterator[str | None
 
 
 def _from_environment(spec: Object, whole: str, key: str) -> Iterator[str | None]:
-    for container in containers(spec):
+    for container in all_containers(spec):
         for source in container.get("envFrom") or ():
             yield (source.get(whole) or {}).get("name")
         for variable in container.get("env") or ():

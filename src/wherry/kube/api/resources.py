@@ -241,7 +241,4 @@ RESOURCES: tuple[Resource, ...] = (
     SELF_SUBJECT_REVIEWS,
 )
 
-BY_PLURAL: dict[tuple[str, str, str], Resource] = {
-    (r.group, r.version, r.plural): r for r in RESOURCES
-}
 BY_KIND: dict[tuple[str, str, str], Resource] = {(r.group, r.version, r.kind): r for r in RESOURCES}

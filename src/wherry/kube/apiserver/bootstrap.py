@@ -9,12 +9,14 @@ Upstream: pkg/controlplane/controller/{systemnamespaces,kubernetesservice}.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.families import family_of
 from wherry.kube.api.kinds.priority_class import SYSTEM_CLASSES
+from wherry.kube.api.kinds.service_ranges import DEFAULT
 from wherry.kube.api.resources import (
     CONFIG_MAPS,
     NAMESPACES,
@@ -29,6 +31,8 @@ from wherry.kube.apiserver.authz.defaults import objects as default_roles
 from wherry.kube.apiserver.flow_defaults import flow_defaults
 from wherry.kube.apiserver.objects import Object
 from wherry.kube.client.transport import Transport
+
+log = logging.getLogger(__name__)
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _NAME = "kubernetes"
@@ -76,7 +80,7 @@ async def reconcile(
     await asyncio.gather(
         _published(transport, authentication),
         _service(transport, service_address, port),
-        _ensure(transport, SERVICE_CIDRS, _range(service_cidr), lambda found: None),
+        _default_range(transport, service_cidr.split(",")),
         *(_priority_class(transport, name) for name in SYSTEM_CLASSES),
         _ensure(transport, STORAGE_CLASSES, _DEFAULT_CLASS, lambda found: None),
         *(_ensure(transport, r, o, lambda found: None) for r, o in flow_defaults()),
@@ -132,13 +136,25 @@ async def _priority_class(transport: Transport, name: str) -> None:
     await _ensure(transport, PRIORITY_CLASSES, made, lambda found: None)
 
 
-def _range(cidrs: str) -> Object:
-    return {
+async def _default_range(transport: Transport, cidrs: list[str]) -> None:
+    """The ServiceCIDR of the ranges this server was told. One that says others stays: its
+    Services live there; one that lacks the second family gets it."""
+    wanted = {
         "apiVersion": SERVICE_CIDRS.api_version,
         "kind": SERVICE_CIDRS.kind,
-        "metadata": {"name": _NAME},
-        "spec": {"cidrs": cidrs.split(",")},
+        "metadata": {"name": DEFAULT},
+        "spec": {"cidrs": cidrs},
     }
+
+    def mend(found: Object) -> Object | None:
+        present = found["spec"]["cidrs"]
+        if present != cidrs and present == cidrs[:1]:
+            return {**found, "spec": {**found["spec"], "cidrs": cidrs}}
+        if present != cidrs:
+            log.warning("the default ServiceCIDR %s does not match the flags %s", present, cidrs)
+        return None
+
+    await _ensure(transport, SERVICE_CIDRS, wanted, mend)
 
 
 async def _service(transport: Transport, address: str, port: int) -> None:

@@ -22,10 +22,9 @@ from wherry.kube.apiserver.authz.authorizer import refusal
 from wherry.kube.apiserver.documents import Documents
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.dispatch import handler
-from wherry.kube.apiserver.request import APIRequest, Query, RequestInfo, User
+from wherry.kube.apiserver.request import READS, APIRequest, Query, RequestInfo, User
 
 _IN_PODS = ("exec", "attach", "portforward")
-_READS = frozenset(("get", "list", "watch"))
 
 
 def _seen(task: asyncio.Future[Answer]) -> None:
@@ -84,11 +83,11 @@ class Chain:
         what they have written.
         """
         if self._backend.shared and not (
-            request.info.verb in _READS and request.query.get("resourceVersion")
+            request.info.verb in READS and request.query.get("resourceVersion")
         ):
             await self._backend.cache.catch_up()
         answering = handler(request)(self._backend, request)
-        if request.info.verb in _READS:
+        if request.info.verb in READS:
             return await answering
         task = asyncio.ensure_future(answering)
         task.add_done_callback(_seen)

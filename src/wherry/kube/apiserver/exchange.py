@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import render, warnings, watch_socket
+from wherry.kube.apiserver import render, telling_socket, warnings, watch_socket
 from wherry.kube.apiserver.answers import Answer, Collection, Document, Seen, Single, Watching
 from wherry.kube.apiserver.audit.record import Record
 from wherry.kube.apiserver.fairness import Flow, Seats
@@ -86,7 +86,7 @@ class Exchange:
         form = self.form
         if isinstance(answer, Watching):
             encode = render.frames(answer.kind, form, include)
-            if watch_socket.is_wanted(self._request):
+            if telling_socket.is_wanted(self._request):
                 if self.record is not None:
                     self.record.started(101)
                 return await watch_socket.stream(

@@ -29,6 +29,7 @@ from wherry.kube.apiserver.metrics import Metrics
 from wherry.kube.apiserver.negotiate import negotiate
 from wherry.kube.apiserver.outward import Outward
 from wherry.kube.apiserver.request import (
+    READS,
     APIRequest,
     Body,
     Query,
@@ -49,7 +50,6 @@ MAX_BODY = 3 * 1024 * 1024
 _BODY_TIMEOUT = 60.0  # seconds to send it in
 _FIRST_REQUEST = 32.0  # seconds from the opening of a connection to the end of its first headers
 _SHUTDOWN = 2.0  # seconds for requests under way to end
-_READ_VERBS = frozenset(("get", "list", "watch"))
 
 
 class _Server(web.Server):
@@ -201,7 +201,7 @@ class Front:
         if not info.is_resource:
             return self._document(request, info, query)
         exchange.form = negotiate(headers.get("Accept", ""), query.get("pretty"), agent)
-        if info.verb in _READ_VERBS:
+        if info.verb in READS:
             body = Body()
         else:
             body = Body(headers.get("Content-Type", ""), await _read(request))

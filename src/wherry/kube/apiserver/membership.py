@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 import orjson
 
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.families import family_of
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, Resource
@@ -77,7 +78,7 @@ def endpoint_slice(members: Iterable[Member]) -> Object:
         "metadata": {
             "name": _NAME,
             "namespace": _NAMESPACE,
-            "labels": {"kubernetes.io/service-name": _NAME},
+            "labels": {SERVICE_NAME: _NAME},
         },
         "addressType": family_of(first),
         "endpoints": [

@@ -15,7 +15,7 @@ from wherry.kube.api import discovery
 from wherry.kube.api.catalogue import Catalogue
 from wherry.kube.apiserver.aggregation.services import Services
 from wherry.kube.apiserver.cache import Cache
-from wherry.kube.apiserver.request import RequestInfo
+from wherry.kube.apiserver.request import READS, RequestInfo
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -38,7 +38,6 @@ _METHODS = MappingProxyType(
 )
 _CONNECTING = frozenset(("exec", "attach", "portforward", "proxy"))
 _LONG = frozenset(("log", *_CONNECTING))
-_READING = frozenset(("get", "list", "watch"))
 
 STORE_DURATION = Histogram(
     "etcd_request_duration_seconds",
@@ -205,7 +204,7 @@ class Metrics:
                 codes[code] = codes.get(code, 0) + 1
 
             return ended
-        kind = "readOnly" if info.verb in _READING or not info.is_resource else "mutating"
+        kind = "readOnly" if info.verb in READS or not info.is_resource else "mutating"
         self.inflight[kind] += 1
         started = time.perf_counter()
         counts = series.durations

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from wherry.kube.api.openapi import OpenAPI
+from wherry.wire.protobuf import field, varint
 
 Document = dict[str, Any]
 
@@ -149,7 +150,7 @@ def encode(message: str, value: Any) -> bytes:
     if message in _NAMED:
         number, held = _NAMED[message]
         return b"".join(
-            _part(number, _part(1, name.encode()) + _part(2, encode(held, each)))
+            field(number, field(1, name.encode()) + field(2, encode(held, each)))
             for name, each in value.items()
         )
     if message in _WRAPPED:
@@ -158,7 +159,7 @@ def encode(message: str, value: Any) -> bytes:
     if message == "StringArray":
         return _field(1, "[string]", value)
     if message == "ParametersItem":
-        return _part(1, _parameter(value))
+        return field(1, _parameter(value))
     return b"".join(_fields(message, value))
 
 
@@ -169,8 +170,8 @@ def _fields(message: str, value: Document) -> Iterable[bytes]:
             number, type = known[name]
             yield _field(number, type, each)
         elif name.startswith("x-"):
-            yaml = _part(2, orjson.dumps(each))  # JSON is YAML
-            yield _part(_EXTENSIONS[message], _part(1, name.encode()) + _part(2, yaml))
+            yaml = field(2, orjson.dumps(each))  # JSON is YAML
+            yield field(_EXTENSIONS[message], field(1, name.encode()) + field(2, yaml))
         # What an aggregated server says beyond that has no place here.
 
 
@@ -178,37 +179,23 @@ def _parameter(value: Document) -> bytes:
     """A parameter: in the body (1), or else (2) in the query (3) or the path (4)."""
     match value["in"]:
         case "body":
-            return _part(1, encode("BodyParameter", value))
+            return field(1, encode("BodyParameter", value))
         case "query":
-            return _part(2, _part(3, encode("QueryParameter", value)))
-    return _part(2, _part(4, encode("PathParameter", value)))
+            return field(2, field(3, encode("QueryParameter", value)))
+    return field(2, field(4, encode("PathParameter", value)))
 
 
 def _field(number: int, type: str, value: Any) -> bytes:
     if type.startswith("["):
         return b"".join(_field(number, type[1:-1], each) for each in value)
     if type == "string":
-        return _part(number, value.encode())
+        return field(number, value.encode())
     if type == "bool":
-        return _varint(number << 3) + (b"\x01" if value else b"\x00")
+        return varint(number << 3) + (b"\x01" if value else b"\x00")
     if type == "int":
-        return _varint(number << 3) + _varint(value & (1 << 64) - 1)
+        return varint(number << 3) + varint(value & (1 << 64) - 1)
     if type == "double":
-        return _varint(number << 3 | 1) + struct.pack("<d", value)
+        return varint(number << 3 | 1) + struct.pack("<d", value)
     if type == "yaml":
-        return _part(number, _part(2, orjson.dumps(value)))  # JSON is YAML
-    return _part(number, encode(type, value))
-
-
-def _part(number: int, data: bytes) -> bytes:
-    """A field that says how long it is."""
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+        return field(number, field(2, orjson.dumps(value)))  # JSON is YAML
+    return field(number, encode(type, value))

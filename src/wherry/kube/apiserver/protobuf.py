@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,20 +23,13 @@ import orjson
 
 from wherry.kube.api.errors import bad_request
 from wherry.kube.api.meta import format_micro_time, format_time
+from wherry.wire.protobuf import BYTES, Malformed, fields, read_varint
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 
 _MAGIC = b"k8s\x00"
 _DEEPEST = 64
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-
-Wire = tuple[int, int, Any]
-"""A field as it is on the wire: its number, its wire type, an int or bytes."""
-
-
-class Malformed(ValueError):
-    """No such message."""
 
 
 def read(body: bytes, schema: str) -> dict[str, Any]:
@@ -50,9 +43,9 @@ def read(body: bytes, schema: str) -> dict[str, Any]:
             raise Malformed("the body does not start with the magic number of the encoding")
         kind = version = ""
         raw = b""
-        for number, _, value in _fields(body[len(_MAGIC) :]):
+        for number, _, value in fields(body[len(_MAGIC) :]):
             if number == 1:
-                for inner, _, text in _fields(_bytes(value)):
+                for inner, _, text in fields(_bytes(value)):
                     if inner == 1:
                         version = _bytes(text).decode()
                     elif inner == 2:
@@ -63,42 +56,6 @@ def read(body: bytes, schema: str) -> dict[str, Any]:
     except (Malformed, UnicodeDecodeError, orjson.JSONDecodeError, OverflowError) as error:
         raise bad_request(f"unable to decode the protobuf body: {error}") from error
     return {"kind": kind, "apiVersion": version, **decoded}
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data):
-            raise Malformed("unexpected EOF")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, position
-        shift += 7
-        if shift >= 70:
-            raise Malformed("integer overflow")
-
-
-def _fields(data: bytes) -> Iterator[Wire]:
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, position = _varint(data, position)
-            yield tag >> 3, wire, value
-            continue
-        if wire == _BYTES:
-            length, position = _varint(data, position)
-        elif wire in (_FIXED64, _FIXED32):
-            length = 8 if wire == _FIXED64 else 4
-        else:
-            raise Malformed(f"illegal wireType {wire}")
-        if length > len(data) - position:
-            raise Malformed("unexpected EOF")
-        yield tag >> 3, wire, data[position : position + length]
-        position += length
 
 
 def _bytes(value: Any) -> bytes:
@@ -136,7 +93,7 @@ def _moment(value: Any) -> datetime | None:
     data = _bytes(value)
     if not data:
         return None
-    parts = {number: _int(each, 0) for number, _, each in _fields(data)}
+    parts = {number: _int(each, 0) for number, _, each in fields(data)}
     try:
         moment = datetime.fromtimestamp(parts.get(1, 0), UTC)
     except (ValueError, OSError) as error:
@@ -155,20 +112,18 @@ def _micro_time(value: Any, depth: int) -> str | None:
 
 
 def _quantity(value: Any, depth: int) -> str:
-    return next(
-        (_string(each, 0) for number, _, each in _fields(_bytes(value)) if number == 1), "0"
-    )
+    return next((_string(each, 0) for number, _, each in fields(_bytes(value)) if number == 1), "0")
 
 
 def _int_or_string(value: Any, depth: int) -> int | str:
-    parts = {number: each for number, _, each in _fields(_bytes(value))}
+    parts = {number: each for number, _, each in fields(_bytes(value))}
     if parts.get(1, 0) == 0:
         return _int(parts.get(2, 0), 0)
     return _string(parts.get(3, b""), 0)
 
 
 def _json(value: Any, depth: int) -> Any:
-    raw = next((_bytes(each) for number, _, each in _fields(_bytes(value)) if number == 1), b"")
+    raw = next((_bytes(each) for number, _, each in fields(_bytes(value)) if number == 1), b"")
     return orjson.loads(raw) if raw else None
 
 
@@ -213,26 +168,26 @@ def _reader(type: str) -> Reader:
         return _SPECIAL[type]
     if type.startswith("["):  # a named list as a map's value is a message with one field
         item = _reader(type[1:-1])
-        return lambda value, depth: [item(each, depth) for _, _, each in _fields(_bytes(value))]
+        return lambda value, depth: [item(each, depth) for _, _, each in fields(_bytes(value))]
     return lambda value, depth: _message(type)(_bytes(value), depth)
 
 
 @cache
 def _message(name: str) -> Callable[[bytes, int], dict[str, Any]]:
     """What reads the message called ``name``; unknown numbers are passed over."""
-    fields: dict[int, _Field] = {}
+    known: dict[int, _Field] = {}
     for number, (json_name, type) in _table().get(name, {}).items():
         optional = type.startswith("*")
         shape = {"[": "list", "{": "map"}.get(type[0], "")
         inner = type[1:] if optional else type[1:-1] if shape else type
-        fields[int(number)] = _Field(json_name, shape, optional, _reader(inner))
+        known[int(number)] = _Field(json_name, shape, optional, _reader(inner))
 
     def read(data: bytes, depth: int) -> dict[str, Any]:
         if depth > _DEEPEST:
             raise Malformed("exceeded max depth")
         out: dict[str, Any] = {}
-        for number, wire, value in _fields(data):
-            field = fields.get(number)
+        for number, wire, value in fields(data):
+            field = known.get(number)
             if field is None:
                 continue
             name, shape, optional, read_value = field
@@ -256,10 +211,10 @@ def _message(name: str) -> Callable[[bytes, int], dict[str, Any]]:
 
 def _items(read_value: Reader, wire: int, value: Any, depth: int) -> list[Any]:
     """One item of a list, or, packed, several."""
-    if wire == _BYTES and read_value in (_int, _bool):
+    if wire == BYTES and read_value in (_int, _bool):
         position, numbers = 0, []
         while position < len(value):
-            number, position = _varint(value, position)
+            number, position = read_varint(value, position)
             numbers.append(read_value(number, depth))
         return numbers
     return [read_value(value, depth)]
@@ -267,7 +222,7 @@ def _items(read_value: Reader, wire: int, value: Any, depth: int) -> list[Any]:
 
 def _entry(read_value: Reader, data: bytes, depth: int) -> tuple[str, Any]:
     """An entry of a map: key and value are fields 1 and 2."""
-    parts = {number: each for number, _, each in _fields(data)}
+    parts = {number: each for number, _, each in fields(data)}
     return _string(parts.get(1, b""), depth), read_value(
         parts.get(2, 0 if read_value in (_int, _bool) else b""), depth
     )

@@ -1,7 +1,8 @@
 """Answers as bytes, in the form that was negotiated.
 
 The plain case copies bytes that are already there; only tables, metadata alone, YAML and indented
-JSON are made per request.
+JSON are made per request. JSON ends with its line, as upstream's encoder ends it: clients show the
+body of an error as it came.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def render_single(answer: Single, form: Form, include: str) -> bytes:
         raise _not_shown(form, "the requested object cannot be shown so")
     if form.transform and answer.kind is not None:
         return dump(transform(answer.kind, answer.stored, form, include), form)
-    return plain(answer.stored.data, form)
+    return plain(answer.stored.data + b"\n", form)
 
 
 def render_collection(answer: Collection, form: Form, include: str) -> bytes:
@@ -41,6 +42,7 @@ def render_collection(answer: Collection, form: Form, include: str) -> bytes:
 
 _PIECE = 256  # objects of a list are encoded at a time,
 _PIECE_BYTES = 256 * 1024  # or so many bytes of them
+_LIST_END = b"]}\n"
 
 
 def in_pieces(form: Form) -> bool:
@@ -53,7 +55,7 @@ def collection_length(answer: Collection, form: Form) -> int | None:
     if form.transform:
         return None
     commas = max(len(answer.items) - 1, 0)
-    return len(_list_head(answer)) + answer.size + commas + len(b"]}")
+    return len(_list_head(answer)) + answer.size + commas + len(_LIST_END)
 
 
 def collection_pieces(answer: Collection, form: Form, include: str) -> Iterator[bytes]:
@@ -63,7 +65,7 @@ def collection_pieces(answer: Collection, form: Form, include: str) -> Iterator[
     yield head + items
     for cut in more:
         yield b"," + _piece(answer, slice(*cut), form, include)[1]
-    yield b"]}"
+    yield _LIST_END
 
 
 def _cuts(encoded: Sequence[bytes]) -> list[int]:
@@ -194,9 +196,8 @@ def dump(value: Any, form: Form) -> bytes:
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         text: str = yaml.dump(value, Dumper=dumper, sort_keys=True, allow_unicode=True)
         return text.encode()
-    if form.pretty:
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    return orjson.dumps(value)
+    indented = orjson.OPT_INDENT_2 if form.pretty else 0
+    return orjson.dumps(value, option=indented | orjson.OPT_APPEND_NEWLINE)
 
 
 def _table(kind: Kind, objects: Sequence[Object], form: Form, include: str) -> Object:

@@ -25,6 +25,9 @@ _VERBS = {
     "PATCH": "patch",
     "DELETE": "delete",
 }
+READS = frozenset(("get", "list", "watch"))
+"""Verbs that change nothing."""
+
 _SELECTING = frozenset(("list", "watch", "deletecollection"))
 _TRUE = frozenset(("", "1", "t", "T", "true", "TRUE", "True"))
 _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))

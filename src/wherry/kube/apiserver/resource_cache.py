@@ -91,13 +91,16 @@ class Write:
 class _Watcher:
     """One who watches: up to which revision they were told, and how they are told more."""
 
-    __slots__ = ("_news", "_take", "after", "waits")
+    __slots__ = ("_news", "_take", "after", "over", "report", "waits")
 
     def __init__(self, after: int, take: Callable[[Sequence[Event]], bool] | None) -> None:
         self.after = after
         self._take = take
         self._news = asyncio.Event()
         self.waits = False
+        # Said by timers, not seen from the clock: the loop's run a moment before their time.
+        self.over = False
+        self.report = False  # is due, even if nothing happened
 
     async def news(self) -> None:
         """Wait until there is more to tell, or something else to do."""
@@ -108,6 +111,14 @@ class _Watcher:
     def wake(self) -> None:
         self.waits = False
         self._news.set()
+
+    def end(self) -> None:
+        self.over = True
+        self.wake()
+
+    def ask_report(self) -> None:
+        self.report = True
+        self.wake()
 
     def hand(self, events: Sequence[Event]) -> None:
         """Tell them now, who wait; or let them look themselves, where that cannot be."""
@@ -376,10 +387,9 @@ class ResourceCache:
         watcher = _Watcher(after, take)
         self._watchers[watcher] = None
         timer: asyncio.TimerHandle | None = None
-        deadline = loop.time() + seconds
-        ending = loop.call_at(deadline, watcher.wake)
+        ending = loop.call_later(seconds, watcher.end)
         try:
-            while loop.time() < deadline and not self._ended:
+            while not (watcher.over or self._ended):
                 if watcher.after < self._since:
                     goal = self._since
                     try:
@@ -391,13 +401,13 @@ class ResourceCache:
                 elif batch := self._batch(self._index(watcher.after)):
                     watcher.after = batch[-1].revision
                     yield batch, watcher.after
-                elif timer is not None and timer.when() <= loop.time():
-                    timer = None
+                elif watcher.report:
+                    watcher.report, timer = False, None
                     watcher.after = max(watcher.after, self.revision)
                     yield [], watcher.after
                 else:
                     if report_every is not None and timer is None:
-                        timer = loop.call_later(report_every, watcher.wake)
+                        timer = loop.call_later(report_every, watcher.ask_report)
                     await watcher.news()
         finally:
             watcher.waits = False
@@ -409,15 +419,23 @@ class ResourceCache:
     def _batch(self, start: int) -> Sequence[Event]:
         """Some of the events from position ``start`` on: no more than a watcher that does not
         read may hold in memory."""
-        events = self._events[start : start + _BATCH]
+        events = self._events[start : self._whole(start + _BATCH)]
         if len(events) < 2:
             return events
         size = 0
         for i, event in enumerate(events):
             size += len(event.current.data) if event.current else 0
             if size > _BATCH_BYTES:
-                return events[: i + 1]
+                return events[: self._whole(start + i + 1) - start]
         return events
+
+    def _whole(self, end: int) -> int:
+        """Where after ``end`` a revision ends: events of one are told together, for watchers are
+        told of all behind the last revision they know."""
+        events = self._events
+        while 0 < end < len(events) and events[end].revision == events[end - 1].revision:
+            end += 1
+        return end
 
     async def _replay(self, after: int, goal: int) -> AsyncIterator[Sequence[Event]]:
         """What happened to this resource behind ``after``, up to ``goal``, from the history.

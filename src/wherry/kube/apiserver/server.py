@@ -9,12 +9,15 @@ from pathlib import Path
 
 from wherry.kube.api.account_tokens import split_user_name
 from wherry.kube.api.catalogue import Catalogue
-from wherry.kube.api.resources import EVENTS, SERVICES
+from wherry.kube.api.resources import EVENTS, IP_ADDRESSES, SERVICE_CIDRS, SERVICES
 from wherry.kube.apiserver import bootstrap
 from wherry.kube.apiserver.admission import Admission, AdmissionOptions, Context
 from wherry.kube.apiserver.admission.policies.checking import PolicyChecks
 from wherry.kube.apiserver.aggregation.aggregator import Aggregator
 from wherry.kube.apiserver.aggregation.remote import FrontProxy
+from wherry.kube.apiserver.allocation.pools import first_address
+from wherry.kube.apiserver.allocation.repair import Repair
+from wherry.kube.apiserver.allocation.services import Allocations
 from wherry.kube.apiserver.audit.config import Audit
 from wherry.kube.apiserver.audit.log import AuditLog
 from wherry.kube.apiserver.authn import MASTERS, discovery, known, published
@@ -42,7 +45,6 @@ from wherry.kube.apiserver.proxying.subresource import Proxies
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.components import Components
 from wherry.kube.apiserver.request import User
-from wherry.kube.apiserver.services import Allocations
 from wherry.kube.apiserver.streams import Streams
 from wherry.kube.store.types import Store
 
@@ -171,6 +173,7 @@ class APIServer:
         if config.audit is not None:
             self._chain.auditor, self._audit_log = config.audit.open()
         self._dangling = DanglingSchemas(self._cache, self.transport(SELF))
+        self._repair = Repair(self._cache, self.transport(SELF), config.service_cidr.split(","))
         self._membership: Membership | None = None
         if not ip_address(config.advertise_address).is_loopback:  # nobody else reaches that
             member = config.advertise_address, config.port
@@ -202,11 +205,13 @@ class APIServer:
         self._definitions.start()
         self._policy_checks.follow()
         self._aggregator.follow()
-        self._allocations.follow(self._cache.of(SERVICES))
+        self._allocations.follow(
+            *(self._cache.of(resource) for resource in (SERVICES, IP_ADDRESSES, SERVICE_CIDRS))
+        )
         self._expiry.follow(self._cache.of(EVENTS))
         await bootstrap.reconcile(
             self.transport(SELF),
-            self._allocations.addresses.first,
+            first_address(self._config.service_cidr.split(",")[0]),
             self._config.service_cidr,
             self._config.port,
             published.config_map(self._config.client_ca, self._config.authentication),
@@ -214,6 +219,7 @@ class APIServer:
         if self._membership is not None:
             await self._membership.join()
         self._dangling.start()
+        self._repair.start()
         self._opened = True
         self._aggregator.start(self.transport(SELF))
         self._fairness.follow()
@@ -241,6 +247,7 @@ class APIServer:
         if self._membership is not None:
             await self._membership.leave()
         await self._dangling.close()
+        await self._repair.close()
         self._cache.end_watches()
         await self._front.close()
         await self._aggregator.close()

@@ -18,9 +18,10 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from wherry.host.hijack import hijack
+from wherry.kube.api import pods
 from wherry.kube.api.errors import FieldError, StatusError, bad_request, invalid, not_found
 from wherry.kube.api.resources import PODS
-from wherry.kube.apiserver import log_socket
+from wherry.kube.apiserver import log_socket, telling_socket
 from wherry.kube.apiserver.authn.authenticator import without_bearer
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
@@ -67,7 +68,7 @@ class Streams:
         self, request: BaseRequest, info: RequestInfo, target: Target
     ) -> web.StreamResponse:
         reader, writer = await raw.dial(target, self._kubelets.context)
-        by_socket = info.subresource == "log" and log_socket.is_wanted(request)
+        by_socket = info.subresource == "log" and telling_socket.is_wanted(request)
         upgrade = not by_socket and "upgrade" in request.headers.get("Connection", "").lower()
         try:
             writer.write(raw.head(request, target, _headers(request, target, upgrade)))
@@ -147,8 +148,8 @@ def _path(pod: Object, info: RequestInfo, query: Query) -> tuple[str, list[tuple
     container = quote(_container(pod, info.name, query.get("container")))
     if info.subresource == "log":
         return f"/containerLogs/{place}/{container}", _log_options(info.name, query)
-    phase = pod.get("status", {}).get("phase", "")
-    if info.subresource == "exec" and phase in ("Succeeded", "Failed"):
+    phase = pods.phase(pod)
+    if info.subresource == "exec" and pods.is_finished(pod):
         raise bad_request(
             f"cannot exec into a container in a completed pod; current phase is {phase}"
         )

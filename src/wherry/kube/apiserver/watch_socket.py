@@ -14,16 +14,8 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from wherry.kube.api.errors import StatusError
-from wherry.kube.apiserver import render
+from wherry.kube.apiserver import render, telling_socket
 from wherry.kube.apiserver.answers import Seen
-
-_MOST_HEARD = 64 * 1024  # bytes of a message that nobody reads
-_CLOSING = 2.0  # seconds the client has to answer a close
-
-
-def is_wanted(request: BaseRequest) -> bool:
-    """Whether the client asks for a WebSocket."""
-    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 async def stream(
@@ -40,8 +32,7 @@ async def stream(
         caught_up: called where a batch is empty: what there was has been told.
         patience: seconds the client may leave a message unread.
     """
-    socket = web.WebSocketResponse(timeout=_CLOSING, max_msg_size=_MOST_HEARD, compress=False)
-    await socket.prepare(request)
+    socket = await telling_socket.accept(request)
 
     async def tell() -> None:
         async with contextlib.aclosing(batches):
@@ -59,18 +50,5 @@ async def stream(
                 if request.transport is not None:
                     request.transport.abort()
 
-    async def hear() -> None:
-        async for _ in socket:
-            pass
-
-    tasks = {asyncio.ensure_future(tell()), asyncio.ensure_future(hear())}
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    await socket.close()
+    await telling_socket.speak(socket, tell())
     return socket

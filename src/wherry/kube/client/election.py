@@ -60,7 +60,7 @@ class LeaderElector:
         self._retry_period = retry_period
         self._observed: dict[str, Any] | None = None
         self._observed_at = 0.0
-        self._lease: Object | None = None
+        self._latest = 0  # version seen since the attempt that is under way began
 
     @property
     def leading(self) -> bool:
@@ -154,6 +154,7 @@ class LeaderElector:
 
     async def _take(self) -> bool:
         now = meta.now_micro()
+        self._latest = 0  # a store may have been put back to what it was before
         try:
             lease = await self._client.get(LEASES, self._name, self._namespace)
         except StatusError as error:
@@ -187,16 +188,36 @@ class LeaderElector:
         return True
 
     async def _release(self) -> None:
-        if not self.leading or self._lease is None:
+        """Give the lease back, so that the next need not wait for it to run out.
+
+        A renewal that was cancelled on its way may be written all the same, before this or after:
+        so the lease is read anew, and once more if it changed in between.
+        """
+        if not self.leading:
             return
-        spec = {**self._spec(meta.now_micro(), meta.now_micro(), 0), "leaseDurationSeconds": 1}
-        spec["holderIdentity"] = ""
-        spec["leaseTransitions"] = self._lease["spec"].get("leaseTransitions", 0)
         try:
-            async with asyncio.timeout(self._retry_period):
-                self._observe(await self._client.update(LEASES, {**self._lease, "spec": spec}))
+            async with asyncio.timeout(self._renew_deadline / 2):
+                while not await self._hand_back():
+                    pass
         except (StatusError, ConnectionError, TimeoutError) as error:
             log.info("the lease %s was not given back: %s", self._name, error)
+
+    async def _hand_back(self) -> bool:
+        """Write the lease without a holder; false if it changed since it was read."""
+        lease = await self._client.get(LEASES, self._name, self._namespace)
+        self._observe(lease)
+        if not self.leading:
+            return True
+        now = meta.now_micro()
+        spec = self._spec(now, now, lease["spec"].get("leaseTransitions", 0))
+        spec |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+        try:
+            self._observe(await self._client.update(LEASES, {**lease, "spec": spec}))
+        except StatusError as error:
+            if error.code != 409:
+                raise
+            return False
+        return True
 
     def _spec(self, acquired: str, renewed: str, transitions: int) -> dict[str, Any]:
         return {
@@ -208,8 +229,13 @@ class LeaderElector:
         }
 
     def _observe(self, lease: Object) -> None:
+        """Note a state of the lease, unless a later one is known: what is watched may be told
+        sooner than what was asked before."""
+        version = int(lease["metadata"]["resourceVersion"])
+        if version < self._latest:
+            return
+        self._latest = version
         spec = dict(lease.get("spec") or {})
         spec.setdefault("holderIdentity", "")
-        self._lease = lease
         if spec != self._observed:
             self._observed, self._observed_at = spec, time.monotonic()

@@ -5,15 +5,15 @@ broadcaster and correlator (client-go, tools/record): equal events become one wi
 tenth message of one reason about one object within ten minutes on they are combined; an object that
 never stops gets a budget of 25 events at once, then one every five minutes, and what goes beyond it
 is counted in the next one written. 1,000 events wait at most: while as many do, further ones are
-lost, and not counted either. When the API server is away they wait for it, 12 attempts ten seconds
-apart; what it refuses is dropped.
+lost, and not counted either. When the API server is away they wait for it, as with upstream about
+two minutes, but asking often at first: who starts beside it is a moment early; what it refuses is
+dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
@@ -23,6 +23,7 @@ from typing import Generic, TypeVar
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import EVENTS, Resource
+from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import Client
 from wherry.kube.client.transport import Object
 
@@ -38,8 +39,8 @@ _SIMILAR_SECONDS = 600.0
 _REMEMBERED = 4096
 _WAITING = 1000
 _LONGEST_MESSAGE = 1024
-_ATTEMPTS = 12
-_PAUSE = 10.0
+_ATTEMPTS = 18
+_FIRST_PAUSE, _PAUSE = 0.1, 10.0
 
 Value = TypeVar("Value")
 
@@ -130,7 +131,8 @@ class EventRecorder:
 
     ``component`` is shown as the event's source (``kubelet``, ``default-scheduler``), ``host`` is
     the node it runs on, for components of a node. Start writing with ``start``; events recorded
-    before are kept. ``pause`` lies between two attempts to reach the API server, in seconds.
+    before are kept. ``pause`` lies between two attempts to reach the API server at most,
+    in seconds.
     """
 
     def __init__(
@@ -265,6 +267,7 @@ class EventRecorder:
 
     async def _deliver(self, pending: _Pending) -> None:
         """Write; again while the API server is away. Raises what is not to be repeated."""
+        backoff = Backoff(min(_FIRST_PAUSE, self._pause), self._pause)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._write(pending)
@@ -272,9 +275,7 @@ class EventRecorder:
             except (ConnectionError, TimeoutError):
                 if attempt == _ATTEMPTS:
                     raise
-                # Not everybody at once when the server is back: the first pause is any part of it.
-                part = random.random() if attempt == 1 else 1.0  # noqa: S311
-                await asyncio.sleep(self._pause * part)
+                await asyncio.sleep(backoff.next())
 
     async def _write(self, pending: _Pending) -> None:
         written = pending.written

@@ -48,6 +48,7 @@ from wherry.kube.controllers.replicas.controller import (
 from wherry.kube.controllers.resource_quota import ResourceQuotaController
 from wherry.kube.controllers.root_ca import RootCAController
 from wherry.kube.controllers.service_account import ServiceAccountController
+from wherry.kube.controllers.service_cidr import ServiceCIDRController
 from wherry.kube.controllers.service_load_balancer import ServiceLoadBalancerController
 from wherry.kube.controllers.stateful_set.controller import StatefulSetController
 from wherry.kube.controllers.storage_protection import (
@@ -76,6 +77,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceController,
     EndpointSliceMirroringController,
     ServiceLoadBalancerController,
+    ServiceCIDRController,
     ClusterDNSController,
     # namespaces and what is in each
     NamespaceController,
@@ -134,13 +136,11 @@ async def run_controllers(
     client: Client,
     options: Options | None = None,
     *,
-    informers: SharedInformers | None = None,
     identity: Callable[[str], Transport] | None = None,
 ) -> None:
     """Run the controllers that ``options`` enables until cancelled.
 
-    ``informers`` may be shared with other components of the process; whoever gives them stops
-    them. ``identity`` gives the API as a ServiceAccount of kube-system, so that each controller has
+    ``identity`` gives the API as a ServiceAccount of kube-system, so that each controller has
     the rights of its own; without, all act as ``client`` does.
 
     Raises:
@@ -148,7 +148,7 @@ async def run_controllers(
     """
     options = options or Options()
     chosen = select(options.enabled, options.own)
-    shared = informers or SharedInformers(client)
+    shared = SharedInformers(client)
     contexts: dict[str | None, Context] = {}
 
     def context(controller: type[Controller]) -> Context:
@@ -169,8 +169,7 @@ async def run_controllers(
                 group.create_task(controller.run(), name=controller.name)
     finally:
         await asyncio.gather(*(each.close() for each in contexts.values()))
-        if informers is None:
-            await shared.stop()
+        await shared.stop()
 
 
 __all__ = ["CONTROLLERS", "Controller", "Options", "UnknownController", "run_controllers", "select"]

@@ -12,13 +12,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import API_SERVICES, Resource
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer, SharedInformers
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from wherry.kube.api.selectors import LabelSelector
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers.pods import ORPHANS, controller_reference
+from wherry.kube.controllers.ownership import ORPHANS, controller_reference
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ async def claim_dependents(
     """The objects of ``dependents`` that ``owner``, of ``kind``, owns once it has adopted and
     released what it should. Those that ``accepts`` refuses are neither.
 
-    Needs the index ``controller`` (``pods.by_controller``) on ``dependents``.
+    Needs the index ``controller`` (``ownership.by_controller``) on ``dependents``.
     """
     candidates = dependents.by_index("controller", meta.uid(owner))
     candidates += dependents.by_index("controller", ORPHANS + meta.namespace(owner))

@@ -12,6 +12,7 @@ from typing import Final
 
 from wherry.kube.api import meta
 from wherry.kube.api.cluster_dns import NAME, NAMESPACE, listening_addresses
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.families import family_of
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, SERVICES, Resource
@@ -69,7 +70,7 @@ def endpoint_slice(nodes: Iterable[Object], family: str = "IPv4") -> Object:
     ]
     labels = {
         **_LABELS,
-        "kubernetes.io/service-name": NAME,
+        SERVICE_NAME: NAME,
         "endpointslice.kubernetes.io/managed-by": "cluster-dns-controller",
     }
     return {

@@ -25,7 +25,7 @@ from wherry.kube.controllers.base import (
     split_key,
 )
 from wherry.kube.controllers.job.plan import condition, is_finished
-from wherry.kube.controllers.pods import by_controller, controller_reference
+from wherry.kube.controllers.ownership import by_controller, controller_reference
 
 SCHEDULED_AT: Final = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 

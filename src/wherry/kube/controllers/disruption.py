@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -24,7 +24,6 @@ from wherry.kube.api.resources import (
 from wherry.kube.api.selectors import labels_from_object
 from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions, pods
 from wherry.kube.controllers.amounts import resolve
 from wherry.kube.controllers.base import Context, Controller, now, split_key
 
@@ -197,7 +196,7 @@ class DisruptionController(Controller):
                 self.enqueue(budget)
 
     def _look_at_target(self, pod: Object) -> None:
-        found = pods.condition(pod, "DisruptionTarget")
+        found = conditions.of(pod, "DisruptionTarget")
         if found is None or found.get("status") != "True" or meta.is_deleting(pod):
             return
         age = now() - meta.parse_time(found["lastTransitionTime"])
@@ -320,7 +319,7 @@ class DisruptionController(Controller):
         """A pod that was said to be disrupted, and was not."""
         namespace, name = split_key(key)
         pod = self.pods.get(namespace, name)
-        found = None if pod is None else pods.condition(pod, "DisruptionTarget")
+        found = None if pod is None else conditions.of(pod, "DisruptionTarget")
         if pod is None or found is None or found.get("status") != "True" or meta.is_deleting(pod):
             return
         moment = now()

@@ -17,7 +17,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.hashing import template_hash
-from wherry.kube.controllers.pods import controller_reference
+from wherry.kube.controllers.ownership import controller_reference
 
 HASH_LABEL = "controller-revision-hash"
 """On a pod: the revision it was made from."""

@@ -11,9 +11,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 
 CLASS = "wherry.io/node-addresses"
 """The ``loadBalancerClass`` of this kind; a Service that names no class gets it, too."""
@@ -74,6 +73,7 @@ def _told(value: Any) -> str:
 
 
 def ports(service: Object) -> list[Port]:
+    """Protocol and number of each of its ports."""
     return [(p.get("protocol") or "TCP", int(p["port"])) for p in service["spec"].get("ports", ())]
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
     API_SERVICES,
@@ -26,7 +26,6 @@ from wherry.kube.api.resources import (
 )
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions
 from wherry.kube.controllers.aggregated import AggregatedResources
 from wherry.kube.controllers.base import Context, Controller, now
 from wherry.kube.controllers.defined import DefinedResources

@@ -14,13 +14,12 @@ import asyncio
 import time
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import LEASES, NODES, PODS
 from wherry.kube.api.taints import NO_EXECUTE, NO_SCHEDULE, Taint
 from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions, pods
 from wherry.kube.controllers.base import Context, Controller, now
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -139,7 +138,7 @@ class NodeLifecycleController(Controller):
         self.enqueue(node)
 
     def _node_updated(self, old: Object, node: Object) -> None:
-        before, after = pods.condition(old, "Ready"), pods.condition(node, "Ready")
+        before, after = conditions.of(old, "Ready"), conditions.of(node, "Ready")
         if after != before and after is not None and after.get("status") != "Unknown":
             self.heard[meta.name(node)] = time.monotonic()
         self.enqueue(node)
@@ -192,7 +191,7 @@ class NodeLifecycleController(Controller):
         node = self.nodes.get(None, key)
         if node is None:
             return
-        ready = pods.condition(node, "Ready")
+        ready = conditions.of(node, "Ready")
         if ready is None or ready.get("status") != "Unknown":
             grace = self.options.node_grace if ready else self.options.node_start_grace
             left = self.heard.get(key, 0.0) + grace - time.monotonic()
@@ -207,7 +206,7 @@ class NodeLifecycleController(Controller):
                 "spec": {"taints": wanted or None},
             }
             node = await self.seen(NODES, await self.client.patch(NODES, key, patch))
-        ready = pods.condition(node, "Ready")
+        ready = conditions.of(node, "Ready")
         if ready is not None and ready.get("status") != "True":
             await self._mark_pods(key)
 
@@ -221,7 +220,7 @@ class NodeLifecycleController(Controller):
     async def _mark_pods(self, name: str) -> None:
         """What runs on a node that is not ready is not ready either: no traffic for it."""
         for pod in self.pods.by_index("node", name):
-            ready = pods.condition(pod, "Ready")
+            ready = conditions.of(pod, "Ready")
             if ready is None or ready.get("status") != "True":
                 continue
             moment = meta.format_time(now())

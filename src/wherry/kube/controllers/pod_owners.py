@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import ClassVar
 
 from wherry.kube.api import meta
@@ -19,7 +19,7 @@ from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, namespace_is_leaving
 from wherry.kube.controllers.claims import claim_dependents
-from wherry.kube.controllers.pods import by_controller
+from wherry.kube.controllers.ownership import by_controller
 
 
 class PodOwnerController(Controller):
@@ -177,11 +177,6 @@ class PodOwnerController(Controller):
 
     @abstractmethod
     async def sync(self, key: str) -> None: ...
-
-
-def still_there(pods: Iterable[Object], removed: Collection[str]) -> list[Object]:
-    """The pods without those whose removal was asked for and has not shown yet."""
-    return [pod for pod in pods if meta.uid(pod) not in removed]
 
 
 def first_error(results: Iterable[BaseException | None]) -> Exception | None:

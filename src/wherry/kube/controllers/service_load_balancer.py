@@ -9,21 +9,21 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
+from wherry.kube.api.endpoint_slices import SERVICE_NAME, is_ready
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import ENDPOINT_SLICES, NODES, SERVICES
 from wherry.kube.client.recorder import NORMAL, WARNING
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import load_balancing, pods
+from wherry.kube.controllers import load_balancing
 from wherry.kube.controllers.base import Context, Controller, split_key
 from wherry.kube.controllers.load_balancing import NoNodes, Port, Unavailable
 
-_SERVICE = "kubernetes.io/service-name"
 _API_SERVER = "default/kubernetes"
 
 
 def _service_of(slice: Object) -> Iterable[str]:
-    name = meta.labels(slice).get(_SERVICE)
+    name = meta.labels(slice).get(SERVICE_NAME)
     if name:
         yield f"{meta.namespace(slice)}/{name}"
 
@@ -39,7 +39,7 @@ def _serving(slice: Object) -> list[str]:
     return sorted(
         str(endpoint["nodeName"])
         for endpoint in slice.get("endpoints") or ()
-        if endpoint.get("nodeName") and (endpoint.get("conditions") or {}).get("ready") is not False
+        if endpoint.get("nodeName") and is_ready(endpoint)
     )
 
 

@@ -85,7 +85,16 @@ class ClaimProtectionController(Controller):
         claim = self.claims.get(*split_key(key))
         if claim is None or in_use(self.pods.by_index("claim", key)):
             return
+        if released(claim, _CLAIM) is None or await self._is_in_use(key):
+            return
         await _release(self.client, PERSISTENT_VOLUME_CLAIMS, claim, _CLAIM)
+
+    async def _is_in_use(self, key: str) -> bool:
+        """By what the API has: news of a pod may still be on their way to us, and what is on a
+        volume is lost when its claim goes."""
+        namespace, _ = split_key(key)
+        listed = await self.client.list(PODS, namespace)
+        return in_use(pod for pod in listed["items"] if key in claims_of(pod))
 
 
 class VolumeProtectionController(Controller):

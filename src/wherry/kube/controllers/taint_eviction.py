@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import NODES, PODS
 from wherry.kube.api.taints import NO_EXECUTE, Taint, Toleration, tolerates
 from wherry.kube.client.recorder import NORMAL
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions, pods
 from wherry.kube.controllers.base import Context, Controller, now, split_key
 from wherry.kube.controllers.node_lifecycle import by_node
 

@@ -70,8 +70,8 @@ def _prefer() -> None:
 async def _serve(control: socket.socket, pairs: Sequence[Pair]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    server = NameServer()
-    listener = Listener(pairs, server.at_once, server.answer)
+    server = NameServer(datagrams.getsockname()[:2] for datagrams, _ in pairs)
+    listener = Listener(pairs, server.answer)
     told = asyncio.create_task(_be_told(control, server, pairs))
     ended = asyncio.create_task(stop.wait())
     try:

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterator
 from itertools import islice
 
-from wherry.kube.dns.messages import Code, Question, Record, Reply, Type, plain
 from wherry.kube.dns.names import Entry
 from wherry.kube.dns.zone import VERSION, Zone
+from wherry.wire.dns import Code, Question, Record, Reply, Type, plain
 
 TTL = 5  # seconds
 _FIT = 100
@@ -34,11 +34,17 @@ def answer(question: Question, zone: Zone, turn: int = 0, *, datagram: bool = Fa
         found = zone.names_of(name)
         if found is not None and type in (Type.PTR, Type.ANY):
             reply.answers = [Record("", Type.PTR, TTL, (target,)) for target in found]
-        return _said(reply, zone, exists=found is not None)
+        above = name[name.rindex(".", 0, -len(".arpa")) + 1 :]
+        return _said(reply, zone, above, exists=found is not None)
     entry = zone.find(name)
     if entry is not None:
         _add(reply, "", entry, question, zone, turn, most)
-    return _said(reply, zone, exists=entry is not None)
+    alias = alias_of(reply)
+    if alias is not None and type not in (Type.CNAME, Type.ANY) and zone.covers(alias):
+        # The answer is about the last name of all (RFC 6604).
+        reply.code = Code.NOERROR if zone.find(alias) is not None else Code.NXDOMAIN
+        reply.authority.append(_authority(zone, zone.domain))
+    return _said(reply, zone, zone.domain, exists=entry is not None)
 
 
 def orders(question: Question, zone: Zone) -> int:
@@ -51,11 +57,11 @@ def orders(question: Question, zone: Zone) -> int:
     return max(1, len(entry.addresses)) if entry is not None else 1
 
 
-def _said(reply: Reply, zone: Zone, *, exists: bool) -> Reply:
-    """No such name, or nothing of that type; the zone's SOA tells how long that may be kept."""
+def _said(reply: Reply, zone: Zone, domain: str, *, exists: bool) -> Reply:
+    """No such name, or nothing of that type; the domain's SOA tells how long that may be kept."""
     if not reply.answers:
         reply.code = Code.NOERROR if exists else Code.NXDOMAIN
-        reply.authority.append(_authority(zone, zone.domain))
+        reply.authority.append(_authority(zone, domain))
     return reply
 
 

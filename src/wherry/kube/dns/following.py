@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from wherry.host.resolv_conf import PATH
 from wherry.kube.api import cluster_dns, meta
+from wherry.kube.api.endpoint_slices import service_key
 from wherry.kube.api.resources import CONFIG_MAPS, ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer, SharedInformers
 from wherry.kube.dns import settings
 from wherry.kube.dns.names import Described, describe
-from wherry.kube.dns.settings import Server
 from wherry.kube.dns.telling import (
     Begin,
     NamespaceTold,
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 Tell = Callable[[Told], None]
 
-_SERVICE_NAME = "kubernetes.io/service-name"
-
 
 class Follower:
     """Follows Services, their endpoints, namespaces and settings, and tells of their changes.
@@ -41,7 +40,7 @@ class Follower:
         node_name: of the node it is on; its ranges say where to listen.
         service_addresses: where clients ask.
         ranges: addresses of services and pods.
-        upstreams: name servers of this machine.
+        resolv_conf: where this machine says whom it asks.
     """
 
     def __init__(
@@ -53,18 +52,16 @@ class Follower:
         node_name: str,
         service_addresses: Sequence[str],
         ranges: Sequence[str] = (),
-        upstreams: Sequence[Server] | None = None,
+        resolv_conf: str = PATH,
     ) -> None:
         self._begin = Begin(domain, tuple(service_addresses), tuple(ranges))
-        found = settings.host_servers() if upstreams is None else upstreams
-        own = [(address, settings.PORT) for address in service_addresses]
-        self._host = [server for server in found if server not in own]
-        self._settings = settings.read(None, self._host)
+        self._resolv_conf = resolv_conf
+        self._settings = settings.read(None, resolv_conf)
         self._described: dict[str, Described] = {}
         self._tell: Tell | None = None
         self._services = informers.informer(SERVICES)
         self._slices = informers.informer(ENDPOINT_SLICES)
-        self._slices.add_indexer("service", lambda slice_: (_service_of(slice_),))
+        self._slices.add_indexer("service", lambda slice_: (service_key(slice_),))
         self._namespaces = informers.informer(NAMESPACES)
         self._config = Informer(
             client,
@@ -87,8 +84,8 @@ class Follower:
             await asyncio.gather(self._config.stop(), self._node.stop())
 
     async def synced(self) -> None:
-        """Return once all names are known: late beats wrong."""
-        for informer in (self._services, self._slices, self._namespaces):
+        """Return once all names are known, and whom to ask for others: late beats wrong."""
+        for informer in (self._services, self._slices, self._namespaces, self._config):
             await informer.wait_synced()
 
     def attach(self, tell: Tell | None) -> None:
@@ -152,11 +149,11 @@ class Follower:
             self._say(ServiceTold(key, None))
 
     def _slice_changed(self, slice_: Object) -> None:
-        self._describe(_service_of(slice_))
+        self._describe(service_key(slice_))
 
     def _slice_updated(self, old: Object, new: Object) -> None:
         self._slice_changed(new)
-        if _service_of(new) != _service_of(old):
+        if service_key(new) != service_key(old):
             self._slice_changed(old)
 
     def _describe(self, key: str) -> None:
@@ -171,9 +168,5 @@ class Follower:
             self._say(ServiceTold(key, described))
 
     def _configure(self, config_map: Object | None) -> None:
-        self._settings = settings.read(config_map, self._host)
+        self._settings = settings.read(config_map, self._resolv_conf)
         self._say(SettingsTold(self._settings))
-
-
-def _service_of(slice_: Object) -> str:
-    return f"{meta.namespace(slice_)}/{meta.labels(slice_).get(_SERVICE_NAME, '')}"

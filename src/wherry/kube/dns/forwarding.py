@@ -1,7 +1,7 @@
 """Other servers are asked for other names, and what they say is kept for as long as they allow.
 
-A question goes on byte for byte, by the transport it came by; every question has a socket of its
-own, so that its port and id cannot be guessed. How many are under way is bounded.
+A question goes on by the transport it came by; every question has a socket of its own, so that its
+port and id cannot be guessed. How many may wait is bounded, and shared fairly: see ``sharing``.
 """
 
 from __future__ import annotations
@@ -9,30 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from wherry.kube.dns.messages import lifetimes
 from wherry.kube.dns.settings import Server
+from wherry.kube.dns.sharing import Shares
+from wherry.net.name_query import ask
+from wherry.wire.dns import Question, alike, lifetimes, onward, returned
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 2.0  # seconds for each server
 ATTEMPTS = 3
-UNDER_WAY = 512
+WAITING, OF_ONE_CLIENT = 1024, 256  # questions
 AVOIDED = 10.0  # seconds, after a server did not answer, if there are others
 KEPT = 10_000
 LONGEST_KEPT, LONGEST_KEPT_WITHOUT = 3600, 30  # seconds: an answer, and that there is none
-_LENGTH = struct.Struct("!H")
-_HEADER_SIZE = 12
-_LARGEST = 65535
 
 
 class Overloaded(Exception):
-    """Too many questions are under way."""
+    """Too many questions wait already."""
 
 
 class Memory:
@@ -42,8 +40,8 @@ class Memory:
         self._size = size
         self._kept: OrderedDict[bytes, tuple[bytes, list[int], float, float]] = OrderedDict()
 
-    def get(self, key: bytes, id: bytes) -> bytes | None:
-        """The answer to the question ``key`` (all but its id), with its TTLs as they are now."""
+    def get(self, key: bytes) -> bytes | None:
+        """The answer to questions that have ``key`` in common, with its TTLs as they are now."""
         found = self._kept.get(key)
         if found is None:
             return None
@@ -55,7 +53,6 @@ class Memory:
         self._kept.move_to_end(key)
         age = int(now - since)
         reply = bytearray(data)
-        reply[:2] = id
         for place in places:
             left = int.from_bytes(reply[place : place + 4], "big") - age
             reply[place : place + 4] = max(0, left).to_bytes(4, "big")
@@ -76,42 +73,106 @@ class Memory:
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
 
-    def clear(self) -> None:
-        self._kept.clear()
+
+_Key = tuple[bytes, bool]
+"""What questions that are asked once have in common, and whether they go on as datagrams."""
+_Waiting = asyncio.Future[bytes | None]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A question that others are asked, and who waits for the answer."""
+
+    task: asyncio.Task[bytes | None]
+    waiting: set[_Waiting] = field(default_factory=set)
+
+    def ended(self, task: asyncio.Task[bytes | None]) -> None:
+        """Tell the answer."""
+        for each in self.waiting:
+            if each.done():
+                continue
+            if task.cancelled():
+                each.cancel()
+            elif (error := task.exception()) is not None:
+                each.set_exception(error)
+            else:
+                each.set_result(task.result())
 
 
 class Forwarder:
-    """Asks other servers; equal questions that come together are asked once."""
+    """Asks other servers; questions alike that come together are asked once."""
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self._asked: dict[tuple[bytes, bool], asyncio.Task[bytes | None]] = {}
+        self._asked: dict[_Key, _Asked] = {}
+        self._waiting: Shares[_Waiting] = Shares(WAITING, OF_ONE_CLIENT)
         self._avoided: dict[Server, float] = {}
 
-    async def ask(self, query: bytes, servers: Sequence[Server], *, datagram: bool) -> bytes | None:
+    def remembered(self, question: Question) -> bytes | None:
+        """The answer, where it needs nobody else."""
+        kept = self.memory.get(alike(question))
+        return None if kept is None else returned(kept, question)
+
+    def forget(self) -> None:
+        """Later questions have nothing to do with those who were asked until now."""
+        self.memory, self._asked = Memory(), {}
+
+    def has_room(self, client: str) -> bool:
+        """Whether one more question of ``client`` may wait."""
+        return self._waiting.who_gives(client) != client
+
+    async def ask(
+        self, question: Question, servers: Sequence[Server], client: str, *, datagram: bool
+    ) -> bytes | None:
         """The answer, or None where nobody gives one.
 
         Raises:
-            Overloaded: too many questions are under way.
+            Overloaded: too many questions wait, and ``client`` has its share of them; or it has
+                more than that, and another client came.
         """
-        key = query[2:]
-        if datagram and (kept := self.memory.get(key, query[:2])) is not None:
+        if (kept := self.remembered(question)) is not None:
             return kept
-        task = self._asked.get((key, datagram))
-        if task is None:
-            if len(self._asked) >= UNDER_WAY:
-                raise Overloaded
-            task = asyncio.ensure_future(self._ask_servers(query, servers, datagram=datagram))
-            self._asked[key, datagram] = task
-            task.add_done_callback(lambda _: self._asked.pop((key, datagram), None))
-        reply = await asyncio.shield(task)
-        return None if reply is None else query[:2] + reply[2:]
+        self._make_room(client)
+        key = alike(question), datagram
+        asked = self._asked.get(key) or self._begin(key, question, servers)
+        waiting: _Waiting = asyncio.get_running_loop().create_future()
+        asked.waiting.add(waiting)
+        self._waiting.take(client, waiting)
+        try:
+            reply = await waiting
+        finally:
+            self._waiting.give(client, waiting)
+            asked.waiting.discard(waiting)
+            if not asked.waiting:
+                self._end(key, asked)
+        return None if reply is None else returned(reply, question)
+
+    def _begin(self, key: _Key, question: Question, servers: Sequence[Server]) -> _Asked:
+        asking = self._ask_servers(question, servers, datagram=key[1])
+        asked = self._asked[key] = _Asked(asyncio.create_task(asking))
+        asked.task.add_done_callback(asked.ended)
+        return asked
+
+    def _end(self, key: _Key, asked: _Asked) -> None:
+        asked.task.cancel()
+        if self._asked.get(key) is asked:
+            del self._asked[key]
+
+    def _make_room(self, client: str) -> None:
+        giver = self._waiting.who_gives(client)
+        if giver == client:
+            raise Overloaded
+        if giver is not None and (waiting := self._waiting.oldest(giver)) is not None:
+            self._waiting.give(giver, waiting)
+            if not waiting.done():
+                waiting.set_exception(Overloaded())
 
     async def _ask_servers(
-        self, query: bytes, servers: Sequence[Server], *, datagram: bool
+        self, question: Question, servers: Sequence[Server], *, datagram: bool
     ) -> bytes | None:
+        memory = self.memory
         # An id of our own: the client's may be known to who wants to answer in another's place.
-        own = random.SystemRandom().randbytes(2) + query[2:]
+        own = random.SystemRandom().randbytes(2) + onward(question)[2:]
         now = time.monotonic()
         servers = sorted(servers, key=lambda server: self._avoided.get(server, 0.0) > now)
         tried = 0
@@ -121,7 +182,7 @@ class Forwarder:
             tried += 1
             try:
                 async with asyncio.timeout(TIMEOUT):
-                    reply = await _ask(own, server, datagram=datagram)
+                    reply = await ask(own, server, datagram=datagram)
             except (OSError, EOFError, TimeoutError) as error:
                 log.debug("name server %s: %s", server[0], error or type(error).__name__)
                 self._avoided[server] = time.monotonic() + AVOIDED
@@ -129,7 +190,7 @@ class Forwarder:
             self._avoided.pop(server, None)
             if reply[3] & 0xF in (0, 3):
                 if datagram:
-                    self.memory.put(query[2:], reply)
+                    memory.put(alike(question), reply)
                 return reply
             refused = reply
             if tried >= len(servers):
@@ -138,54 +199,7 @@ class Forwarder:
 
     async def close(self) -> None:
         """Give up what is under way."""
-        tasks = list(self._asked.values())
+        tasks = [asked.task for asked in self._asked.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _ask(query: bytes, server: Server, *, datagram: bool) -> bytes:
-    kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
-    loop = asyncio.get_running_loop()
-    # Numeric, so that this asks nobody.
-    [(family, _, _, _, address), *_] = socket.getaddrinfo(
-        server[0], server[1], type=kind, flags=socket.AI_NUMERICHOST
-    )
-    flags = kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    with socket.socket(family, flags) as asking:
-        await loop.sock_connect(asking, address)
-        if not datagram:
-            return await _ask_stream(query, asking)
-        await loop.sock_sendall(asking, query)
-        while True:
-            reply = await loop.sock_recv(asking, _LARGEST)
-            if belongs(query, reply):
-                return reply
-
-
-async def _ask_stream(query: bytes, asking: socket.socket) -> bytes:
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(asking, _LENGTH.pack(len(query)) + query)
-    received = b""
-    while len(received) < 2 or len(received) < 2 + _LENGTH.unpack_from(received)[0]:
-        data = await loop.sock_recv(asking, _LARGEST)
-        if not data:
-            raise EOFError("closed the connection")
-        received += data
-    reply = received[2 : 2 + _LENGTH.unpack_from(received)[0]]
-    if not belongs(query, reply):
-        raise OSError("answered another question")
-    return reply
-
-
-def belongs(query: bytes, reply: bytes) -> bool:
-    """Whether ``reply`` answers ``query``: the same id, and the same question where it has one."""
-    if len(reply) < _HEADER_SIZE or reply[:2] != query[:2] or not reply[2] & 0x80:
-        return False
-    if reply[4:6] == b"\0\0":
-        return True
-    end = _HEADER_SIZE
-    while end < len(query) and query[end]:
-        end += query[end] + 1
-    end += 5  # the root, the type, the class
-    return reply[_HEADER_SIZE:end].lower() == query[_HEADER_SIZE:end].lower()

@@ -37,8 +37,8 @@ _UNREAD = 64 * 1024 * 1024  # bytes that a process may leave unread before it co
 _MOST_SOCKETS = 8
 
 
-class NameService:
-    """The cluster's name server on this node.
+class Keeper:
+    """Keeps the cluster's name server on this node.
 
     Args:
         follower: what there is to tell.

@@ -11,20 +11,23 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
+from wherry.kube.dns.sharing import Shares
+
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 256
-IDLE = 10.0  # seconds that a connection may be silent
-DATAGRAMS_UNDER_WAY = 2048
+CONNECTIONS, OF_ONE_CLIENT = 256, 64
+IDLE, READ, WRITE = 10.0, 3.0, 5.0
+"""Seconds (as in CoreDNS) that a connection may be silent between questions, in the middle of one,
+and not take an answer."""
+PIPELINED = 32
+"""Questions of one connection that may be under way."""
 _ATTEMPTS = 20
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 _LENGTH = struct.Struct("!H")
 
-At_once = Callable[[bytes], bytes | None]
-"""The answer to a question that needs no waiting: empty for silence, None where it must wait."""
-Answer = Callable[[bytes, bool], Awaitable[bytes | None]]
-"""The answer to any question (and whether it came as a datagram); None for silence."""
-
+Answer = Callable[[bytes, str, bool], bytes | Awaitable[bytes]]
+"""What is said to a question, given who asks and whether by a datagram: at once, or after waiting
+for others (how many may wait is its own matter). Empty for silence."""
 
 Pair = tuple[socket.socket, socket.socket]
 """Of one address: for datagrams, and for connections."""
@@ -79,13 +82,12 @@ def close(pairs: Iterable[Pair]) -> None:
 class Listener:
     """Serves the questions that come to sockets."""
 
-    def __init__(self, sockets: Sequence[Pair], at_once: At_once, answer: Answer) -> None:
-        self._at_once = at_once
+    def __init__(self, sockets: Sequence[Pair], answer: Answer) -> None:
         self._answer = answer
         self._transports: list[asyncio.DatagramTransport] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections = 0
+        self._connections: Shares[asyncio.StreamWriter] = Shares(CONNECTIONS, OF_ONE_CLIENT)
         self._sockets = list(sockets)
 
     async def open(self) -> None:
@@ -114,23 +116,24 @@ class Listener:
 
     def received(self, data: bytes, sender: tuple[str, int], by: asyncio.DatagramTransport) -> None:
         """A datagram came."""
-        reply = self._at_once(data)
-        if reply:
+        reply = self._answer(data, sender[0], True)
+        if not isinstance(reply, bytes):
+            self._start(self._later(reply, sender, by))
+        elif reply:
             by.sendto(reply, sender)
-        elif reply is None and len(self._tasks) < DATAGRAMS_UNDER_WAY:
-            self._start(self._later(data, sender, by))
 
     async def _later(
-        self, data: bytes, sender: tuple[str, int], by: asyncio.DatagramTransport
+        self, reply: Awaitable[bytes], sender: tuple[str, int], by: asyncio.DatagramTransport
     ) -> None:
-        reply = await self._answer(data, True)
-        if reply is not None and not by.is_closing():
-            by.sendto(reply, sender)
+        data = await reply
+        if data and not by.is_closing():
+            by.sendto(data, sender)
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def _start(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
@@ -143,28 +146,53 @@ class Listener:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self._connections += 1
+        client = str((writer.get_extra_info("peername") or ("",))[0])
+        giver = self._connections.who_gives(client)
+        if giver is not None and (silent := self._connections.oldest(giver)) is not None:
+            self._connections.give(giver, silent)
+            silent.transport.abort()
+        self._connections.take(client, writer)
         try:
-            if self._connections <= CONNECTIONS:
-                await self._converse(reader, writer)
+            await self._converse(client, reader, writer)
         except (OSError, EOFError, TimeoutError):
             pass
         finally:
-            self._connections -= 1
+            self._connections.give(client, writer)
             self._tasks.discard(task)
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            async with asyncio.timeout(IDLE):
-                (length,) = _LENGTH.unpack(await reader.readexactly(2))
-                data = await reader.readexactly(length)
-            reply = await self._answer(data, False)
-            if reply is None:
-                return
+    async def _converse(
+        self, client: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer each question as soon as it can be, whatever the ones before it wait for."""
+        under_way: set[asyncio.Future[None]] = set()
+        try:
+            while not writer.is_closing():
+                async with asyncio.timeout(IDLE):
+                    (length,) = _LENGTH.unpack(await reader.readexactly(2))
+                async with asyncio.timeout(READ):
+                    data = await reader.readexactly(length)
+                self._connections.renew(client, writer)
+                task = self._start(self._reply(self._answer(data, client, False), writer))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                if len(under_way) >= PIPELINED:
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if under_way:
+                await asyncio.wait(under_way)
+
+    async def _reply(self, answer: bytes | Awaitable[bytes], writer: asyncio.StreamWriter) -> None:
+        reply = answer if isinstance(answer, bytes) else await answer
+        if not reply:
+            writer.close()
+        elif not writer.is_closing():
             writer.write(_LENGTH.pack(len(reply)) + reply)
-            async with asyncio.timeout(IDLE):
-                await writer.drain()
+            try:
+                async with asyncio.timeout(WRITE):
+                    await writer.drain()
+            except (OSError, TimeoutError):
+                writer.transport.abort()
 
 
 def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:

@@ -1,18 +1,21 @@
 """Which names a Service has, and what they mean. Pure functions.
 
-(Kubernetes DNS specification 1.1, sections 2.3 to 2.5)
+(Kubernetes DNS specification 1.1, sections 2.3 to 2.6)
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kube.api import meta
+from wherry.kube.api.endpoint_slices import is_ready
 
 Object = dict[str, Any]
+
+_LONGEST_LABEL = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,9 @@ class Described:
     entries: dict[str, Entry]
     pointers: dict[str, str]
     """The names of addresses."""
+    endpoints: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The addresses of endpoints, by the one label that stands before the Service's name; where
+    they are many, too, they cost little more than their text."""
 
 
 def describe(service: Object, slices: Iterable[Object], domain: str) -> Described:
@@ -51,7 +57,7 @@ def describe(service: Object, slices: Iterable[Object], domain: str) -> Describe
     name = f"{meta.name(service)}.{meta.namespace(service)}.svc.{domain}".lower()
     if spec.get("type") == "ExternalName":
         alias = (spec.get("externalName") or "").rstrip(".").lower()
-        return Described({name: Entry(alias=alias)} if alias else {}, {})
+        return Described({name: Entry(alias=alias)} if _can_be_asked(alias) else {}, {})
     if spec.get("clusterIP") == "None":
         return _headless(name, list(slices))
     addresses = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip]
@@ -61,10 +67,14 @@ def describe(service: Object, slices: Iterable[Object], domain: str) -> Describe
         (port.get("name") or "", port.get("protocol") or "TCP", port["port"])
         for port in spec.get("ports") or ()
     ]
+    endpoints: dict[str, tuple[str, ...]] = {}
+    for endpoint, address in _ready(slices):
+        label = _host(endpoint, address)
+        endpoints[label] = (*endpoints.get(label, ()), address)
     entries = {name: Entry(tuple(addresses), tuple(Target(name, number) for _, _, number in ports))}
     for port, protocol, number in ports:
         _put_port(entries, name, port, protocol, [Target(name, number)])
-    return Described(entries, {_normal(address): name for address in addresses})
+    return Described(entries, {_normal(address): name for address in addresses}, endpoints)
 
 
 def _headless(name: str, slices: list[Object]) -> Described:
@@ -75,24 +85,18 @@ def _headless(name: str, slices: list[Object]) -> Described:
     ports: dict[tuple[str, str], dict[Target, None]] = {}
     own: dict[str, dict[Target, None]] = {}
     for slice_ in slices:
-        if slice_.get("addressType") == "FQDN":
-            continue
         numbers = [
             (ports.setdefault((port.get("name") or "", port.get("protocol") or "TCP"), {}), number)
             for port in slice_.get("ports") or ()
             if (number := port.get("port"))
         ]
-        for endpoint in slice_.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready") is False:
-                continue
-            for address in endpoint.get("addresses") or ():
-                label = endpoint.get("hostname") or _label(address)
-                host = f"{label}.{name}".lower()
-                hosts.setdefault(host, {})[address] = None
-                pointers.setdefault(_normal(address), host)
-                for targets, number in numbers:
-                    target = Target(host, number)
-                    targets[target] = own.setdefault(host, {})[target] = None
+        for endpoint, address in _ready((slice_,)):
+            host = f"{_host(endpoint, address)}.{name}"
+            hosts.setdefault(host, {})[address] = None
+            pointers.setdefault(_normal(address), host)
+            for targets, number in numbers:
+                target = Target(host, number)
+                targets[target] = own.setdefault(host, {})[target] = None
     if not hosts:
         return Described({}, {})  # without endpoints there is no such name
     everyone = tuple(dict.fromkeys(a for found in hosts.values() for a in found))
@@ -116,33 +120,39 @@ def _put_port(
         entries[f"_{port}.{above}".lower()] = Entry(targets=tuple(targets))
 
 
-def _label(address: str) -> str:
-    """A name for a pod that has none: its address with dashes."""
-    return address.replace(".", "-").replace(":", "-")
+def _can_be_asked(alias: str) -> bool:
+    """The API lets more pass: labels that fit no question (RFC 1035, section 2.3.4), addresses."""
+    labels = alias.split(".")
+    return all(0 < len(label) <= _LONGEST_LABEL for label in labels) and not labels[-1].isdigit()
+
+
+def _ready(slices: Iterable[Object]) -> Iterator[tuple[Object, str]]:
+    """The ready endpoints with each of their addresses."""
+    for slice_ in slices:
+        if slice_.get("addressType") != "FQDN":
+            for endpoint in slice_.get("endpoints") or ():
+                if is_ready(endpoint):
+                    for address in endpoint.get("addresses") or ():
+                        yield endpoint, address
+
+
+def _host(endpoint: Object, address: str) -> str:
+    """Its host name; its address with dashes where it has none."""
+    name: str = endpoint.get("hostname") or address.replace(".", "-").replace(":", "-")
+    return name.lower()
 
 
 def _normal(address: str) -> str:
-    return str(ipaddress.ip_address(address))
+    return str(ipaddress.ip_address(address)) if ":" in address else address
 
 
 def address_in_label(label: str) -> str | None:
     """The address that a pod's name says (``10-1-2-3``), None where it says none."""
+    if "%" in label:
+        return None  # an address with a scope is known on its own machine alone
     for text in (label.replace("-", "."), label.replace("-", ":")):
         try:
             return str(ipaddress.ip_address(text))
         except ValueError:
             continue
-    return None
-
-
-def reversed_address(name: str) -> str | None:
-    """The address that a name below ``in-addr.arpa`` or ``ip6.arpa`` means, None for no such."""
-    labels = name.lower().rstrip(".").split(".")
-    try:
-        if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:
-            return str(ipaddress.IPv4Address(".".join(labels[3::-1])))
-        if labels[-2:] == ["ip6", "arpa"] and len(labels) == 34:
-            return str(ipaddress.IPv6Address(int("".join(labels[31::-1]), 16)))
-    except ValueError:
-        pass
     return None

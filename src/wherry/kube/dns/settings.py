@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from wherry.host.resolv_conf import PATH
 from wherry.kube.api.cluster_dns import NAME, NAMESPACE
 
 log = logging.getLogger(__name__)
@@ -29,34 +29,15 @@ class Settings:
     """Servers for names that are not ours: for some domains their own, for all others these."""
 
     upstreams: Sequence[Server] = ()
+    """None: those of this machine."""
     stubs: Mapping[str, Sequence[Server]] = field(default_factory=dict)
-
-    def servers_for(self, name: str) -> Sequence[Server]:
-        """Whom to ask for ``name``, in small letters: the longest stub domain decides."""
-        rest = name
-        while rest:
-            if rest in self.stubs:
-                return self.stubs[rest]
-            rest = rest.partition(".")[2]
-        return self.upstreams
+    resolv_conf: str = PATH
+    """Where this machine says whom it asks; empty: nowhere."""
 
 
-def servers(text: str) -> list[Server]:
-    """The name servers in a resolv.conf."""
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver" and (server := _server(words[1])):
-            found.append(server)
-    return found
-
-
-def host_servers(path: Path = Path("/etc/resolv.conf")) -> list[Server]:
-    """Those of this machine."""
-    try:
-        return servers(path.read_text())
-    except OSError:
-        return []
+def servers(addresses: Iterable[str]) -> list[Server]:
+    """The name servers at ``addresses``, as a resolv.conf has them."""
+    return [server for text in addresses if (server := _server(text)) is not None]
 
 
 def _server(text: Any) -> Server | None:
@@ -74,16 +55,16 @@ def _server(text: Any) -> Server | None:
     return (address, number) if 0 < number < 65536 else None
 
 
-def read(config_map: Mapping[str, Any] | None, host: Sequence[Server]) -> Settings:
+def read(config_map: Mapping[str, Any] | None, resolv_conf: str = PATH) -> Settings:
     """The settings that a ConfigMap makes; what is wrong in it is said to the log and left out."""
     data = (config_map or {}).get("data") or {}
-    upstreams = _servers(_json(data, "upstreamNameservers", list)) or host
+    upstreams = _servers(_json(data, "upstreamNameservers", list))
     stubs: dict[str, Sequence[Server]] = {}
     for domain, listed in (_json(data, "stubDomains", dict) or {}).items():
         found = _servers(listed)
         if found:
             stubs[domain.strip(".").lower()] = found
-    return Settings(tuple(upstreams), stubs)
+    return Settings(tuple(upstreams), stubs, resolv_conf)
 
 
 def _json(data: Mapping[str, str], key: str, kind: type) -> Any:

@@ -78,12 +78,12 @@ def _plain(told: Told) -> list[Any]:
                 name: [entry.addresses, [(t.name, t.port) for t in entry.targets], entry.alias]
                 for name, entry in described.entries.items()
             }
-            return ["service", key, entries, described.pointers]
+            return ["service", key, entries, described.pointers, described.endpoints]
         case NamespaceTold():
             return ["namespace", told.name, told.there]
         case SettingsTold():
             settings = told.settings
-            return ["settings", settings.upstreams, dict(settings.stubs)]
+            return ["settings", settings.upstreams, dict(settings.stubs), settings.resolv_conf]
         case _:
             return ["whole"]
 
@@ -94,19 +94,21 @@ def _read(plain: list[Any]) -> Told:
             return Begin(domain, tuple(servers), tuple(ranges))
         case ["gone", key]:
             return ServiceTold(key, None)
-        case ["service", key, entries, pointers]:
+        case ["service", key, entries, pointers, endpoints]:
             found = {
                 name: Entry(tuple(addresses), tuple(Target(*t) for t in targets), alias)
                 for name, (addresses, targets, alias) in entries.items()
             }
-            return ServiceTold(key, Described(found, pointers))
+            hosts = {label: tuple(addresses) for label, addresses in endpoints.items()}
+            return ServiceTold(key, Described(found, pointers, hosts))
         case ["namespace", name, there]:
             return NamespaceTold(name, there)
-        case ["settings", upstreams, stubs]:
+        case ["settings", upstreams, stubs, resolv_conf]:
             return SettingsTold(
                 Settings(
                     tuple((address, port) for address, port in upstreams),
                     {d: tuple((a, p) for a, p in servers) for d, servers in stubs.items()},
+                    resolv_conf,
                 )
             )
         case ["whole"]:

@@ -10,8 +10,8 @@ from wherry.kube.dns.names import (
     Described,
     Entry,
     address_in_label,
-    reversed_address,
 )
+from wherry.wire.dns import reversed_address
 
 VERSION = "1.1.0"
 """Of the specification; ``dns-version.DOMAIN`` says it."""
@@ -102,9 +102,14 @@ class Zone:
             return None
         if len(labels) == 2:
             return NOTHING
-        if len(labels) == 3 and labels[-1] == "pod":
-            address = address_in_label(labels[0])
-            return Entry((address,)) if address else None
+        match labels:
+            case [label, _, "pod"]:
+                address = address_in_label(label)
+                return Entry((address,)) if address else None
+            case [label, service, namespace, "svc"]:
+                described = self._described.get(f"{namespace}/{service}")
+                addresses = described.endpoints.get(label) if described is not None else None
+                return Entry(addresses) if addresses else None
         return None
 
     def names_of(self, name: str) -> tuple[str, ...] | None:

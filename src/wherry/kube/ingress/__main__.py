@@ -17,16 +17,18 @@ from pathlib import Path
 
 import uvloop
 
+from wherry.host.resolv_conf import parse
 from wherry.host.tasks import run_until
-from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import PODS
 from wherry.kube.client.client import Client
 from wherry.kube.client.https import KubeconfigError, from_kubeconfig, in_cluster
 from wherry.kube.client.informer import SharedInformers
-from wherry.kube.ingress.addresses import Addresses, Fixed, OfNodes, OfService
+from wherry.kube.ingress import flags, statuses
+from wherry.kube.ingress.addresses import Addresses, Fixed, OfNodes, OfService, own_labels
 from wherry.kube.ingress.controller import IngressController
 from wherry.kube.ingress.nginx import Nginx, NginxError, find, listeners
-from wherry.kube.ingress.render import Settings
+from wherry.kube.ingress.settings import Settings
 
 log = logging.getLogger("wherry.kube.ingress")
 
@@ -38,10 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kubeconfig", type=Path, help="without it: as the pod's ServiceAccount")
     parser.add_argument("--http-port", type=int, default=80, help="(%(default)s)")
     parser.add_argument("--https-port", type=int, default=443, help="(%(default)s)")
-    parser.add_argument("--ingress-class", default="nginx", help="of old annotations (%(default)s)")
-    parser.add_argument(
-        "--default-ssl-certificate", default="", metavar="NAMESPACE/NAME", help="for other hosts"
-    )
+    flags.add(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--publish-service", default="", metavar="NAMESPACE/NAME", help="the Service in front of us"
@@ -109,40 +108,51 @@ async def _serve(given: argparse.Namespace) -> None:
             informers,
             nginx,
             settings,
-            class_name=given.ingress_class,
             addresses=await _addresses(client, given),
             own_class=False,
-            default_certificate=given.default_ssl_certificate,
+            options=flags.options(given),
         )
         informers.start()
         await run_until(stop, controller.run())
+        if given.update_status_on_shutdown:
+            await _take_back(client, controller)
     finally:
         await nginx.stop()
         await informers.stop()
         await transport.close()
 
 
+async def _take_back(client: Client, controller: IngressController) -> None:
+    """Where this was the last of its kind, nobody is reached at our addresses any longer."""
+    namespace, name = _own()
+    try:
+        if not (name and await statuses.is_followed(client, namespace, name)):
+            await statuses.take_back(client, controller.ours())
+    except (StatusError, ConnectionError) as error:
+        log.warning("who serves on is not known, and statuses stay: %s", error)
+
+
+def _own() -> tuple[str, str]:
+    """The pod that this is."""
+    return os.environ.get("POD_NAMESPACE", ""), os.environ.get("POD_NAME", "")
+
+
 async def _addresses(client: Client, given: argparse.Namespace) -> Addresses:
     if given.publish_service:
         return OfService(client, given.publish_service)
     if given.report_node_internal_ip_address:
-        namespace, name = os.environ.get("POD_NAMESPACE", ""), os.environ.get("POD_NAME", "")
+        namespace, name = _own()
         if not namespace or not name:
             raise KubeconfigError("POD_NAMESPACE and POD_NAME must say which pod this is")
         own = await client.get(PODS, name, namespace)
-        changing = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
-        labels = {key: value for key, value in meta.labels(own).items() if key not in changing}
-        return OfNodes(client, namespace, labels)
+        return OfNodes(client, namespace, own_labels(own))
     return Fixed(filter(None, given.publish_status_address.split(",")))
 
 
 def _resolver(path: Path = Path("/etc/resolv.conf")) -> str:
     """The pod's first name server, as nginx writes addresses."""
-    for line in path.read_text().splitlines():
-        words = line.split()
-        if words[:1] == ["nameserver"] and len(words) > 1:
-            return f"[{words[1]}]" if ":" in words[1] else words[1]
-    return ""
+    first = next(iter(parse(path.read_text()).servers), "")
+    return f"[{first}]" if ":" in first else first
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ Changed = Callable[[Object], None]
 class Addresses(Protocol):
     """A source of addresses."""
 
-    def current(self) -> list[Ingress]:
-        """Those of now."""
+    def current(self) -> list[Ingress] | None:
+        """Those of now; None: nobody knows, which is no reason to take away what was told."""
 
     async def follow(self, changed: Changed) -> None:
         """Know them, and call ``changed`` when they may be others."""
@@ -41,8 +41,8 @@ class Fixed:
     def __init__(self, addresses: Iterable[str]) -> None:
         self._addresses = [_named(address) for address in addresses]
 
-    def current(self) -> list[Ingress]:
-        return self._addresses
+    def current(self) -> list[Ingress] | None:
+        return self._addresses or None
 
     async def follow(self, changed: Changed) -> None:
         """They never change."""
@@ -59,7 +59,7 @@ class OfService:
         selector = f"metadata.name={name}"
         self._services = Informer(client, SERVICES, namespace=namespace, field_selector=selector)
 
-    def current(self) -> list[Ingress]:
+    def current(self) -> list[Ingress] | None:
         return [found for service in self._services.list() for found in of_service(service)]
 
     async def follow(self, changed: Changed) -> None:
@@ -77,8 +77,9 @@ class OfNodes:
         self._pods = Informer(client, PODS, namespace=namespace, label_selector=selector)
         self._nodes = Informer(client, NODES)
 
-    def current(self) -> list[Ingress]:
-        return of_nodes(self._pods.list(), self._nodes.list())
+    def current(self) -> list[Ingress] | None:
+        # (While this is asked at least one runs, whether it is seen or not.)
+        return of_nodes(self._pods.list(), self._nodes.list()) or None
 
     async def follow(self, changed: Changed) -> None:
         await _follow((self._pods, self._nodes), changed)
@@ -86,6 +87,14 @@ class OfNodes:
     async def stop(self) -> None:
         await self._pods.stop()
         await self._nodes.stop()
+
+
+_CHANGING = "pod-template-hash", "controller-revision-hash", "pod-template-generation"
+
+
+def own_labels(pod: Object) -> dict[str, str]:
+    """Those that a pod has in common with all that are like it, of former templates too."""
+    return {key: value for key, value in meta.labels(pod).items() if key not in _CHANGING}
 
 
 async def _follow(informers: Sequence[Informer], changed: Changed) -> None:

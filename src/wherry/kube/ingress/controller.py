@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from wherry.kube.api import meta
+from wherry.kube.api.endpoint_slices import service_key
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
+    CONFIG_MAPS,
     ENDPOINT_SLICES,
     INGRESS_CLASSES,
     INGRESSES,
@@ -22,21 +24,23 @@ from wherry.kube.api.resources import (
 )
 from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import Client
-from wherry.kube.client.informer import SharedInformers
+from wherry.kube.client.informer import Informer, SharedInformers
 from wherry.kube.client.recorder import NORMAL, WARNING, EventRecorder
-from wherry.kube.ingress import certificates
+from wherry.kube.ingress import certificates, statuses
 from wherry.kube.ingress.addresses import Addresses
-from wherry.kube.ingress.build import CONTROLLER, World, build, by_age, is_ours, without
+from wherry.kube.ingress.build import build
+from wherry.kube.ingress.flags import Options
 from wherry.kube.ingress.model import Configuration
 from wherry.kube.ingress.nginx import Nginx, NginxError
-from wherry.kube.ingress.render import Settings, render
+from wherry.kube.ingress.render import render
+from wherry.kube.ingress.settings import Settings
+from wherry.kube.ingress.world import CONTROLLER, World, by_age, is_ours, without
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
 _BETWEEN_RELOADS = 0.1  # seconds: a burst of changes is one reload
-_SERVICE_NAME = "kubernetes.io/service-name"
 _DEFAULT_CERTIFICATE = "default.pem"
 
 
@@ -48,10 +52,9 @@ class IngressController:
         informers: those of the process; whoever gives them starts and stops them.
         nginx: the process to drive.
         settings: of the configuration.
-        class_name: of the IngressClass that is ours, and of the old annotation.
         addresses: where clients reach us; written into the Ingresses' status.
         own_class: make the IngressClass, the default one, where there is none of ours.
-        default_certificate: the Secret (``namespace/name``) for hosts that have none.
+        options: the controller's own.
     """
 
     def __init__(
@@ -61,36 +64,45 @@ class IngressController:
         nginx: Nginx,
         settings: Settings,
         *,
-        class_name: str = "nginx",
         addresses: Addresses,
         own_class: bool = True,
-        default_certificate: str = "",
+        options: Options | None = None,
     ) -> None:
         self._client = client
         self._nginx = nginx
         self._settings = settings
-        self._class_name = class_name
         self._addresses = addresses
         self._own_class = own_class
-        self._default_certificate = default_certificate
+        self._options = options or Options()
         self._watched: int | None = None
         self._recorder = EventRecorder(client, "nginx-ingress-controller")
         self._changed = asyncio.Event()
         self._text = ""
         self._told: dict[str, list[str]] = {}
+        self._told_of_config: list[str] = []
         self._synced: set[str] = set()
+        self._refused: set[str] = set()
         self.ingresses = informers.informer(INGRESSES)
         self.classes = informers.informer(INGRESS_CLASSES)
         self.services = informers.informer(SERVICES)
         self.secrets = informers.informer(SECRETS)
         self.slices = informers.informer(ENDPOINT_SLICES)
-        self.slices.add_indexer("service", lambda slice_: (_service_of(slice_),))
+        self.slices.add_indexer("service", lambda slice_: (service_key(slice_),))
+        namespace, _, name = self._options.configmap.partition("/")
+        # (Without a name it finds nothing.)
+        self.config = Informer(
+            client,
+            CONFIG_MAPS,
+            namespace=namespace or None,
+            field_selector=f"metadata.name={name}",
+        )
         self._informers = (
             self.ingresses,
             self.classes,
             self.services,
             self.secrets,
             self.slices,
+            self.config,
         )
         for informer in self._informers:
             informer.add_handlers(
@@ -109,7 +121,9 @@ class IngressController:
             NginxError: nginx does not start, as when somebody else has a port.
         """
         self._nginx.prepare()
+        self._settings = replace(self._settings, version=await self._nginx.version())
         self._recorder.start()
+        self.config.start()
         try:
             await asyncio.gather(*(informer.wait_synced() for informer in self._informers))
             await self._addresses.follow(self._touch)
@@ -134,6 +148,7 @@ class IngressController:
                     await asyncio.sleep(_BETWEEN_RELOADS)
         finally:
             self._forget_nginx()
+            await self.config.stop()
             await self._addresses.stop()
             await self._recorder.stop()
 
@@ -145,7 +160,7 @@ class IngressController:
         body = {
             "apiVersion": INGRESS_CLASSES.api_version,
             "kind": INGRESS_CLASSES.kind,
-            "metadata": {"name": self._class_name, "annotations": default},
+            "metadata": {"name": self._options.ingress_class, "annotations": default},
             "spec": {"controller": CONTROLLER},
         }
         try:
@@ -154,19 +169,28 @@ class IngressController:
             if error.reason != "AlreadyExists":
                 raise
 
+    def ours(self) -> list[Object]:
+        """The Ingresses that we serve."""
+        classes, named = self.classes.list(), self._options.ingress_class
+        return [i for i in self.ingresses.list() if is_ours(i, classes, named)]
+
     def _world(self) -> World:
-        classes = self.classes.list()
+        config = next(iter(self.config.list()), {})
         return World(
-            [i for i in self.ingresses.list() if is_ours(i, classes, self._class_name)],
+            self.ours(),
             self.services.get,
             lambda namespace, name: self.slices.by_index("service", f"{namespace}/{name}"),
             self.secrets.get,
-            self._default_certificate,
+            self._options.default_ssl_certificate,
+            self._options.default_backend_service,
+            config.get("data") or {},
         )
 
     async def _reconcile(self) -> None:
         world = self._world()
         configuration, text = await self._acceptable(world)
+        if text != self._text:
+            self._warn(configuration)
         if text != self._text or self._nginx.pid is None:
             await self._nginx.apply(text)
             self._text = text
@@ -175,8 +199,18 @@ class IngressController:
             self._nginx.retire()
         self._watch_nginx()
         self._tell(world, configuration)
-        for ingress in world.ingresses:
-            await self._report(ingress)
+        addresses = self._addresses.current()
+        if addresses is not None:
+            for ingress in world.ingresses:
+                await statuses.report(self._client, ingress, addresses)
+
+    def _warn(self, configuration: Configuration) -> None:
+        """Of what is given to the controller itself."""
+        options = self._options
+        if options.default_ssl_certificate and not configuration.certificate:
+            log.warning("secret %s has no usable certificate", options.default_ssl_certificate)
+        if options.default_backend_service and configuration.default_backend is None:
+            log.warning("service %s is no default backend", options.default_backend_service)
 
     async def _acceptable(self, world: World) -> tuple[Configuration, str]:
         """A configuration that nginx takes; Ingresses that it refuses are left out."""
@@ -184,17 +218,41 @@ class IngressController:
         text = await self._written(configuration)
         if text == self._text:
             return configuration, text
-        refused: dict[str, str] = {}
-        rest = world
-        while await self._nginx.test(text):
-            culprit, said = await self._culprit(rest)
-            refused[culprit] = said
+        said = await self._nginx.test(text)
+        unusable = ""
+        if said and world.settings:
+            unusable = await self._judge(replace(world, ingresses=[]))
+            if unusable:  # what is the same for all would have all refused
+                world = replace(world, settings={})
+                configuration = build(world)
+                text = await self._written(configuration)
+                said = await self._nginx.test(text)
+        refused = await self._still_refused(world, said)
+        while said:
             rest = without(world, refused)
             configuration = build(rest)
             text = await self._written(configuration)
-        for key, said in refused.items():
-            configuration.complain(key, f"nginx refuses it: {said}")
+            if said := await self._nginx.test(text):
+                culprit, reason = await self._culprit(rest)
+                refused[culprit] = reason
+        for key, reason in refused.items():
+            configuration.complain(key, f"nginx refuses it: {reason}")
+        if unusable:
+            configuration.unusable.append(f"nginx refuses it: {unusable}")
+        self._refused = set(refused)
         return configuration, text
+
+    async def _judge(self, world: World) -> str:
+        """What nginx has against a world; empty where it has nothing."""
+        return await self._nginx.test(await self._written(build(world)))
+
+    async def _still_refused(self, world: World, said: str) -> dict[str, str]:
+        """The one that was left out before, where all goes well without it: no need to search."""
+        if not said or len(self._refused) != 1:
+            return {}
+        if await self._judge(without(world, self._refused)):
+            return {}
+        return dict.fromkeys(self._refused, said)
 
     async def _culprit(self, world: World) -> tuple[str, str]:
         """The oldest Ingress that nginx does not take beside those before it, and what it says.
@@ -205,8 +263,7 @@ class IngressController:
         ordered = by_age(world.ingresses)
 
         async def judge(count: int) -> str:
-            part = build(replace(world, ingresses=ordered[:count]))
-            return await self._nginx.test(await self._written(part))
+            return await self._judge(replace(world, ingresses=ordered[:count]))
 
         if said := await judge(0):
             raise NginxError(said)
@@ -234,7 +291,8 @@ class IngressController:
     # -- telling
 
     def _tell(self, world: World, configuration: Configuration) -> None:
-        """Events: what is wrong with an Ingress, once; that it is served."""
+        """Events: what is wrong with an Ingress, or with the settings of all, once; that an
+        Ingress is served."""
         present = {meta.key(ingress): ingress for ingress in world.ingresses}
         self._told = {key: told for key, told in self._told.items() if key in present}
         self._synced &= present.keys()
@@ -247,16 +305,11 @@ class IngressController:
             if key not in self._synced:
                 self._synced.add(key)
                 self._recorder.event(INGRESSES, ingress, NORMAL, "Sync", "Scheduled for sync")
-
-    async def _report(self, ingress: Object) -> None:
-        status = {"loadBalancer": {"ingress": self._addresses.current()}}
-        if (ingress.get("status") or {}) == status or not status["loadBalancer"]["ingress"]:
-            return
-        try:
-            await self._client.update_status(INGRESSES, {**ingress, "status": status})
-        except StatusError as error:
-            if error.code not in (404, 409):
-                raise
+        for config in self.config.list():
+            for problem in configuration.unusable:
+                if problem not in self._told_of_config:
+                    self._recorder.event(CONFIG_MAPS, config, WARNING, "Rejected", problem)
+        self._told_of_config = configuration.unusable
 
     # -- the process
 
@@ -282,7 +335,3 @@ class IngressController:
             asyncio.get_running_loop().remove_reader(self._watched)
             os.close(self._watched)
             self._watched = None
-
-
-def _service_of(slice_: Object) -> str:
-    return f"{meta.namespace(slice_)}/{meta.labels(slice_).get(_SERVICE_NAME, '')}"

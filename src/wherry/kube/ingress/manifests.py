@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from wherry.kube.ingress.build import CONTROLLER
+from wherry.kube.ingress.world import CONTROLLER
 
 Object = dict[str, Any]
 
@@ -46,6 +46,7 @@ def manifests(
     result = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _own(_ACCOUNT)},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _own(NAME)},
         {**_rbac("ClusterRole"), "metadata": {"name": _ACCOUNT}, "rules": _rules()},
         {
             **_rbac("ClusterRoleBinding"),
@@ -112,7 +113,10 @@ def _rules() -> list[Object]:
     return [
         rule("networking.k8s.io", ["ingresses", "ingressclasses"], _WATCH),
         rule("networking.k8s.io", ["ingresses/status"], ["update"]),
-        rule("", ["services", "secrets", "pods", "nodes"], _WATCH),
+        rule("", ["configmaps", "services", "secrets", "pods", "nodes"], _WATCH),
+        # Whether others serve on where one ends.
+        rule("", ["namespaces"], ["get"]),
+        rule("apps", ["daemonsets", "replicasets"], ["get"]),
         rule("discovery.k8s.io", ["endpointslices"], _WATCH),
         rule("", ["events"], ["create", "patch"]),
         rule("events.k8s.io", ["events"], ["create", "patch"]),

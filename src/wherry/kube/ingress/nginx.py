@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import grp
 import os
+import re
 import shutil
 import signal
 import socket
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from wherry.host.inotify import Directory
+from wherry.host.readiness import readable
+from wherry.kube.ingress import orphans
 
 _TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 10.0
 _SAID = 64 * 1024  # bytes of what it says that are read
 _SECRETS = "secrets"
 _ENDING = b"is shutting down"  # in the title of a process that takes no more connections
+
+_SECRET_NAME = re.compile(rf"/{_SECRETS}/([0-9a-z.]+);")
 
 WORKERS = "nobody", "nogroup"
 """User and group of the processes that serve."""
@@ -63,6 +69,7 @@ class Nginx:
         self._binary = binary
         self._directory = directory
         self._secrets = directory / _SECRETS
+        self._former: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
         """Make the directories."""
@@ -79,6 +86,11 @@ class Nginx:
         except (OSError, ValueError):
             return None
         return pid if str(self._directory).encode() in command else None
+
+    @property
+    def serves(self) -> bool:
+        """Whether one answers, with its master or, where that was killed, without."""
+        return self.pid is not None or bool(orphans.find(self._directory))
 
     def has_file(self, name: str) -> bool:
         """Whether there is such a secret."""
@@ -103,9 +115,12 @@ class Nginx:
             waiting.rename(path)
 
     def drop_files(self, kept: Mapping[str, bytes]) -> None:
-        """Remove the secrets that no configuration names any more."""
+        """Remove the secrets that neither this configuration names nor the one before it.
+
+        Who reads passwords by that one may still have a request to answer.
+        """
         for path in self._secrets.iterdir():
-            if path.name not in kept:
+            if path.name not in kept and path.name not in self._former:
                 path.unlink(missing_ok=True)
 
     async def test(self, text: str) -> str:
@@ -127,12 +142,43 @@ class Nginx:
         path = self._directory / "nginx.conf"
         waiting = self._directory / "nginx.conf.new"
         waiting.write_text(text)
+        if path.exists():
+            self._former = frozenset(_SECRET_NAME.findall(path.read_text()))
         waiting.rename(path)
         pid = self.pid
         if pid is not None:
             os.kill(pid, signal.SIGHUP)
-        else:
+            return
+        left = orphans.find(self._directory)
+        if sockets := orphans.listening(left):
+            await self._take_over(path, sockets)
+        orphans.end(left)
+        if self.pid is None:
             await self._run("-c", str(path))
+
+    async def _take_over(self, path: Path, sockets: Sequence[socket.socket]) -> None:
+        """Start with sockets that are listened at already; it may be in vain."""
+        numbers = [found.fileno() for found in sockets]
+        with Directory(self._directory, content=True) as watched:
+            # By a shell that does not wait: with these nginx does not go to the background itself.
+            process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", '"$@" &', "sh", self._binary),
+                *(*self._arguments(), "-c", str(path)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "NGINX": "".join(f"{number};" for number in numbers)},
+                pass_fds=numbers,
+            )
+            await process.wait()
+            for found in sockets:
+                found.close()
+            never = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_TIMEOUT):
+                    while self.pid is None:  # until it has written its file
+                        await watched.changed_or(never)
 
     def retire(self) -> None:
         """End the oldest processes of former configurations where there are too many.
@@ -159,28 +205,43 @@ class Nginx:
                     found.append((int(began), int(child)))
         return [child for _, child in sorted(found)]
 
+    async def version(self) -> tuple[int, ...]:
+        """What it says of itself."""
+        said = await self._run("-v")
+        found = re.search(r"nginx/([0-9]+(?:\.[0-9]+)*)", said)
+        return tuple(map(int, found[1].split("."))) if found else ()
+
     async def stop(self) -> None:
         """End it once its requests under way are answered, at the latest after ten seconds."""
         pid = self.pid
         if pid is None:
+            orphans.end(orphans.find(self._directory))
             return
-        os.kill(pid, signal.SIGQUIT)
-        end = time.monotonic() + _STOP_TIMEOUT
-        while self.pid is not None:
-            if time.monotonic() > end:
-                os.kill(pid, signal.SIGTERM)
-                return
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            process = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(process, signal.SIGQUIT)
+                async with asyncio.timeout(_STOP_TIMEOUT):
+                    await readable(process)
+            except TimeoutError:
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+            finally:
+                os.close(process)
 
-    async def _run(self, *arguments: str) -> None:
+    def _arguments(self) -> tuple[str, ...]:
+        return "-p", str(self._directory), "-e", str(self._directory / "error.log")
+
+    async def _run(self, *arguments: str) -> str:
+        """What it says; it has ended, or gone on in the background.
+
+        Raises:
+            NginxError: it has failed.
+        """
         # What it says goes to a file: a pipe would stay open as long as the daemon lives.
         with tempfile.TemporaryFile() as said:
             process = await asyncio.create_subprocess_exec(
                 self._binary,
-                "-p",
-                str(self._directory),
-                "-e",
-                str(self._directory / "error.log"),
+                *self._arguments(),
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -193,8 +254,9 @@ class Nginx:
             except TimeoutError:
                 process.kill()
                 raise NginxError("nginx did not answer") from None
+            said.seek(0)
+            text = said.read(_SAID).decode(errors="replace").strip()
             if code:
-                said.seek(0)
-                text = said.read(_SAID).decode(errors="replace").strip()
                 faults = [line for line in text.splitlines() if "[emerg]" in line]
                 raise NginxError(" ".join(faults) or text or f"nginx ended with {code}")
+            return text

@@ -5,35 +5,24 @@ Whatever users wrote stands in quotes, with what nginx would read in them taken 
 
 from __future__ import annotations
 
-import hashlib
 import re
-import select
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from wherry.kube.ingress.annotations import Options
-from wherry.kube.ingress.model import Canary, Configuration, Location, Match, Server, Upstream
-from wherry.kube.ingress.nginx import WORKERS
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is the same for all Ingresses."""
-
-    directory: str
-    """Of the configuration and what belongs to it."""
-    http: tuple[str, ...] = ("80",)
-    """Where to listen: ports, or addresses with ports."""
-    https: tuple[str, ...] = ("443",)
-    https_port: int = 443
-    """The port that redirects name."""
-    resolver: str = ""
-    """A name server for external names."""
-    user: str = " ".join(WORKERS)
-    connections: int = 16384
-    """The most of each process; its limit of open files should be twice that."""
-    access_log: str = "access.log"
-    error_log: str = "error.log"
+from wherry.kube.ingress import affinity, canaries, endpoints, guards, head, logins, pages
+from wherry.kube.ingress.model import Configuration, Location, Match, Server, Upstream
+from wherry.kube.ingress.options import Options
+from wherry.kube.ingress.settings import Settings
+from wherry.kube.ingress.text import (
+    Above,
+    address,
+    host,
+    indented,
+    literal,
+    name,
+    on,
+    plain,
+    quoted,
+)
 
 
 def render(configuration: Configuration, settings: Settings) -> str:
@@ -41,145 +30,64 @@ def render(configuration: Configuration, settings: Settings) -> str:
     return "\n".join(_Writer(configuration, settings).lines()) + "\n"
 
 
-def quoted(text: str) -> str:
-    """A text as nginx reads it back, but for variables, which it still fills in."""
-    cleaned = re.sub(r"[\x00-\x1f\x7f]", "", text)
-    return '"' + cleaned.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def literal(text: str) -> str:
-    """A text without variables where nginx would look for them."""
-    return quoted(text.replace("$", "${dollar}"))
-
-
-def _name(*parts: str) -> str:
-    """A name for something of ours, from any texts."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-_HEAD = """\
-# Written by Wherry's ingress controller: changes are lost.
-user {user};
-worker_processes auto;
-pid {directory}/nginx.pid;
-error_log {error_log} notice;
-events {{
-    multi_accept on;
-    worker_connections {connections};
-}}
-http {{
-    geo $dollar {{ default "$"; }}
-    types {{ }}
-    default_type text/plain;
-    sendfile on;
-    tcp_nopush on;
-    reset_timedout_connection on;
-    keepalive_timeout 75s;
-    keepalive_requests 1000;
-    server_tokens off;
-    server_names_hash_bucket_size 128;
-    server_names_hash_max_size 4096;
-    map_hash_bucket_size 128;
-    variables_hash_max_size 4096;
-    large_client_header_buffers 4 8k;
-    client_body_temp_path {directory}/tmp/body;
-    proxy_temp_path {directory}/tmp/proxy;
-    fastcgi_temp_path {directory}/tmp/fastcgi;
-    uwsgi_temp_path {directory}/tmp/uwsgi;
-    scgi_temp_path {directory}/tmp/scgi;
-    ssl_protocols TLSv1.2 TLSv1.3;
-    ssl_session_cache shared:SSL:10m;
-    ssl_session_timeout 10m;
-    ssl_session_tickets off;
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-    map $http_x_request_id $req_id {{ default $http_x_request_id; '' $request_id; }}
-    log_format upstreaminfo '$remote_addr - $remote_user [$time_local] "$request" $status '
-        '$body_bytes_sent "$http_referer" "$http_user_agent" $request_length $request_time '
-        '[$proxy_upstream_name] $upstream_addr $upstream_response_length $upstream_response_time '
-        '$upstream_status $req_id';
-    access_log {access_log} upstreaminfo buffer={log_buffer} flush=1s;
-    proxy_http_version 1.1;
-    proxy_redirect off;
-    proxy_set_header Host $http_host;
-    proxy_ssl_server_name on;"""
-
-_LOG_BUFFER = select.PIPE_BUF
-"""Lines are written together, but no more of them than a pipe takes in one piece."""
-
-_HEADERS = (
-    ("X-Request-ID", "$req_id"),
-    ("X-Real-IP", "$remote_addr"),
-    ("X-Forwarded-For", "$remote_addr"),
-    ("X-Forwarded-Host", "$http_host"),
-    ("X-Forwarded-Port", "$server_port"),
-    ("X-Forwarded-Proto", "$scheme"),
-    ("X-Forwarded-Scheme", "$scheme"),
-    ("X-Scheme", "$scheme"),
-    ("X-Original-Forwarded-For", "$http_x_forwarded_for"),
-    ("Proxy", '""'),
-)
-
-
 class _Writer:
     def __init__(self, configuration: Configuration, settings: Settings) -> None:
         self._configuration = configuration
+        self._common = common = configuration.common
         self._settings = settings
-        self._upstreams: dict[str, list[str]] = {}
-        self._above: dict[str, list[str]] = {}
-        """What locations need beside the servers: zones, maps."""
+        self._upstreams: Above = {}
+        self._above: Above = {}
+        self._beside: Above = {}
+        """Locations of the server at hand that its own locations need."""
+        self._scheme, self._port = "$scheme", "$server_port"
+        self._way = "$remote_addr"
+        if common.forwarded:
+            self._scheme, self._port = head.SCHEME, head.PORT
+            self._way = "$whole_way" if common.forwarded_whole else self._way
 
     def lines(self) -> Iterator[str]:
-        settings = self._settings
         servers = [
             line
             for host in sorted(self._configuration.servers)
             for line in self._server(self._configuration.servers[host])
         ]
-        yield _HEAD.format(
-            user=settings.user,
-            directory=settings.directory,
-            error_log=settings.error_log,
-            access_log=settings.access_log,
-            log_buffer=_LOG_BUFFER,
-            connections=settings.connections,
-        )
-        if settings.resolver:
-            yield f"    resolver {settings.resolver} valid=30s;"
-        for name in sorted(self._above):
-            yield from _indented(self._above[name], 1)
-        for name in sorted(self._upstreams):
-            yield from _indented(self._upstreams[name], 1)
-        yield from _indented(servers, 1)
+        yield from head.lines(self._settings, self._common)
+        for key in sorted(self._above):
+            yield from indented(self._above[key], 1)
+        for key in sorted(self._upstreams):
+            yield from indented(self._upstreams[key], 1)
+        yield from indented(servers, 1)
         yield "}"
 
     # -- servers
 
     def _server(self, server: Server) -> Iterator[str]:
-        settings = self._settings
-        first = " default_server" if not server.host else ""
         yield "server {"
-        for address in settings.http:
-            yield f"    listen {address}{first};"
-        for address in settings.https:
-            yield f"    listen {address}{first} ssl http2;"
-        names = " ".join(map(_server_name, (server.host, *sorted(server.aliases))))
-        yield f"    server_name {names};"
-        certificate = server.certificate or self._configuration.certificate or "default.pem"
-        yield f"    ssl_certificate {settings.directory}/secrets/{certificate};"
-        yield f"    ssl_certificate_key {settings.directory}/secrets/{certificate};"
+        yield from indented(self._listening(server), 1)
+        if server.redirect:
+            yield '    set $proxy_upstream_name "-";'
+            yield from indented(self._named(), 1)
+            yield f"    return {self._common.redirect_code} {self._elsewhere(server.redirect)};"
+            yield "}"
+            return
         yield '    set $proxy_upstream_name "-";'
         if server.app_root:
+            target = f"{self._scheme}://$asked_host{plain(server.app_root)}"
             yield "    if ($uri = /) {"
-            yield f"        return 302 {quoted('$scheme://$http_host' + server.app_root)};"
+            yield from indented(self._named(), 2)
+            yield f"        return 302 {quoted(target)};"
             yield "    }"
+        self._beside = {}
         locations = sorted(server.locations.values(), key=_precedence)
         taken: set[str] = set()
         for location in locations:
-            yield from _indented(self._location(server, location, taken), 1)
+            yield from indented(self._location(server, location, taken), 1)
         if not any(_is_everything(location) for location in locations):
             yield "    location / {"
             if not server.host:
                 yield "        access_log off;"
+            yield from indented(self._named(), 2)
+            yield from indented(self._strictness(server), 2)
             yield "        return 404;"
             yield "    }"
         if not server.host and not any(location.path == "/healthz" for location in locations):
@@ -187,276 +95,254 @@ class _Writer:
             yield "        access_log off;"
             yield "        return 200;"
             yield "    }"
+        for key in sorted(self._beside):
+            yield from indented(self._beside[key], 1)
         yield "}"
+
+    def _listening(self, server: Server) -> Iterator[str]:
+        """By which names and certificates it is found."""
+        settings = self._settings
+        first = "" if server.host else " default_server"
+        http2 = " http2" if self._common.http2 else ""
+        yield from (f"listen {where}{first};" for where in settings.http)
+        yield from (f"listen {where}{first} ssl{http2};" for where in settings.https)
+        names = " ".join(map(_server_name, (server.host, *sorted(server.aliases))))
+        yield f"server_name {names};"
+        certificate = server.certificate or self._configuration.certificate or "default.pem"
+        yield f"ssl_certificate {settings.directory}/secrets/{certificate};"
+        yield f"ssl_certificate_key {settings.directory}/secrets/{certificate};"
+        if server.ciphers:
+            yield f"ssl_ciphers {quoted(server.ciphers)};"
+        if server.prefers_ciphers is not None:
+            yield f"ssl_prefer_server_ciphers {on(server.prefers_ciphers)};"
+        if server.clients is not None:
+            yield from logins.certificates(server.clients, settings.directory)
+
+    def _elsewhere(self, host: str) -> str:
+        """The same on another host, at the port at which this one was asked."""
+        found = '"~(?<found_port>:[0-9]+)$" $found_port;'
+        self._above["$asked_port"] = [f"map $http_host $asked_port {{ default ''; {found} }}"]
+        return quoted(f"{self._scheme}://{host}$asked_port$request_uri")
+
+    def _strictness(self, server: Server) -> list[str]:
+        """That browsers come by TLS alone, to a host that has a certificate of its own."""
+        if not server.certificate or not self._common.strict_transport:
+            return []
+        return ["add_header Strict-Transport-Security $strict_transport always;"]
 
     def _location(self, server: Server, location: Location, taken: set[str]) -> Iterator[str]:
         """What of its paths is not ``taken``, as a prefix's own path is by one that is exact."""
         body = list(self._body(server, location))
-        heads = [head for head in _heads(location) if head not in taken]
-        taken |= {*heads}
-        for head in heads:
-            yield f"location {head} {{"
-            yield from _indented(body, 1)
+        expressions = server.has_expressions
+        names = [each for each in _heads(location, expressions) if each not in taken]
+        taken |= {*names}
+        for each in names:
+            yield f"location {each} {{"
+            yield from indented(body, 1)
             yield "}"
 
     def _body(self, server: Server, location: Location) -> Iterator[str]:
         options = location.options
-        if location.denied:
+        strictness = self._strictness(server)
+        yield from self._named(location)
+        yield from strictness
+        if location.denied or server.closed:
             yield "return 503;"
             return
-        if options.force_ssl_redirect or (server.ssl and options.ssl_redirect):
-            port = self._settings.https_port
-            target = "https://$host" + ("" if port == 443 else f":{port}") + "$request_uri"
-            yield 'if ($scheme = "http") {'
-            yield f"    return 308 {target};"
-            yield "}"
-        for address in options.deny:
-            yield f"deny {address};"
-        if options.allow:
-            for address in options.allow:
-                yield f"allow {address};"
-            yield "deny all;"
-        if location.auth_file:
-            yield f"auth_basic {literal(options.auth_realm or 'Authentication Required')};"
-            file = f"{self._settings.directory}/secrets/{location.auth_file}"
-            yield f"auth_basic_user_file {file};"
+        yield from self._to_tls(server, location)
+        is_open = self._is_open(location)
+        if server.clients is not None and not is_open:
+            yield from logins.shown(server.clients)
+        yield from guards.fences(location, self._settings.directory)
+        if options.auth_url and not is_open:
+            asked = logins.Asked(self._scheme, self._way, strictness)
+            yield from logins.outside(location, asked, self._beside, self._above)
         if not options.access_log:
             yield "access_log off;"
-        yield from self._limits(location)
+        if options.rewrite_log:
+            yield "rewrite_log on;"
+        yield from guards.limits(location, self._above)
         if options.cors:
-            yield from self._cors(location)
+            yield from guards.cors(options, endpoints.module(options), strictness, self._above)
         if options.permanent_redirect:
             yield f"return {options.permanent_redirect_code} {quoted(options.permanent_redirect)};"
-            return
-        if options.temporal_redirect:
+        elif options.temporal_redirect:
             yield f"return 302 {quoted(options.temporal_redirect)};"
-            return
-        if location.upstream is None:
+        elif location.upstream is None:
             yield "return 503;"
+        else:
+            yield from self._proxy(server, location, location.upstream)
+
+    def _named(self, location: Location | None = None) -> Iterator[str]:
+        """What ingress-nginx has variables for, as far as the access log says it."""
+        ingress, service, port, path, other = "", "", "", "", ""
+        if location is not None:
+            ingress, service, port = location.ingress, location.service, location.port
+            path = location.path
+            other = location.canary.upstream.name if location.canary else ""
+        namespace, _, ingress = ingress.partition("/")
+        for variable, value in (
+            ("namespace", namespace),
+            ("ingress_name", ingress),
+            ("service_name", service),
+            ("service_port", port),
+            ("location_path", path),
+            ("proxy_alternative_upstream_name", other),
+        ):
+            if re.search(rf"\$(\{{{variable}\}}|{variable}\b)", self._common.log_format):
+                yield f"set ${variable} {literal(value)};"
+
+    def _to_tls(self, server: Server, location: Location) -> Iterator[str]:
+        options, common = location.options, self._common
+        wanted = options.force_ssl_redirect or (server.ssl and options.ssl_redirect)
+        if not wanted or location.path.startswith(common.not_redirected):
             return
-        yield from self._proxy(location, location.upstream)
+        port = self._settings.https_port
+        target = "https://$host" + ("" if port == 443 else f":{port}")
+        if common.forwarded:  # whoever stands before us knows at which port
+            target = "https://$asked_host"
+        yield f'if ({self._scheme} = "http") {{'
+        yield f"    return {common.redirect_code} {target}$request_uri;"
+        yield "}"
 
     # -- to the endpoints
 
-    def _proxy(self, location: Location, upstream: Upstream) -> Iterator[str]:
+    def _proxy(self, server: Server, location: Location, upstream: Upstream) -> Iterator[str]:
         options = location.options
-        scheme = options.backend_protocol.lower()
-        grpc = scheme.startswith("grpc")
-        kind = "grpc" if grpc else "proxy"
-        target = self._target(upstream, options)
-        if location.canary is not None:
-            target = self._choose(location, target, location.canary)
+        kind = endpoints.module(options)
+        group = self._target(upstream, options)
+        home = target = self._home(group, upstream, options)
         yield f'set $proxy_upstream_name "{upstream.name}";'
-        yield f"client_max_body_size {options.body_size};"
-        yield f"{kind}_connect_timeout {options.connect_timeout}s;"
-        yield f"{kind}_send_timeout {options.send_timeout}s;"
-        yield f"{kind}_read_timeout {options.read_timeout}s;"
-        yield f"{kind}_next_upstream {options.next_upstream};"
-        yield f"{kind}_next_upstream_tries {options.next_upstream_tries};"
-        if not grpc:
-            yield f"proxy_buffering {_on(options.buffering)};"
-            yield f"proxy_request_buffering {_on(options.request_buffering)};"
-            yield f"proxy_buffer_size {options.buffer_size};"
-            yield f"proxy_buffers 4 {options.buffer_size};"
-            yield f"proxy_busy_buffers_size {options.buffer_size};" if options.buffering else ""
-            yield "proxy_set_header Upgrade $http_upgrade;"
-            yield "proxy_set_header Connection $connection_upgrade;"
-        host = quoted(options.upstream_vhost) if options.upstream_vhost else "$http_host"
-        if upstream.external and not options.upstream_vhost:
-            host = quoted(upstream.external)
-        yield f"{kind}_set_header Host {host};"
-        for name, value in _HEADERS:
-            yield f"{kind}_set_header {name} {value};"
-        if options.forwarded_prefix:
-            yield f"{kind}_set_header X-Forwarded-Prefix {literal(options.forwarded_prefix)};"
-        if options.affinity:
-            yield from self._cookie(options)
+        if canary := location.canary:
+            other = self._target(canary.upstream, canary.options)
+            other = self._home(other, canary.upstream, options)
+            target = canaries.choose(location, canary, home, other, self._above)
+            if target and not home:
+                yield f'if ({target} = "") {{'
+                yield "    return 503;"
+                yield "}"
+        page = self._target(location.fallback, self._common.options) if location.fallback else ""
+        if not target:
+            yield from pages.instead(location, 503, page) if page else ("return 503;",)
+            return
+        yield from endpoints.spoken(location, self._settings.directory)
+        yield from self._told(server, location, upstream)
+        if options.affinity and not upstream.external:
+            yield from affinity.tell(location, home, group, self._above)
+        if options.custom_errors and page:
+            yield from pages.errors(location, kind, page, self._strictness(server), self._beside)
+        if options.mirror_target:
+            yield from self._mirror(location, upstream)
         if options.rewrite_target:
             found = quoted(f"(?i){location.path}")
             yield f"rewrite {found} {quoted(options.rewrite_target)} break;"
-        if options.limit_rate:
-            yield f"limit_rate {options.limit_rate}k;"
-        if options.limit_rate_after:
-            yield f"limit_rate_after {options.limit_rate_after}k;"
-        if not upstream.endpoints and not upstream.external and location.canary is None:
-            yield "return 503;"
-            return
-        yield f"{kind}_pass {scheme}://{target};"
+        scheme = options.backend_protocol.lower()
+        yield f"{kind}_pass {'$scheme' if scheme == 'auto_http' else scheme}://{target};"
+
+    def _home(self, group: str, upstream: Upstream, options: Options) -> str:
+        """A group of endpoints, or what leads to the one of it that a cookie names."""
+        if not group or upstream.external or not affinity.is_persistent(options):
+            return group
+        return affinity.route(group, upstream, options, self._above, self._upstreams)
+
+    def _told(self, server: Server, location: Location, upstream: Upstream) -> Iterator[str]:
+        """Headers that endpoints get, and those of theirs that nobody gets."""
+        kind = endpoints.module(location.options)
+        for header, value in self._headers(server, location, upstream).items():
+            yield f"{kind}_set_header {header} {value};"
+        for header in self._common.hidden_headers:
+            yield f"{kind}_hide_header {header};"
+        if self._strictness(server):  # one that has two values is none
+            yield f"{kind}_hide_header Strict-Transport-Security;"
+
+    def _headers(self, server: Server, location: Location, upstream: Upstream) -> dict[str, str]:
+        """What the endpoints are told."""
+        options = location.options
+        asked = quoted(options.upstream_vhost) if options.upstream_vhost else "$asked_host"
+        if upstream.external and not options.upstream_vhost:
+            asked = quoted(upstream.external)
+        told = {"Host": asked}
+        if endpoints.module(options) == "proxy":
+            told["Upgrade"] = "$http_upgrade"
+            told["Connection"] = options.connection_header or "$connection_upgrade"
+        told |= {
+            "X-Request-ID": "$req_id",
+            "X-Real-IP": "$remote_addr",
+            "X-Forwarded-For": self._way,
+            "X-Forwarded-Host": "$asked_host",
+            "X-Forwarded-Port": self._port,
+            "X-Forwarded-Proto": self._scheme,
+            "X-Forwarded-Scheme": self._scheme,
+            "X-Scheme": self._scheme,
+            "X-Original-Forwarded-For": head.variable(self._common.forwarded_header),
+            "Proxy": '""',
+        }
+        if server.clients is not None:
+            told |= logins.passed_on(server.clients)
+        if location.auth_file:  # the password is for us
+            told["Authorization"] = '""'
+        if options.forwarded_prefix:
+            told["X-Forwarded-Prefix"] = literal(options.forwarded_prefix)
+        # (By a client's own word nobody is somebody.)
+        asked_about = options.auth_url and not self._is_open(location)
+        for header in options.auth_response_headers if options.auth_url else ():
+            told = {key: value for key, value in told.items() if key.lower() != header.lower()}
+            told[header] = logins.answer(header) if asked_about else '""'
+        return told
+
+    def _is_open(self, location: Location) -> bool:
+        """Whether nobody is asked who he is."""
+        return location.path.startswith(self._common.not_asked)
+
+    def _mirror(self, location: Location, upstream: Upstream) -> Iterator[str]:
+        """Somebody else gets the requests, too; what he answers is for nobody."""
+        options = location.options
+        place = f"/_mirror-{name(location.ingress, upstream.name)}"
+        told = quoted(options.mirror_host) if options.mirror_host else "$proxy_host"
+        bodiless = ["proxy_pass_request_body off;", 'proxy_set_header Content-Length "";']
+        self._beside[place] = [
+            f"location = {place} {{",
+            "    internal;",
+            *(f"    {line}" for line in bodiless if not options.mirror_body),
+            f'    set $proxy_upstream_name "{upstream.name}";',
+            "    client_max_body_size 0;",
+            "    proxy_ssl_server_name on;",
+            f"    proxy_set_header Host {told};",
+            '    proxy_set_header Connection "";',
+            f"    proxy_pass {address(options.mirror_target, '$request_uri', self._above)};",
+            "}",
+        ]
+        yield f"mirror {place};"
+        yield f"mirror_request_body {on(options.mirror_body)};"
 
     def _target(self, upstream: Upstream, options: Options) -> str:
-        """What ``proxy_pass`` names; the group of servers is written where it is not yet."""
+        """What ``proxy_pass`` names, whose group is written here; empty where there is nothing."""
         if upstream.external:
-            variable = f"$external_{_name(upstream.external)}"
+            variable = f"$external_{name(upstream.external)}"
             lines = [f'map "" {variable} {{ default {quoted(upstream.external)}; }}']
             self._above[variable] = lines
             return f"{variable}:{upstream.port}"
-        balance = _balance(options)
-        group = f"u_{_name(upstream.name, *balance)}"
+        if not upstream.endpoints:
+            return ""
+        balance = self._balance(options)
+        group = f"u_{name(upstream.key, *balance)}"
         lines = [f"upstream {group} {{ # {re.sub('[^a-z0-9.-]', '', upstream.name)}"]
         lines += [f"    {line}" for line in balance]
-        lines += [f"    server {_host(a)}:{port} max_fails=0;" for a, port in upstream.endpoints]
-        if not upstream.endpoints:
-            lines.append("    server unix:/nowhere down;")
-        lines += ["    keepalive 320;", "    keepalive_requests 10000;", "}"]
-        self._upstreams[group] = lines
-        if options.affinity:
-            cookie = self._cookie_value(options.cookie_name)
-            variable = f"$sticky_{_name(options.cookie_name)}"
-            self._above[variable] = [
-                f"map {cookie} {variable} {{ default {cookie}; '' $request_id; }}"
-            ]
+        lines += [f"    server {host(a)}:{port} max_fails=0;" for a, port in upstream.endpoints]
+        self._upstreams[group] = [
+            *lines,
+            "    keepalive 320;",
+            "    keepalive_requests 10000;",
+            "}",
+        ]
         return group
 
-    def _choose(self, location: Location, stable: str, canary: Canary) -> str:
-        """A variable that names the stable upstream or the canary, request by request.
-
-        Header, then cookie, then weight decide, as ingress-nginx has it.
-        """
-        options = canary.options
-        other = self._target(canary.upstream, options)
-        if not canary.upstream.endpoints and not canary.upstream.external:
-            return stable
-        id = _name(location.ingress, location.path, canary.upstream.name)
-        lines: list[str] = []
-        chosen = f"$canary_weight_{id}"
-        share = min(100.0, 100.0 * options.canary_weight / max(1, options.canary_weight_total))
-        if share >= 100:
-            lines.append(f'map "" {chosen} {{ default {other}; }}')
-        elif share > 0:
-            lines.append(
-                f'split_clients "$request_id" {chosen} {{ {share:.2f}% {other}; * {stable}; }}'
-            )
-        else:
-            lines.append(f'map "" {chosen} {{ default {stable}; }}')
-        if options.canary_cookie:
-            cookie = self._cookie_value(options.canary_cookie)
-            variable = f"$canary_cookie_{id}"
-            lines.append(
-                f"map {cookie} {variable} {{ default {chosen}; always {other}; never {stable}; }}"
-            )
-            chosen = variable
-        if options.canary_header:
-            header = options.canary_header.lower().replace("-", "_")
-            variable = f"$canary_header_{id}"
-            lines.append(f"map $http_{header} {variable} {{ default {chosen};")
-            if options.canary_header_value:
-                lines.append(f"    {quoted(options.canary_header_value)} {other};")
-            elif options.canary_header_pattern:
-                lines.append(f"    {quoted('~' + options.canary_header_pattern)} {other};")
-            else:
-                lines.append(f"    always {other}; never {stable};")
-            lines.append("}")
-            chosen = variable
-        self._above[f"canary {id}"] = lines
-        return chosen
-
-    def _cookie_value(self, name: str) -> str:
-        """The variable with the value of a cookie; nginx has none for names with dashes."""
-        if re.fullmatch("[A-Za-z0-9_]+", name):
-            return f"$cookie_{name.lower()}"
-        id = _name(name)
-        found = quoted(rf"~(?:^|; *){re.escape(name)}=(?<found_{id}>[^;]*)")
-        variable = f"$found_cookie_{id}"
-        self._above[variable] = [
-            f"map $http_cookie {variable} {{ default ''; {found} $found_{id}; }}"
-        ]
-        return variable
-
-    def _cookie(self, options: Options) -> Iterator[str]:
-        """Tell a new client the key by which its next requests come to the same endpoint."""
-        parts = [f"{options.cookie_name}=$request_id", f"Path={options.cookie_path}", "HttpOnly"]
-        if options.cookie_max_age:
-            parts.insert(1, f"Max-Age={options.cookie_max_age}")
-        if options.cookie_secure or options.cookie_same_site == "None":
-            parts.append("Secure")
-        if options.cookie_same_site:
-            parts.append(f"SameSite={options.cookie_same_site}")
-        cookie = self._cookie_value(options.cookie_name)
-        variable = f"$set_cookie_{_name(*parts)}"
-        self._above[variable] = [
-            f"map {cookie} {variable} {{ default ''; '' {quoted('; '.join(parts))}; }}"
-        ]
-        yield f"add_header Set-Cookie {variable};"
-
-    # -- limits and CORS
-
-    def _limits(self, location: Location) -> Iterator[str]:
-        options = location.options
-        if not (options.limit_rps or options.limit_rpm or options.limit_connections):
-            return
-        id = _name(location.ingress)
-        key = "$binary_remote_addr"
-        if options.limit_exempt:
-            ranges = " ".join(f"{range} 0;" for range in options.limit_exempt)
-            key = f"$limit_{id}"
-            self._above[f"limit {id}"] = [
-                f"geo $limited_{id} {{ default 1; {ranges} }}",
-                f"map $limited_{id} {key} {{ 0 ''; 1 $binary_remote_addr; }}",
-            ]
-        zones = self._above.setdefault(f"limit {id} zones", [])
-        if options.limit_connections:
-            _once(zones, f"limit_conn_zone {key} zone=conn_{id}:5m;")
-            yield f"limit_conn conn_{id} {options.limit_connections};"
-            yield "limit_conn_status 503;"
-        for unit, rate in (("s", options.limit_rps), ("m", options.limit_rpm)):
-            if rate:
-                _once(zones, f"limit_req_zone {key} zone=req{unit}_{id}:5m rate={rate}r/{unit};")
-                burst = rate * max(1, options.limit_burst)
-                yield f"limit_req zone=req{unit}_{id} burst={burst} nodelay;"
-        if options.limit_rps or options.limit_rpm:
-            yield "limit_req_status 503;"
-
-    def _cors(self, location: Location) -> Iterator[str]:
-        options = location.options
-        variable = f"$cors_{_name(*options.cors_origins)}"
-        if "*" in options.cors_origins:
-            allowed = (
-                "default $http_origin; '' '*';" if options.cors_credentials else "default '*';"
-            )
-        else:
-            patterns = " ".join(
-                f"{quoted('~*^' + _origin_pattern(origin) + '$')} $http_origin;"
-                for origin in options.cors_origins
-            )
-            allowed = f"default ''; {patterns}"
-        self._above[variable] = [f"map $http_origin {variable} {{ {allowed} }}"]
-        headers = [("Access-Control-Allow-Origin", variable)]
-        if options.cors_credentials:
-            headers.append(("Access-Control-Allow-Credentials", "true"))
-        if options.cors_exposed:
-            headers.append(("Access-Control-Expose-Headers", quoted(options.cors_exposed)))
-        preflight = [
-            *headers,
-            ("Access-Control-Allow-Methods", quoted(options.cors_methods)),
-            ("Access-Control-Allow-Headers", quoted(options.cors_headers)),
-            ("Access-Control-Max-Age", str(options.cors_max_age)),
-        ]
-        yield "if ($request_method = OPTIONS) {"
-        for name, value in preflight:
-            yield f"    add_header {name} {value} always;"
-        yield "    add_header Content-Type 'text/plain charset=UTF-8';"
-        yield "    add_header Content-Length 0;"
-        yield "    return 204;"
-        yield "}"
-        for name, value in headers:
-            yield f"add_header {name} {value} always;"
-
-
-def _on(value: bool) -> str:
-    return "on" if value else "off"
-
-
-def _once(lines: list[str], line: str) -> None:
-    if line not in lines:
-        lines.append(line)
-
-
-def _indented(lines: Iterable[str], depth: int) -> Iterator[str]:
-    return ("    " * depth + line for line in lines if line)
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+    def _balance(self, options: Options) -> list[str]:
+        if options.affinity and not affinity.is_persistent(options):
+            return [f"hash {affinity.key(options, self._above)} consistent;"]
+        if options.hash_by:
+            return [f"hash {quoted(options.hash_by)} consistent;"]
+        return ["least_conn;"] if options.load_balance in ("least_conn", "ewma") else []
 
 
 def _server_name(host: str) -> str:
@@ -472,16 +358,25 @@ def _is_everything(location: Location) -> bool:
     return location.path == "/" and location.match in (Match.ELEMENTS, Match.TEXT)
 
 
-def _precedence(location: Location) -> tuple[int, str, int]:
+def _precedence(location: Location) -> tuple[bool, int, str, int]:
     """Long paths first, and of equal ones what says most exactly what it means."""
     order = (Match.EXACT, Match.ELEMENTS, Match.TEXT, Match.REGEX)
-    return -len(location.path), location.path, order.index(location.match)
+    exact = location.match is Match.EXACT
+    return not exact, -len(location.path), location.path, order.index(location.match)
 
 
-def _heads(location: Location) -> Iterator[str]:
-    """How nginx names the location: a prefix by elements is the path itself and all below it."""
+def _heads(location: Location, expressions: bool) -> Iterator[str]:
+    """How nginx names the location: a prefix by elements is the path itself and all below it.
+
+    Args:
+        location: whose path it is.
+        expressions: nginx goes by expressions on this host, in the order in which they are written.
+    """
     path = location.path
     match location.match:
+        case Match.EXACT if path != "/" and path.endswith("/"):
+            # (To ``= /path/`` nginx would lead who asks for ``/path``.)
+            yield "~ " + quoted(rf"^{re.escape(path)}\z")
         case Match.EXACT:
             yield f"= {quoted(path)}"
         case Match.REGEX:
@@ -491,20 +386,8 @@ def _heads(location: Location) -> Iterator[str]:
         case Match.ELEMENTS:
             if path == "/":
                 yield quoted("/")
+            elif expressions:
+                yield "~* " + quoted(rf"^{re.escape(path)}(?:/|\z)")
             else:
                 yield quoted(f"{path}/")
                 yield f"= {quoted(path)}"
-
-
-def _balance(options: Options) -> list[str]:
-    if options.affinity:
-        return [f"hash $sticky_{_name(options.cookie_name)} consistent;"]
-    if options.hash_by:
-        return [f"hash {quoted(options.hash_by)} consistent;"]
-    return ["least_conn;"] if options.load_balance in ("least_conn", "ewma") else []
-
-
-def _origin_pattern(origin: str) -> str:
-    """An expression for an origin: ``*.`` is one label or more, a scheme may be left out."""
-    pattern = re.escape(origin).replace(r"\*", r"[a-z0-9.-]+")
-    return pattern if "://" in origin else rf"https?://{pattern}"

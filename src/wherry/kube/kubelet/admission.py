@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.kube.api import amounts, meta, node_selection, quantity, taints
+from wherry.kube.api.pods import lasting_containers
 from wherry.kube.kubelet import pods, preemption, sysctls
 from wherry.kube.kubelet.resources import BEST_EFFORT, qos_class, units
 
@@ -170,13 +171,9 @@ def _failed(predicate: str, why: str) -> Refusal:
 
 
 def _host_ports(pod: Object) -> set[tuple[str, str, int]]:
-    running = list(pod["spec"].get("containers") or ())
-    running += [
-        c for c in pod["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"
-    ]
     return {
         (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))
-        for container in running
+        for container in lasting_containers(pod["spec"])
         for port in container.get("ports") or ()
         if port.get("hostPort")
     }

@@ -176,7 +176,7 @@ class Settings:
 
     document: Mapping[str, Any]
     max_pods: int
-    pods_per_core: int
+    pods_per_core: int  # 0: max_pods alone counts
     pod_pids_limit: int  # -1: none
     static_pod_path: str
     container_log_max_size: int
@@ -205,9 +205,8 @@ class Settings:
     taints: tuple[Mapping[str, str], ...]
     cluster_dns: tuple[str, ...]
     cluster_domain: str
+    resolv_conf: str  # where the node says whom it asks; empty: nowhere
     max_restart_backoff: float
-    max_parallel_pulls: int  # 0: as many as there are
-    streaming_idle: float
     debugging_handlers: bool
     system_logs: bool
     anonymous: bool
@@ -379,9 +378,8 @@ def _settings(of: Object) -> Settings:
         taints=tuple(of["registerWithTaints"]),
         cluster_dns=tuple(of["clusterDNS"]),
         cluster_domain=of["clusterDomain"],
+        resolv_conf=of["resolvConf"],
         max_restart_backoff=duration(backoff) if backoff else 300.0,
-        max_parallel_pulls=of["maxParallelImagePulls"] if not of["serializeImagePulls"] else 0,
-        streaming_idle=duration(of["streamingConnectionIdleTimeout"]),
         debugging_handlers=of["enableDebuggingHandlers"],
         system_logs=of["enableSystemLogHandler"],
         anonymous=bool(of["authentication"]["anonymous"]["enabled"]),

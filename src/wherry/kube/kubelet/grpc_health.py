@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import cast
 from urllib.parse import unquote
 
+from wherry.wire import protobuf
+
 METHOD = "/grpc.health.v1.Health/Check"
 MAX_MESSAGE = 1 << 16
 
@@ -150,7 +152,7 @@ class _Call(asyncio.Protocol):
 def encode_request(service: str) -> bytes:
     """A ``HealthCheckRequest`` with gRPC's prefix."""
     name = service.encode()
-    message = b"\x0a" + _varint(len(name)) + name if name else b""
+    message = protobuf.field(1, name) if name else b""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
@@ -173,34 +175,9 @@ def decode_answer(headers: Mapping[str, str], data: bytes) -> int:
     length = int.from_bytes(data[1:5], "big")
     if len(data) < 5 or data[0] or len(data) < 5 + length:
         raise RPCError(13, "the answer is not complete")
-    message, position = data[5 : 5 + length], 0
-    status = 0
-    while position < len(message):
-        key, position = _read_varint(message, position)
-        if key & 7 != 0:
-            break  # nothing that this message has
-        value, position = _read_varint(message, position)
-        if key == 8:
-            status = value
-    return status
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < len(data):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, position
-        shift += 7
-    raise RPCError(13, "the answer is not complete")
+    try:
+        message = {number: value for number, _, value in protobuf.fields(data[5 : 5 + length])}
+    except protobuf.Malformed as error:
+        raise RPCError(13, "the answer is not complete") from error
+    status = message.get(1, 0)
+    return status if isinstance(status, int) else 0

@@ -102,7 +102,7 @@ class Housekeeping:
         uid = meta.uid(pod)
         if not self._view.pod(uid).is_empty() or meta.is_deleting(pod):
             return admission.Verdict()
-        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        if pods.is_finished(pod):
             return admission.Verdict()
         known = (w.holds for key, w in self._workers.items() if key != uid and not w.unknown)
         return admission.judge(

@@ -7,18 +7,16 @@ of what runs. It takes up what it finds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.cri.types import ContainerRuntime, CRIError
+from wherry.engine.cri.types import ContainerRuntime
 from wherry.host.tasks import run_until
 from wherry.kube.api import meta
 from wherry.kube.api.resources import NODES, PODS, SERVICES
 from wherry.kube.api.schema import newest_version
-from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.recorder import EventRecorder
@@ -31,6 +29,7 @@ from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.manifests import mirrors
 from wherry.kube.kubelet.metrics import MeasuredTransport, Metrics, measured
+from wherry.kube.kubelet.network import PodNetwork
 from wherry.kube.kubelet.node import NodeAgent, allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.pages import Pages
@@ -66,7 +65,9 @@ class Kubelet:
         config: who and where it is.
         client: its way to the API, with the rights of ``system:node:<name>``.
         runtime: its way to containers.
-        on_ready: called once, when the node has been told Ready for the first time.
+        on_ready: called once, when the node has been told Ready for the first time, or with the
+            reason when that is up to others: plugins of the pods' network that are still to come,
+            or the API, which has not been reached in ``patience`` seconds.
         walls: who must know the addresses of pods before these start.
         withdrawn: returns when Services lead nobody of this node to a pod that is deleted.
     """
@@ -77,11 +78,13 @@ class Kubelet:
         client: Client,
         runtime: ContainerRuntime,
         *,
-        on_ready: Callable[[], None] = lambda: None,
+        on_ready: Callable[[str], None] = lambda why_not: None,
         walls: Walls | None = None,
         withdrawn: Withdrawn = at_once,
+        patience: float | None = None,
     ) -> None:
         self._config = config
+        self._patience = patience
         metrics = Metrics(config.node_name)
         runtime = measured(runtime, metrics)
         client = Client(MeasuredTransport(client.transport, metrics), manager=client.manager)
@@ -90,9 +93,7 @@ class Kubelet:
         config.root_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         facts = machine.read_machine(config.root_dir)
         self._workers: dict[str, PodWorker] = {}
-        self._network_ready = asyncio.Event()
-        self._pod_cidr = ""
-        self._configuring: asyncio.Task[None] | None = None
+        self._followed = asyncio.Event()  # pods of the API have been taken up
         self._recorder = EventRecorder(client, "kubelet", config.node_name)
         self._pods = Informer(client, PODS, field_selector=f"spec.nodeName={config.node_name}")
         self._services = Informer(client, SERVICES)
@@ -106,6 +107,9 @@ class Kubelet:
             on_images=awaited.images_changed,
         )
         asker = Asker(runtime)
+        self._network = PodNetwork(
+            runtime, lambda fault: self._node.set_ready(fault), self._objects_changed
+        )
         self._node = NodeAgent(
             config,
             client,
@@ -113,7 +117,7 @@ class Kubelet:
             self._recorder,
             facts,
             kubelet_version=f"v{newest_version()}",
-            on_pod_cidr=self._use_pod_cidr,
+            on_pod_cidr=self._network.use,
             pressure=lambda: self._house.pressure,
         )
         room = allocatable(facts, config.settings)
@@ -153,7 +157,6 @@ class Kubelet:
             allocatable=room,
             memory_capacity=facts.memory,
             process_limit=self._house.process_limit,
-            host_dns=machine.host_dns(),
             runtime_classes=RuntimeClasses(client),
             active_pods=self._house.active_pods,
             metrics=metrics,
@@ -165,13 +168,15 @@ class Kubelet:
                 known=volumes.known_pods,
             ),
             awaited=awaited,
+            network=self._network,
             withdrawn=withdrawn,
         )
         self._static = StaticPods(
             config.static_pods or config.root_dir / "manifests",
             config.node_name,
             client,
-            node=lambda: self._nodes.get("", config.node_name),
+            node=lambda: self._nodes.get("", config.node_name) or self._node.node or None,
+            synced=self._pods.wait_synced,
             on_add=self._take,
             on_remove=self._leave,
             on_mirror=self._mirrored,
@@ -200,18 +205,13 @@ class Kubelet:
             self._node.tell("Starting", "Starting kubelet.")
             self._services.start()
             self._house.look()
-            await self._node.register()
-            self._nodes.add_handlers(
-                on_add=self._node.observe, on_update=lambda _old, new: self._node.observe(new)
-            )
-            self._nodes.start()
             await run_until(
                 asyncio.Event(),
                 self._view.follow(),
-                self._node.keep_status(),
-                self._node.keep_lease(),
+                self._keep_node(),
                 self._house.run(),
                 self._keep_pods(),
+                self._until_ready(),
             )
         finally:
             await self._close()
@@ -228,8 +228,7 @@ class Kubelet:
         remove_volumes(root_dir)
 
     async def _close(self) -> None:
-        if self._configuring is not None:
-            self._configuring.cancel()
+        self._network.close()
         await asyncio.gather(*(worker.stop() for worker in list(self._workers.values())))
         await self._parts.statuses.close()
         await self._parts.objects.close()
@@ -239,44 +238,61 @@ class Kubelet:
         await self._recorder.stop()
         await self._server.stop()
 
-    # the node's network
+    # the node
 
-    def _use_pod_cidr(self, cidr: str) -> None:
-        if cidr != self._pod_cidr:
-            self._pod_cidr = cidr
-            self._configuring = asyncio.create_task(self._configure(cidr))
+    async def _keep_node(self) -> None:
+        """Make it known as soon as the API answers, and tell of it from then on."""
+        await self._node.register()
+        self._nodes.add_handlers(
+            on_add=self._node.observe, on_update=lambda _old, new: self._node.observe(new)
+        )
+        self._nodes.start()
+        await run_until(asyncio.Event(), self._node.keep_status(), self._node.keep_lease())
 
-    async def _configure(self, cidr: str) -> None:
-        """Give the runtime its range of addresses; with it, the node is ready."""
-        backoff = Backoff(0.1, 10)
-        while True:
-            try:
-                await self._runtime.update_runtime_config(cidr)
-                break
-            except CRIError as error:
-                log.error("the pod network %s cannot be set up: %s", cidr, error)
-                self._node.set_ready(f"container runtime network not ready: {error.message}")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(backoff.next()):
-                        await self._runtime.network_changed()
-        self._network_ready.set()
-        self._node.set_ready()
+    async def _until_ready(self) -> None:
+        """Tell once how the node begins."""
+        ways = [asyncio.create_task(self._begun())]
+        if self._patience is not None:
+            ways.append(asyncio.create_task(self._node.unheard(self._patience)))
+        try:
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            self._on_ready(done.pop().result())
+        finally:
+            for way in ways:
+                way.cancel()
+        await asyncio.Event().wait()  # until cancelled
+
+    async def _begun(self) -> str:
+        """Wait until the node has its pods and is Ready, or waits for others: then why."""
+        await self._followed.wait()
+        ready = asyncio.create_task(self._node.told_ready.wait())
+        others = asyncio.create_task(self._network.awaits_plugins.wait())
+        try:
+            await asyncio.wait((ready, others), return_when=asyncio.FIRST_COMPLETED)
+            return "" if ready.done() else await self._network.fault()
+        finally:
+            ready.cancel()
+            others.cancel()
 
     # pods
 
     async def _keep_pods(self) -> None:
+        """Those of files run without the API, as it may be one of them."""
         await self._view.loaded.wait()
-        await self._network_ready.wait()
+        await self._static.load()
+        await run_until(asyncio.Event(), self._static.run(), self._follow_pods())
+
+    async def _follow_pods(self) -> None:
+        # What a pod may want of its node is known by then.
+        await self._node.registered.wait()
         self._pods.add_handlers(
             on_add=self._pod_added, on_update=self._pod_updated, on_delete=self._pod_deleted
         )
         self._pods.start()
         await self._pods.wait_synced()
-        await self._static.load()
         self._end_orphans()
-        await self._node.told_ready.wait()
-        self._on_ready()
-        await self._static.run()
+        self._followed.set()
+        await asyncio.Event().wait()  # until cancelled
 
     def _end_orphans(self) -> None:
         """What is left of pods that the API no longer has is ended and cleared away."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
 import logging
 import os
@@ -82,7 +83,11 @@ class LogFiles:
         self._unlink(lambda target: target == path)
 
     def remove_pod(self, uid: str, pod: Object | None) -> None:
-        """A pod has gone; ``pod`` where the API still had it. Blocks."""
+        """A pod has gone; ``pod`` where the API still had it. Blocks.
+
+        Raises:
+            OSError: its directory cannot be removed.
+        """
         if pod is not None:
             directories = [containers.log_directory(self._pods, pod)]
         elif self._pods.is_dir():
@@ -90,7 +95,7 @@ class LogFiles:
         else:
             return
         for directory in directories:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
         self._unlink(lambda target: any(map(target.is_relative_to, directories)))
 
     def _unlink(self, concerned: Callable[[Path], bool]) -> None:
@@ -102,6 +107,20 @@ class LogFiles:
             with contextlib.suppress(FileNotFoundError):
                 if concerned(link.readlink()):
                     link.unlink()
+
+
+def _remove(directory: Path) -> None:
+    """Remove ``directory``, in which old logs may still be being packed. Raises OSError."""
+    while True:
+        try:
+            shutil.rmtree(directory)
+            return
+        except FileNotFoundError:  # a file that was packed, or the directory itself
+            if not directory.exists():
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # else another has come, which is the last one
+                raise
 
 
 def rotated(path: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from wherry.engine.cri.types import DNSConfig
+from wherry.host.resolv_conf import PATH, ResolvConf, host_file, parse
 
 _ARCHITECTURES = {
     "x86_64": "amd64",
@@ -77,20 +78,11 @@ def read_machine(disk: Path) -> Machine:
     )
 
 
-def host_dns() -> DNSConfig:
-    """The host's resolver."""
-    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
-    try:
-        lines = Path("/etc/resolv.conf").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        words = line.split()
-        if words[:1] == ["search"]:
-            found["search"] = [w for w in words[1:] if w != "."]
-        elif words and words[0] in found:
-            found[words[0]] += words[1:]
-    return DNSConfig(found["nameserver"], found["search"], found["options"])
+def host_dns(path: str = PATH) -> DNSConfig:
+    """The host's resolver as it is now, from the file at ``path``; an empty one: there is none."""
+    found = parse(host_file(path=path, direct=True)) if path else ResolvConf()
+    searches = [name for domain in found.search if (name := domain.rstrip("."))]
+    return DNSConfig(found.servers, searches, found.options)
 
 
 def node_use() -> tuple[Usage, int]:

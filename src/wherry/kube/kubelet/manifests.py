@@ -94,6 +94,11 @@ def mirror_of(pod: Object, node: Object | None) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod["spec"]}
 
 
+def is_static(pod: Object) -> bool:
+    """Whether a file describes ``pod``, not the API."""
+    return meta.annotations(pod).get(SOURCE) == "file"
+
+
 def mirrors(pod: Object) -> str:
     """The hash of the static pod for which ``pod`` stands; empty for a pod of its own."""
     return meta.annotations(pod).get(MIRROR, "")

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wherry.engine.cri.types import ContainerRuntime, CRIError, Image, RuntimeHandler
 from wherry.kube.api import amounts, meta, quantity
+from wherry.kube.api.conditions import holds
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import LEASES, NODES
 from wherry.kube.client.backoff import Backoff
@@ -36,13 +39,16 @@ _PATIENCE = 10.0  # seconds: on a connection that died without a word one would 
 # what to say
 
 
-def capacity(machine: Machine, max_pods: int) -> dict[str, str]:
-    """Everything the machine has; all of it may be given to pods."""
+def capacity(machine: Machine, settings: Settings) -> dict[str, str]:
+    """Everything the machine has, and how many pods it may have."""
+    pods = settings.max_pods
+    if settings.pods_per_core:
+        pods = min(pods, settings.pods_per_core * machine.cpus)
     result = {
         "cpu": str(machine.cpus),
         "ephemeral-storage": f"{machine.disk // 1024}Ki",
         "memory": f"{machine.memory // 1024}Ki",
-        "pods": str(max_pods),
+        "pods": str(pods),
     }
     for size, amount in machine.huge_pages.items():
         result[f"hugepages-{size}"] = f"{amount // (1 << 20)}Mi" if amount else "0"
@@ -52,7 +58,7 @@ def capacity(machine: Machine, max_pods: int) -> dict[str, str]:
 def allocatable(machine: Machine, settings: Settings) -> dict[str, str]:
     """What pods may be given: not what is reserved, nor what is kept free by hard thresholds; huge
     pages are no ordinary memory."""
-    result = capacity(machine, settings.max_pods)
+    result = capacity(machine, settings)
     free = {t.signal: t.amount for t in settings.thresholds if not t.soft}
     left = amounts.read(result)
     left["memory"] = quantity.from_int(
@@ -167,7 +173,7 @@ def node_status(
     return {
         "addresses": addresses(config),
         "allocatable": {**allocatable(machine, config.settings), **more},
-        "capacity": {**capacity(machine, config.settings.max_pods), **more},
+        "capacity": {**capacity(machine, config.settings), **more},
         "conditions": conditions,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "images": [
@@ -257,6 +263,20 @@ def lease_object(config: KubeletConfig, node_uid: str, now: str) -> Object:
     }
 
 
+def silence(error: Exception) -> str:
+    """Why nobody answered, empty where somebody did: it is for him to say what is wrong."""
+    if isinstance(error, CRIError):
+        return ""
+    if isinstance(error, StatusError):
+        return error.message if error.code >= 500 else ""
+    cause = error if isinstance(error, TimeoutError) else error.__cause__ or error
+    if isinstance(cause, ssl.SSLError):
+        return ""  # he is not who he should be
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno)
+    return "timed out" if isinstance(cause, TimeoutError) else str(error)
+
+
 # saying it
 
 
@@ -287,9 +307,12 @@ class NodeAgent:
         self._handlers: Sequence[RuntimeHandler] = ()
         self._not_ready = "container runtime network not ready: NetworkReady=false"
         self._changed = asyncio.Event()
+        self.registered = asyncio.Event()
         self.told_ready = asyncio.Event()  # the API has been told that the node is Ready
         self._node: Object = {}
-        self.observed: Object = {}  # as last seen: its labels, its taints
+        self.observed = node_object(config, machine)  # as last seen: its labels, its taints
+        self._silent = asyncio.Event()  # the API does not answer
+        self._why_silent = ""
         self._lease: Object | None = None
         self._told = datetime.min.replace(tzinfo=UTC)
 
@@ -317,10 +340,31 @@ class NodeAgent:
         while True:
             try:
                 await self._register()
-                return
             except (StatusError, ConnectionError, TimeoutError) as error:
                 log.info("the node is not registered yet: %s", error)
+                self._heard(error)
                 await asyncio.sleep(backoff.next())
+            else:
+                self._heard()
+                self.registered.set()
+                return
+
+    async def unheard(self, seconds: float) -> str:
+        """Return when the API does not answer ``seconds`` from now, or later: why."""
+        await asyncio.sleep(seconds)
+        await self._silent.wait()
+        return (
+            f"the API server cannot be reached ({self._why_silent}); what runs goes on, and so "
+            "will the rest when it can"
+        )
+
+    def _heard(self, error: Exception | None = None) -> None:
+        """Note whether the API answers."""
+        if error is not None and (why := silence(error)):
+            self._why_silent = why
+            self._silent.set()
+        else:
+            self._silent.clear()
 
     async def _register(self) -> None:
         wanted = node_object(self._config, self._machine)
@@ -364,10 +408,12 @@ class NodeAgent:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     await self.write_status()
+                self._heard()
                 backoff.reset()
                 wait = self._config.settings.status_period
             except (StatusError, ConnectionError, TimeoutError, CRIError) as error:
                 log.warning("the node's status was not written: %s", error)
+                self._heard(error)
                 wait = backoff.next()
             try:
                 async with asyncio.timeout(wait):
@@ -459,6 +505,4 @@ class NodeAgent:
 
 
 def _is_ready(status: Object) -> bool:
-    return any(
-        c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ()
-    )
+    return holds(status.get("conditions") or (), "Ready")

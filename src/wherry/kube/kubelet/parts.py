@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from wherry.engine.cri.types import ContainerRuntime, DNSConfig
+from wherry.engine.cri.types import ContainerRuntime
 from wherry.kube.api.resources import PODS
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.kubelet import pods
@@ -17,6 +17,7 @@ from wherry.kube.kubelet.hooks import Asker
 from wherry.kube.kubelet.images import ImagePuller
 from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.metrics import Metrics
+from wherry.kube.kubelet.network import PodNetwork
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.probes import Probes
 from wherry.kube.kubelet.resources import HUGE_PAGES
@@ -133,13 +134,13 @@ class Parts:
     allocatable: dict[str, str]
     memory_capacity: int
     process_limit: int  # of one pod
-    host_dns: DNSConfig
     runtime_classes: RuntimeClasses
     active_pods: Callable[[], list[Object]]  # those that have not ended, as they hold
     metrics: Metrics
     walls: Walls
     users: UserNamespaces
     awaited: Awaited
+    network: PodNetwork
     withdrawn: Withdrawn
 
     @property

@@ -1,4 +1,7 @@
-"""Small readers of a Pod, and the labels by which its containers are known again."""
+"""Small readers of a Pod, and the labels by which its containers are known again.
+
+What others ask of pods, too, is in ``kube.api.pods``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from wherry.kube.api import meta, restarts
+from wherry.kube.api.pods import is_finished, is_ready, is_sidecar
+
+__all__ = ["is_finished", "is_ready", "is_sidecar"]
 
 Object = dict[str, Any]
 
@@ -91,11 +97,6 @@ def is_restarted(pod: Object, container: Object, exit_code: int) -> bool:
     return restarts.is_restarted(pod["spec"], container, exit_code)
 
 
-def is_sidecar(container: Object) -> bool:
-    """Whether an init container goes on running beside the app containers."""
-    return container.get("restartPolicy") == "Always"
-
-
 def is_host_network(pod: Object) -> bool:
     """Whether the pod shares the node's network."""
     return bool(pod["spec"].get("hostNetwork"))
@@ -124,11 +125,6 @@ def container_hash(container: Object) -> str:
     """Changes when the container must be made anew: what of a running pod's spec may change."""
     text = f"{container['name']}\0{container.get('image', '')}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def is_finished(pod: Object) -> bool:
-    """Whether the API already says that the pod has ended for good."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def has_begun(pod: Object) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.engine.cri.types import DNSConfig
+from wherry.host.resolv_conf import PATH
 from wherry.kube.api import meta
 from wherry.kube.kubelet import pods
 
@@ -19,12 +20,17 @@ MAX_SERVERS, MAX_SEARCHES, MAX_SEARCH_CHARACTERS = 3, 32, 2048
 
 
 def dns_config(
-    pod: Object, cluster_dns: Sequence[str], cluster_domain: str, host: DNSConfig
+    pod: Object,
+    cluster_dns: Sequence[str],
+    cluster_domain: str,
+    host: DNSConfig,
+    path: str = PATH,
 ) -> tuple[DNSConfig, list[str]]:
     """The pod's resolver, and what had to be left out of it (for events).
 
-    All empty stands for the node's own, which is ``host``. Without a cluster DNS the policies that
-    want it fall back to that.
+    All empty stands for the machine's own. The node's is ``host``, from the file at ``path``;
+    without a file the pod may find one on its own loopback. Without a cluster DNS the policies that
+    want it fall back to the node's.
     """
     spec = pod["spec"]
     policy = spec.get("dnsPolicy") or "ClusterFirst"
@@ -37,9 +43,12 @@ def dns_config(
     searches: list[str] = []
     options: list[str] = []
     if policy == "Default":
-        if not any(own.values()):
+        if not any(own.values()) and path == PATH:
             return DNSConfig(), []
-        servers, searches, options = list(host.servers), list(host.searches), list(host.options)
+        if path:
+            servers, searches, options = list(host.servers), list(host.searches), list(host.options)
+        else:
+            servers, searches = ["127.0.0.1"], ["."]
     elif policy != "None":
         servers = list(cluster_dns)
         namespace = meta.namespace(pod)

@@ -37,11 +37,17 @@ class Retries:
         loop = asyncio.get_running_loop()
         due = loop.time() + delay
         if self._timer is not None:
-            if loop.time() < self._due <= due:
+            if self._due <= due:
                 return
             self._timer.cancel()
         self._due = due
-        self._timer = loop.call_at(due, self._wake)
+        self._timer = loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        # The loop rings to the millisecond, which may be a moment before the time: whether a timer
+        # is still to come cannot be seen from the clock, and who comes too early asks for another.
+        self._timer = None
+        self._wake()
 
     def hold(self, name: str, delay: float) -> None:
         """Making ``name`` failed: not before ``delay`` seconds, whatever wakes us meanwhile."""
@@ -63,3 +69,4 @@ class Retries:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None

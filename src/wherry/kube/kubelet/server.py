@@ -32,7 +32,7 @@ from wherry.kube.kubelet.access import Access, User, subresources, verb
 from wherry.kube.kubelet.logs import log_options, read_log
 from wherry.kube.kubelet.metrics import Metrics
 from wherry.kube.kubelet.parts import KubeletConfig
-from wherry.kube.kubelet.streaming.channels import ClientGone
+from wherry.kube.kubelet.streaming.channels import PATIENCE, ClientGone
 from wherry.kube.kubelet.streaming.command import couple
 from wherry.kube.kubelet.streaming.port_forward import serve_spdy, serve_websocket
 from wherry.kube.kubelet.streaming.spdy import Connection, SpdyChannels
@@ -333,7 +333,10 @@ class Server:
         command: list[str] | None,
     ) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            protocols=WEBSOCKET_PROTOCOLS, max_msg_size=MAX_MESSAGE, compress=False, timeout=2
+            protocols=WEBSOCKET_PROTOCOLS,
+            max_msg_size=MAX_MESSAGE,
+            compress=False,
+            timeout=PATIENCE,
         )
         await socket.prepare(request)
         channels = WebSocketChannels(socket, socket.ws_protocol or "", options)
@@ -370,7 +373,7 @@ class Server:
             protocols=(PORT_FORWARD_TUNNEL, *PORT_FORWARD_CHANNELS),
             max_msg_size=MAX_MESSAGE,
             compress=False,
-            timeout=2,
+            timeout=PATIENCE,
         )
         await socket.prepare(request)
         if socket.ws_protocol == PORT_FORWARD_TUNNEL:

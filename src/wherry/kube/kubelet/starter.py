@@ -31,6 +31,7 @@ from wherry.kube.kubelet.environment import (
 )
 from wherry.kube.kubelet.hooks import Target
 from wherry.kube.kubelet.images import ImageError, Present
+from wherry.kube.kubelet.manifests import is_static
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.view import PodRuntime
 from wherry.kube.kubelet.volumes import subpath
@@ -193,7 +194,8 @@ class Starter:
     ) -> ContainerConfig:
         parts = self._parts
         namespace = meta.namespace(pod)
-        await self._unless_leaving(parts.services_synced())
+        if not is_static(pod):  # which may be what serves the API
+            await self._unless_leaving(parts.services_synced())
         links = pod["spec"].get("enableServiceLinks") is not False
         environment = container_environment(
             pod,

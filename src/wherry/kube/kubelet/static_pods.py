@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class StaticPods:
     """The pods of one directory.
 
     ``on_add`` is called with each that is to run, ``on_remove`` with the uid of each that is to
-    end, ``on_mirror`` with a static pod's uid and what stands for it in the API.
+    end, ``on_mirror`` with a static pod's uid and what stands for it in the API. They run without
+    the API; ``synced`` returns when the pods that it has are known.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class StaticPods:
         client: Client,
         *,
         node: Callable[[], Object | None],
+        synced: Callable[[], Awaitable[None]],
         on_add: Callable[[Object], None],
         on_remove: Callable[[str], None],
         on_mirror: Callable[[str, Object], None],
@@ -49,6 +51,7 @@ class StaticPods:
         self._node_name = node_name
         self._client = client
         self._node = node
+        self._synced = synced
         self._on_add = on_add
         self._on_remove = on_remove
         self._on_mirror = on_mirror
@@ -135,6 +138,7 @@ class StaticPods:
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def _keep_mirrors(self) -> None:
+        await self._synced()
         backoff = Backoff(0.1, 10)
         while True:
             await self._due.wait()

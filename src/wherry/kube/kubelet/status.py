@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from wherry.engine.cri.types import ContainerState, ContainerStatus
@@ -203,7 +202,7 @@ def _will_be_started(pod: Object, container: Object, state: Object) -> bool:
 
 def _state(container: ContainerStatus, runtime: PodRuntime) -> Object:
     if container.state is ContainerState.RUNNING:
-        return {"running": {"startedAt": _time(container.started_at)}}
+        return {"running": {"startedAt": meta.format_nanoseconds(container.started_at)}}
     if container.state is ContainerState.CREATED:
         return {"waiting": {"reason": "ContainerCreating"}}
     reason = container.reason or ("Completed" if container.exit_code == 0 else "Error")
@@ -212,9 +211,9 @@ def _state(container: ContainerStatus, runtime: PodRuntime) -> Object:
     if message:
         terminated["message"] = message
     if container.started_at:
-        terminated["startedAt"] = _time(container.started_at)
+        terminated["startedAt"] = meta.format_nanoseconds(container.started_at)
     if container.finished_at:
-        terminated["finishedAt"] = _time(container.finished_at)
+        terminated["finishedAt"] = meta.format_nanoseconds(container.finished_at)
     terminated["containerID"] = f"docker://{container.id}"
     return {"terminated": terminated}
 
@@ -285,10 +284,6 @@ def _image_id(reference: str) -> str:
     if not reference:
         return ""
     return reference if reference.startswith("docker") else f"docker://{reference}"
-
-
-def _time(nanoseconds: int) -> str:
-    return meta.format_time(datetime.fromtimestamp(nanoseconds // 10**9, UTC))
 
 
 # the pod

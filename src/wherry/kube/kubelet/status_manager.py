@@ -32,6 +32,7 @@ CONCURRENT = 10
 class _Record:
     pod: Object  # the newest that the API has shown
     wanted: Object | None = None
+    sending: Object | None = None  # on its way to the API, which does not show it yet
     gone: bool = False  # to be deleted behind the last status
     kick: asyncio.Event = field(default_factory=asyncio.Event)
     urgent: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,7 +51,7 @@ class StatusManager:
     def set(self, pod: Object, status: Object, *, urgent: bool) -> None:
         """Have the API say ``status`` of ``pod``; at once if ``urgent``, else soon."""
         record = self._record(pod)
-        if not status_changes(record.pod.get("status") or {}, status):
+        if not status_changes(record.sending or record.pod.get("status") or {}, status):
             record.wanted = None
             return
         record.wanted = status
@@ -101,8 +102,11 @@ class StatusManager:
     async def flush(self, uid: str) -> None:
         """Return once everything that was set for a pod has been written."""
         record = self._records.get(uid)
-        if record is not None and record.wanted is not None:
+        if record is None:
+            return
+        if record.wanted is not None:
             record.urgent.set()
+        if record.wanted is not None or record.sending is not None:
             await record.idle.wait()
 
     async def close(self) -> None:
@@ -151,6 +155,7 @@ class StatusManager:
         if not meta.resource_version(pod):
             return  # a static pod without its mirror
         wanted, record.wanted = record.wanted, None
+        record.sending = wanted
         try:
             changes = status_changes(pod.get("status") or {}, wanted) if wanted else {}
             if changes:
@@ -170,6 +175,8 @@ class StatusManager:
             if record.wanted is None:
                 record.wanted = wanted
             raise
+        finally:
+            record.sending = None
 
     async def _patch(self, pod: Object, record: _Record, patch: Object) -> None:
         try:

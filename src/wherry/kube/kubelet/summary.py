@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from wherry.engine.cri.types import ContainerStats
@@ -141,10 +140,6 @@ def total(uses: Sequence[Usage]) -> Usage:
     )
 
 
-def _time_of(nanoseconds: int) -> str:
-    return meta.format_time(datetime.fromtimestamp(nanoseconds // 10**9, UTC))
-
-
 def _use(one: ContainerStats) -> Usage:
     return Usage(
         cpu=one.cpu_usage,
@@ -251,7 +246,7 @@ class _Teller:
         name = one.labels.get(pods.CONTAINER_NAME, "")
         described: Object = {
             "name": name,
-            "startTime": _time_of(one.started_at),
+            "startTime": meta.format_nanoseconds(one.started_at),
             **self.use(one.id, _use(one)),
         }
         for key, spaces in (("rootfs", disk.layers), ("logs", disk.logs)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from wherry.engine.cri.types import CRIError, PodSandboxConfig
 from wherry.kube.api.errors import StatusError
-from wherry.kube.kubelet import containers, pod_volumes, resolver
+from wherry.kube.kubelet import containers, machine, pod_volumes, pods, resolver
 from wherry.kube.kubelet.environment import ConfigError
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.resizer import Resizer
@@ -58,7 +58,7 @@ class Surroundings:
     ) -> tuple[PodRuntime, PodSandboxConfig | None]:
         """Replace or make the sandbox; the volumes must be there before, ``kills`` be over."""
         parts = self._parts
-        if self._retries.too_early(SANDBOX):
+        if self._retries.too_early(SANDBOX) or not await self._network(pod):
             return runtime, None
         if runtime.sandboxes:
             parts.tell(pod, "Normal", "SandboxChanged", SANDBOX_CHANGED)
@@ -89,6 +89,17 @@ class Surroundings:
             await self.volumes(pod, runtime)
         return runtime, config
 
+    async def _network(self, pod: Object) -> bool:
+        """Whether there is a network to connect the pod to; it is woken when there is."""
+        if pods.is_host_network(pod):
+            return True
+        network = self._parts.network
+        fault = await self._unless_leaving(network.fault())
+        if fault:
+            network.wait(self._uid)
+            self._parts.tell(pod, "Warning", "NetworkNotReady", f"network is not ready: {fault}")
+        return not fault
+
     def _no_sandbox(self, pod: Object, why: str) -> None:
         text = f"Failed to create pod sandbox: {why}"
         self._parts.tell(pod, "Warning", "FailedCreatePodSandBox", text)
@@ -101,8 +112,9 @@ class Surroundings:
             ConfigError, StatusError, NoRange: there can be no such sandbox.
         """
         config = self._parts.config
+        path = config.settings.resolv_conf
         dns, complaints = resolver.dns_config(
-            pod, config.cluster_dns, config.cluster_domain, self._parts.host_dns
+            pod, config.cluster_dns, config.cluster_domain, machine.host_dns(path), path
         )
         for complaint in complaints:
             self._parts.tell(pod, "Warning", "DNSConfigForming", complaint)

@@ -89,7 +89,7 @@ class PodWorker:
             self.leave()
         elif old is None or _desired(old) != _desired(pod):
             self.objects_changed()
-        elif pod["spec"].get("readinessGates") or (_is_ready(old) and not _is_ready(pod)):
+        elif pod["spec"].get("readinessGates") or (pods.is_ready(old) and not pods.is_ready(pod)):
             self.wake()  # who thought the node lost called its pods unready: they may not be
 
     def leave(self, *, unknown: bool = False) -> None:
@@ -329,8 +329,12 @@ class PodWorker:
                 if container is not None:
                     await self._start(pod, container, config)
             self._retry.reset()
-            self._track(pod, self._parts.view.pod(self.uid))
-            self._publish(pod)
+            begun = self._parts.view.pod(self.uid)
+            self._track(pod, begun)
+            status = self._status(pod, begun)
+            if status["phase"] not in ("Succeeded", "Failed"):
+                self._tell_status(pod, status, urgent=True)
+            # else it has ended already: that is told when its sidecars have, too
 
     async def _start(self, pod: Object, container: Object, config: PodSandboxConfig) -> None:
         name = container["name"]
@@ -490,11 +494,6 @@ class PodWorker:
         if self.pod is None:
             return None
         return self._publish(self.pod, ended=True)
-
-
-def _is_ready(pod: Object) -> bool:
-    listed = (pod.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in listed)
 
 
 def _desired(pod: Object) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import (
     API_SERVICES,
@@ -89,7 +90,7 @@ def objects(authority: bytes) -> list[tuple[Resource, Object]]:
 def service(address: str, port: int) -> list[tuple[Resource, Object]]:
     """The Service of a server that runs apart, at that address."""
     piece = _object(ENDPOINT_SLICES, NAME, NAMESPACE)
-    piece["metadata"]["labels"]["kubernetes.io/service-name"] = NAME
+    piece["metadata"]["labels"][SERVICE_NAME] = NAME
     piece |= {
         "addressType": "IPv6" if ":" in address else "IPv4",
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.informer import Informer, SharedInformers
-from wherry.kube.network_policy.model import Model, Pod
+from wherry.kube.network_policy.elements import Pod
+from wherry.kube.network_policy.model import Model
 from wherry.kube.network_policy.policies import read_or_close
-from wherry.net import links
-from wherry.net.nft import NftError
-from wherry.net.policy_table import PolicyTable, Runner, remove_table
+from wherry.net.link import links
+from wherry.net.nftables.nft import NftError, Runner
+from wherry.net.policy_table import PolicyTable, remove_table
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Enforcer:
         node_name: whose pods are judged here.
         running: what the runtime has at present.
         families: the versions of IP that pods have addresses of.
+        name_server: will be where the cluster's name server is on this node.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Enforcer:
         node_name: str,
         running: Callable[[], Awaitable[Sequence[Running]]] = _nothing_runs,
         families: tuple[int, ...] = (4,),
+        name_server: asyncio.Future[tuple[str, ...]] | None = None,
     ) -> None:
         self._client = informers.client
         self._informers = informers
@@ -94,6 +97,8 @@ class Enforcer:
         self._reading = asyncio.Lock()
         self._reads: dict[str, asyncio.Task[None]] = {}  # by namespace, not yet begun
         self._standing = True  # a former process may have left a table
+        if name_server is not None:
+            name_server.add_done_callback(self._name_server_known)
 
     async def run(self) -> None:
         """Keep the rules current until cancelled; they stay in force afterwards."""
@@ -153,8 +158,8 @@ class Enforcer:
             on_update=lambda _old, new: self._namespace_changed(new),
             on_delete=lambda namespace: self._model.set_namespace(meta.name(namespace), None),
         )
-        self._pods = pods = self._informers.informer(PODS)
-        pods.add_handlers(
+        self._pods = followed = self._informers.informer(PODS)
+        followed.add_handlers(
             on_add=self._pod_changed,
             on_update=lambda _old, new: self._pod_changed(new),
             on_delete=self._pod_changed,
@@ -162,14 +167,19 @@ class Enforcer:
         for key in self._told:
             self._refresh(key)
         await namespaces.wait_synced()
-        await pods.wait_synced()
+        await followed.wait_synced()
         for found in await self._running():
             key = f"{found.namespace}/{found.name}"
-            known = pods.get(found.namespace, found.name)
+            known = followed.get(found.namespace, found.name)
             if known is not None and meta.uid(known) == found.uid and key not in self._told:
                 self._hold(key, known, found.ips)
 
     # ---- what the cluster says
+
+    def _name_server_known(self, where: asyncio.Future[tuple[str, ...]]) -> None:
+        if not where.cancelled():
+            self._model.set_name_server(where.result())
+            self._look()
 
     def _policy_changed(self, policy: Object) -> None:
         self._set_policy(policy, gone=False)
@@ -210,7 +220,7 @@ class Enforcer:
         if pod is None:
             self._model.set_pod(key, None)
         else:
-            ips = told.ips if told is not None else _addresses(pod)
+            ips = told.ips if told is not None else pods.addresses(pod)
             local = pod["spec"].get("nodeName") == self._node_name or told is not None
             # An address that a pod of this node was given is that pod's, whoever had it before.
             own = tuple(ip for ip in ips if self._owners.get(ip, key) == key)
@@ -275,7 +285,8 @@ class Enforcer:
     def _holders(self, ips: Sequence[str]) -> Iterator[str]:
         """Pods of this node that, as the API has it, still hold one of ``ips``."""
         for pod in self._pods.list() if self._pods is not None else ():
-            if pod["spec"].get("nodeName") == self._node_name and set(_addresses(pod)) & set(ips):
+            here = pod["spec"].get("nodeName") == self._node_name
+            if here and not set(ips).isdisjoint(pods.addresses(pod)):
                 yield meta.key(pod)
 
     def uncover(self, pod: Object) -> None:
@@ -294,26 +305,12 @@ class Enforcer:
 def _facts(pod: Object, ips: tuple[str, ...], *, local: bool) -> Pod | None:
     """What matters of a pod; None for one of the host's network, or that has ended."""
     spec = pod["spec"]
-    phase = (pod.get("status") or {}).get("phase")
-    if not ips or spec.get("hostNetwork") or phase in ("Succeeded", "Failed"):
+    if not ips or spec.get("hostNetwork") or pods.is_finished(pod):
         return None
     ports = tuple(
         (port["name"], (port.get("protocol") or "TCP").lower(), port["containerPort"])
-        for port in _ports(spec)
+        for container in pods.lasting_containers(spec)
+        for port in container.get("ports") or ()
         if port.get("name")
     )
     return Pod(meta.namespace(pod), meta.labels(pod), ips, local, ports)
-
-
-def _ports(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for container in spec.get("containers") or ():
-        yield from container.get("ports") or ()
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            yield from container.get("ports") or ()
-
-
-def _addresses(pod: Object) -> tuple[str, ...]:
-    status = pod.get("status") or {}
-    listed = tuple(entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip"))
-    return listed or ((status["podIP"],) if status.get("podIP") else ())

@@ -15,17 +15,21 @@ from wherry.kube.client.informer import SharedInformers
 from wherry.kube.client.recorder import EventRecorder
 from wherry.kube.pod_network.plan import (
     VXLAN,
+    Peer,
     Plan,
     bare,
+    inside,
     internal_address,
     network_number,
+    no_tunnels,
     own_range,
     peers,
     plan,
     pod_mtu,
 )
-from wherry.net import links, routes, vxlan
-from wherry.net.nft import Nftables, NftError
+from wherry.net.link import links, routes, tunnel_rules, vxlan
+from wherry.net.link.changes import MTUChanges, RouteChanges
+from wherry.net.nftables.nft import Nftables, NftError
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +38,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is told to it. ``device`` and ``table`` are its own in the kernel; ``mode`` is one of
-    ``plan.MODES``."""
+    """Who and where this node is, and what it may use.
+
+    ``pod_range`` is the cluster's, with a comma where it has both families; ``device`` (of the
+    tunnels) and ``table`` (of nftables) are its own in the kernel; ``mode`` is one of ``MODES``.
+    """
 
     node_name: str
     node_ip: str
@@ -46,7 +53,7 @@ class Setting:
 
 
 class PodRouter:
-    """Keeps the ways to other nodes' pods as the cluster says.
+    """Keeps the routes and tunnels to other nodes' pods as the cluster says.
 
     Args:
         setting: who and where it is.
@@ -74,13 +81,13 @@ class PodRouter:
         self._on_mtu = on_mtu
         self._on_near = on_near
         self._changed = asyncio.Event()
-        self._changes = routes.Changes(self._changed.set)
-        self._listening = False
+        self._routes = RouteChanges(self._changed.set)
+        self._mtus = MTUChanges(self._changed.set)
         self._mtu: int | None = None
         self._near: tuple[str, ...] = ()
         self._told: dict[str, str] = {}
-        self._no_tunnels = ""
-        self._walls = ""
+        self._no_tunnels = no_tunnels(setting.pod_range, setting.node_ip)
+        self._rules = ""
 
     async def run(self) -> None:
         """Keep them until cancelled; they stay in force afterwards."""
@@ -91,6 +98,7 @@ class PodRouter:
         self._changed.set()
         backoff = Backoff(0.1, 30)
         try:
+            self._mtus.open()
             while True:
                 await self._changed.wait()
                 self._changed.clear()
@@ -104,40 +112,35 @@ class PodRouter:
                 else:
                     backoff.reset()
         finally:
-            self._changes.close()
+            self._routes.close()
+            self._mtus.close()
 
     def _node(self, node: Object) -> None:
         self._changed.set()
 
     def _node_changed(self, old: Object, new: Object) -> None:
         name = meta.name(new)
-        both = ([old], [new])
-        if peers(both[0], "") != peers(both[1], "") or own_range([new], name) != own_range(
-            [old], name
-        ):
+        if peers([old], "") != peers([new], "") or own_range([old], name) != own_range([new], name):
             self._changed.set()
 
     async def _look(self) -> None:
         setting = self._setting
         nodes = self._nodes.list()
         others = peers(nodes, setting.node_name)
-        if others and not self._listening:
-            # A node that is alone need not hear of its routes.
-            self._changes.open()
-            self._listening = True
+        if others:  # a node that is alone need not hear of its routes
+            self._routes.open()
         wanted, mtu = await asyncio.to_thread(self._decide, others)
         if mtu != self._mtu:
             await self._on_mtu(mtu)
             self._mtu = mtu
         own = own_range(nodes, setting.node_name)
         if wanted.ends and own:
-            inside = own.partition("/")[0]
             try:
-                await asyncio.to_thread(self._raise_device, inside, wanted, mtu)
+                await asyncio.to_thread(self._raise_device, inside(own), wanted, mtu)
             except vxlan.NotSupported as error:
                 self._no_tunnels = str(error)
                 wanted, _ = await asyncio.to_thread(self._decide, others)
-        await self._raise_walls(wanted)
+        await self._set_rules(wanted)
         faults = {**wanted.faults, **await asyncio.to_thread(self._lead, wanted)}
         if not wanted.ends:
             await asyncio.to_thread(links.remove_link, setting.device)
@@ -146,7 +149,7 @@ class PodRouter:
             self._near = wanted.near
         self._tell(nodes, faults)
 
-    def _decide(self, others: list[Any]) -> tuple[Plan, int]:
+    def _decide(self, others: list[Peer]) -> tuple[Plan, int]:
         reaches = {address: routes.reach(address) for address in {p.address for p in others}}
         made = plan(
             others,
@@ -157,15 +160,16 @@ class PodRouter:
         )
         link = links.mtu_behind(self._setting.node_ip)
         tunnelled = bool(made.ends) or self._setting.mode == VXLAN
-        return made, pod_mtu(link, vxlan.OVERHEAD, tunnelled=tunnelled)
+        overhead = vxlan.overhead(self._setting.node_ip)
+        return made, pod_mtu(link, overhead, tunnelled=tunnelled)
 
-    def _raise_device(self, inside: str, wanted: Plan, mtu: int) -> None:
+    def _raise_device(self, within: str, wanted: Plan, mtu: int) -> None:
         setting = self._setting
         device = vxlan.Device(
             setting.device,
             network_number(setting.pod_range),
             setting.node_ip,
-            inside,
+            within,
             mtu,
             ipv6=":" in setting.pod_range,
         )
@@ -192,16 +196,14 @@ class PodRouter:
                 faults[route.cidr] = f"{route.cidr} via {route.gateway}: {error.strerror or error}"
         return faults
 
-    async def _raise_walls(self, wanted: Plan) -> None:
-        """What goes through tunnels comes from an address that finds its way back, and in pieces
-        that fit."""
+    async def _set_rules(self, wanted: Plan) -> None:
         table, device = self._setting.table, self._setting.device
-        script = _nothing(table)
+        script = tunnel_rules.no_rules(table)
         if wanted.ends:
-            script += walls(table, device, self._setting.pod_range)
-        if script != self._walls and (wanted.ends or self._walls):
+            script += tunnel_rules.rules(table, device, self._setting.pod_range)
+        if script != self._rules and (wanted.ends or self._rules):
             await self._nft.run(script)
-        self._walls = script if wanted.ends else ""
+        self._rules = script if wanted.ends else ""
 
     def _tell(self, nodes: list[Object], faults: dict[str, str]) -> None:
         """Record what there is no way to, once."""
@@ -210,9 +212,10 @@ class PodRouter:
             why = next((faults[key] for key in keys if key in faults), "")
             name = meta.name(node)
             if why and self._told.get(name) != why:
+                address = internal_address(node, 4) or internal_address(node, 6)
                 message = (
-                    f"Could not create route to the pods of node {name} "
-                    f"({internal_address(node, 4)}) on node {self._setting.node_name}: {why}"
+                    f"Could not create route to the pods of node {name} ({address}) "
+                    f"on node {self._setting.node_name}: {why}"
                 )
                 log.warning("%s", message)
                 self._recorder.event(NODES, node, "Warning", "FailedToCreateRoute", message)
@@ -231,29 +234,4 @@ class PodRouter:
             links.remove_link(setting.device)
 
         await asyncio.to_thread(clear)
-        await nft.run(_nothing(setting.table))
-
-
-def _nothing(table: str) -> str:
-    """No rules of ours."""
-    return "".join(f"table {f} {table}\ndelete table {f} {table}\n" for f in ("ip", "ip6"))
-
-
-def walls(table: str, device: str, pod_range: str) -> str:
-    """The rules of tunnels: the machine itself shows its address inside; TCP is told what fits."""
-    return "".join(_walls(table, device, cidr) for cidr in pod_range.split(","))
-
-
-def _walls(table: str, device: str, cidr: str) -> str:
-    family = "ip6" if ":" in cidr else "ip"
-    return f"""table {family} {table} {{
- chain postrouting {{
-  type nat hook postrouting priority srcnat; policy accept;
-  oifname "{device}" {family} saddr != {cidr} masquerade
- }}
- chain forward {{
-  type filter hook forward priority mangle; policy accept;
-  oifname "{device}" tcp flags syn tcp option maxseg size set rt mtu
- }}
-}}
-"""
+        await nft.run(tunnel_rules.no_rules(setting.table))

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from wherry.net.service_ports import Key, ServicePort
+from wherry.net.service.ports import Key, ServicePort
 
 # Family, protocol, address (empty: a node port) and port.
-Place = tuple[str, str, str, int]
+Claim = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._asked: dict[str, tuple[str, list[ServicePort]]] = {}
-        self._claimants: dict[Place, dict[str, tuple[bool, str]]] = {}
+        self._claimants: dict[Claim, dict[str, tuple[bool, str]]] = {}
         self._served: dict[str, dict[Key, ServicePort]] = {}
 
     def all(self) -> dict[Key, ServicePort]:
@@ -49,17 +49,17 @@ class Claims:
         """``service`` of that age asks for ``ports``, or for none; returns what changes."""
         _, before = self._asked.get(service, ("", []))
         concerned = {service}
-        for place in _all_places(before):
-            claimants = self._claimants[place]
+        for claim in _all_claims(before):
+            claimants = self._claimants[claim]
             del claimants[service]
             concerned |= claimants.keys()
             if not claimants:
-                del self._claimants[place]
-        own = {_places(port)[0] for port in ports}
-        for place in _all_places(ports):
-            claimants = self._claimants.setdefault(place, {})
+                del self._claimants[claim]
+        own = {_claims_of(port)[0] for port in ports}
+        for claim in _all_claims(ports):
+            claimants = self._claimants.setdefault(claim, {})
             concerned |= claimants.keys()
-            claimants[service] = (place not in own, created)
+            claimants[service] = (claim not in own, created)
         if ports:
             self._asked[service] = (created, list(ports))
         else:
@@ -83,26 +83,26 @@ class Claims:
     def lost(self, service: str) -> list[Lost]:
         """What ``service`` asks for in vain."""
         _, asked = self._asked.get(service, ("", []))
-        owners = ((place, self._owner(place)) for place in _all_places(asked))
+        owners = ((claim, self._owner(claim)) for claim in _all_claims(asked))
         return [
-            Lost(service, place[2], place[3], owner) for place, owner in owners if owner != service
+            Lost(service, claim[2], claim[3], owner) for claim, owner in owners if owner != service
         ]
 
-    def _owner(self, place: Place) -> str:
-        claimants = self._claimants[place]
+    def _owner(self, claim: Claim) -> str:
+        claimants = self._claimants[claim]
         return min(claimants, key=lambda name: (claimants[name], name))
 
     def _granted(self, service: str, port: ServicePort) -> ServicePort | None:
         """What is left of ``port``; nothing where even its cluster IP is another's."""
-        places = _places(port)
+        claims = _claims_of(port)
         lost = {
-            place[2:]
-            for place in places
-            if len(self._claimants[place]) > 1 and self._owner(place) != service
+            claim[2:]
+            for claim in claims
+            if len(self._claimants[claim]) > 1 and self._owner(claim) != service
         }
         if not lost:
             return port
-        if places[0][2:] in lost:
+        if claims[0][2:] in lost:
             return None
         return replace(
             port,
@@ -112,7 +112,7 @@ class Claims:
         )
 
 
-def _places(port: ServicePort) -> list[Place]:
+def _claims_of(port: ServicePort) -> list[Claim]:
     """Where ``port`` is reached, at its cluster IP first."""
     found = [
         (port.family, port.protocol, address, port.port)
@@ -123,6 +123,6 @@ def _places(port: ServicePort) -> list[Place]:
     return found
 
 
-def _all_places(ports: Sequence[ServicePort]) -> list[Place]:
+def _all_claims(ports: Sequence[ServicePort]) -> list[Claim]:
     """Those of several, each once, in a stable order."""
-    return list(dict.fromkeys(place for port in ports for place in _places(port)))
+    return list(dict.fromkeys(claim for port in ports for claim in _claims_of(port)))

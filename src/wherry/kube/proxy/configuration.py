@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.proxy.health import Health
 from wherry.kube.proxy.loopback import WithLoopback
 from wherry.kube.proxy.modes import IPTABLES, NFTABLES, USERSPACE, KernelMode, Mode, UserspaceMode
 from wherry.kube.proxy.proxy import Proxy
-from wherry.net import service_route
-from wherry.net.balancer import Balancers
-from wherry.net.nft import Nftables
-from wherry.net.routes import block, unblock
-from wherry.net.service_chains import Names
-from wherry.net.service_map import ServiceMap
-from wherry.net.service_tables import ServiceTables
+from wherry.kube.proxy.ranges import Ways
+from wherry.net.nftables.nft import Nftables
+from wherry.net.service.iptables.chains import Names
+from wherry.net.service.iptables.tables import IptablesServices
+from wherry.net.service.nftables.tables import NftablesServices
+from wherry.net.service.userspace import Balancers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class ProxyConfig:
     ``pods`` all pods' ranges, ``services`` those of cluster IPs. ``table`` is the name of nftables'
     tables that are ours alone, ``chains`` the beginning of the names of iptables' chains that are,
     ``bridge`` the interface behind which this node's pods are.
-    ``healthz`` and ``metrics`` are where to serve those, None for nowhere.
+    ``healthz`` and ``metrics`` are where to serve those, None for nowhere. ``further_ranges`` is
+    the file in which those of ServiceCIDRs are noted.
     """
 
     node_name: str
@@ -40,6 +41,7 @@ class ProxyConfig:
     mode: str = NFTABLES
     healthz: tuple[str, int] | None = None
     metrics: tuple[str, int] | None = None
+    further_ranges: Path | None = None
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -55,18 +57,14 @@ class ProxyConfig:
 def make(informers: SharedInformers, nft: Nftables, config: ProxyConfig) -> Proxy:
     """The proxy of a node; ``run`` it once ``informers`` start."""
 
-    async def prepare() -> None:
-        for cidr in config.services:
-            await asyncio.to_thread(block, cidr)
-            await asyncio.to_thread(service_route.add, cidr, config.node_ip(cidr))
-
     mode = _mode(nft, config)
     six = config.node_ip("::/0")
     return Proxy(
         informers,
         WithLoopback(mode, six) if six else mode,
         node_name=config.node_name,
-        prepare=(prepare,),
+        told=config.services,
+        ways=_ways(config),
         health=Health(
             config.healthz, config.metrics, config.mode, config.node_name, hosts=config.hosts
         ),
@@ -74,25 +72,37 @@ def make(informers: SharedInformers, nft: Nftables, config: ProxyConfig) -> Prox
 
 
 def _mode(nft: Nftables, config: ProxyConfig) -> Mode:
-    services, pods = config.services, config.pods
-    table = ServiceMap(nft, config.table, services=services, pods=pods)
-    chains = ServiceTables(Names(config.chains), services=services, pods=pods)
+    nftables, iptables = _rules(nft, config)
     if config.mode == NFTABLES:
-        return KernelMode(NFTABLES, table, chains, config.bridge)
+        return KernelMode(NFTABLES, nftables, iptables, config.bridge)
     if config.mode == IPTABLES:
-        return KernelMode(IPTABLES, chains, table, config.bridge)
+        return KernelMode(IPTABLES, iptables, nftables, config.bridge)
     assert config.mode == USERSPACE, config.mode
-    return UserspaceMode(Balancers(config.node_ips), table, chains)
+    return UserspaceMode(Balancers(config.node_ips), nftables, iptables)
+
+
+def _rules(nft: Nftables, config: ProxyConfig) -> tuple[NftablesServices, IptablesServices]:
+    services, pods = config.services, config.pods
+    return (
+        NftablesServices(nft, config.table, services=services, pods=pods),
+        IptablesServices(Names(config.chains), services=services, pods=pods),
+    )
+
+
+async def withdraw(nft: Nftables, config: ProxyConfig) -> None:
+    """Lead nobody anywhere, as all pods have ended: the machine's ports are others' again. What is
+    sent to a Service does not leave the machine all the same. No error where there is nothing."""
+    await asyncio.to_thread(_ways(config).close)
+    for rules in _rules(nft, config):
+        await rules.refuse_loopback((config.bridge,))
+        await rules.remove()
 
 
 async def teardown(nft: Nftables, config: ProxyConfig) -> None:
-    """Take away what a proxy leaves in the kernel; no error where there is nothing."""
-    for rules in (
-        ServiceMap(nft, config.table, services=(), pods=()),
-        ServiceTables(Names(config.chains), services=(), pods=()),
-    ):
-        await rules.refuse_loopback((config.bridge,))
-        await rules.remove()
-    for cidr in config.services:
-        await asyncio.to_thread(service_route.remove, cidr)
-        await asyncio.to_thread(unblock, cidr)
+    """Take away all that a proxy leaves in the kernel; no error where there is nothing."""
+    await withdraw(nft, config)
+    await asyncio.to_thread(_ways(config).remove)
+
+
+def _ways(config: ProxyConfig) -> Ways:
+    return Ways(config.services, config.node_ip, config.further_ranges, config.pods)

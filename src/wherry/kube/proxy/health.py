@@ -178,7 +178,10 @@ class Health:
         for name, respond in (("healthz", self.healthz), ("metrics", self.metrics)):
             address = self._addresses[name]
             if address is not None:
-                await self._open(name, (address[0],), address[1], respond)
+                host, port = address
+                # Everywhere is at addresses of every family of the cluster.
+                more = self._hosts if host == "0.0.0.0" else ()
+                await self._open(name, tuple(dict.fromkeys((host, *more))), port, respond)
         self._keeper = asyncio.create_task(self._keep(), name="health checks")
 
     async def stop(self) -> None:

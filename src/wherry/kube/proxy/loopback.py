@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 
 from wherry.kube.proxy.modes import Changes, Mode, Wanted
 from wherry.net.relay import Address, Relay
-from wherry.net.service_ports import Key, ServicePort
+from wherry.net.service.ports import Key, ServicePort
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ class WithLoopback:
         """As the mode's."""
         await self._mode.change(changes)
         await self._hold(changes)
+
+    async def use(self, services: Sequence[str]) -> None:
+        """As the mode's."""
+        await self._mode.use(services)
 
     async def stop(self) -> None:
         """Serve no more there."""

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from wherry.net.balancer import PROTOCOLS as BALANCED
-from wherry.net.balancer import Balancers
-from wherry.net.routes import link_to
-from wherry.net.service_ports import PROTOCOLS, Key, ServicePort
-from wherry.net.stale_flows import Change, end_stale
+from wherry.net.link.routes import link_to
+from wherry.net.service.ports import PROTOCOLS, Key, ServicePort
+from wherry.net.service.stale_flows import end_stale
+from wherry.net.service.userspace import PROTOCOLS as BALANCED
+from wherry.net.service.userspace import Balancers
 
 NFTABLES, IPTABLES, USERSPACE = "nftables", "iptables", "userspace"
 MODES = (NFTABLES, IPTABLES, USERSPACE)
@@ -31,18 +31,24 @@ class Mode(Protocol):
     async def change(self, changes: Changes) -> None:
         """Serve something else from now on; None ends it. After an error ``start`` must follow."""
 
+    async def use(self, services: Sequence[str]) -> None:
+        """Let cluster IPs be of these ranges from now on. After an error ``start`` must follow."""
+
     async def stop(self) -> None:
         """The process ends; what can go on without it does."""
 
 
 class Rules(Protocol):
-    """Rules of the kernel that serve: ``ServiceMap``, ``ServiceTables``."""
+    """Rules of the kernel that serve: ``NftablesServices``, ``IptablesServices``."""
 
     async def start(self, wanted: Wanted) -> None:
         """Make them serve ``wanted``, whatever a former process left."""
 
     async def change(self, changes: Changes) -> None:
         """Change what is served."""
+
+    async def use(self, services: Sequence[str]) -> None:
+        """Let cluster IPs be of these ranges."""
 
     async def accept_loopback(self, links: Sequence[str]) -> None:
         """Let connections from 127.0.0.1 leave by ``links``."""
@@ -66,7 +72,7 @@ class KernelMode:
         self._rules = rules
         self._other = other
         self._bridge = bridge
-        self._current: dict[Key, ServicePort] = {}
+        self._datagrams = _Datagrams()
         self._links: dict[str, str] = {}  # by an endpoint's address
         self._opened: set[str] = set()
 
@@ -77,12 +83,11 @@ class KernelMode:
             NftError, OSError: the kernel refuses.
         """
         await self._rules.start(wanted)
-        self._current = dict(wanted)
         self._links, self._opened = {}, set()
         await self._accept_loopback(wanted.values())
         await self._other.refuse_loopback(self._opened)
         await self._other.remove()
-        await forget([(None, served) for served in wanted.values()])
+        await self._datagrams.start(wanted)
 
     async def change(self, changes: Changes) -> None:
         """Serve something else.
@@ -90,15 +95,13 @@ class KernelMode:
         Raises:
             NftError, OSError: the kernel refuses.
         """
-        done: list[Change] = [(self._current.get(key), served) for key, served in changes.items()]
         await self._rules.change(changes)
-        for key, served in changes.items():
-            if served is None:
-                self._current.pop(key, None)
-            else:
-                self._current[key] = served
-        await self._accept_loopback(served for _, served in done if served is not None)
-        await forget(done)
+        await self._accept_loopback(new for new in changes.values() if new is not None)
+        await self._datagrams.change(changes)
+
+    async def use(self, services: Sequence[str]) -> None:
+        """Let cluster IPs be of these ranges."""
+        await self._rules.use(services)
 
     async def stop(self) -> None:
         """Rules stay in force."""
@@ -132,7 +135,7 @@ class UserspaceMode:
         self._balancers = balancers
         self._rules = rules
         self._other = other
-        self._current: dict[Key, ServicePort] = {}
+        self._datagrams = _Datagrams()
 
     async def start(self, wanted: Wanted) -> None:
         """Serve ``wanted``.
@@ -147,8 +150,7 @@ class UserspaceMode:
         await self._rules.refuse_loopback()
         await self._other.refuse_loopback()
         await self._other.remove()
-        self._current = {}
-        await self._led(ours)
+        await self._datagrams.start(ours)
 
     async def change(self, changes: Changes) -> None:
         """Serve something else.
@@ -161,7 +163,11 @@ class UserspaceMode:
         for key, new in changes.items():
             if new is None:
                 self._balancers.close(key)
-        await self._led(ours)
+        await self._datagrams.change(ours)
+
+    async def use(self, services: Sequence[str]) -> None:
+        """Let cluster IPs be of these ranges."""
+        await self._rules.use(services)
 
     async def stop(self) -> None:
         """Nobody is served any more."""
@@ -173,21 +179,28 @@ class UserspaceMode:
             for key, served in wanted.items()
         }
 
-    async def _led(self, ours: Changes) -> None:
-        """Datagrams are led by the kernel to where they were led before, too."""
-        done: list[Change] = [(self._current.get(key), new) for key, new in ours.items()]
-        for key, new in ours.items():
+
+class _Datagrams:
+    """Has the kernel lead datagrams as is wanted now, not as it led those before them."""
+
+    def __init__(self) -> None:
+        self._served: dict[Key, ServicePort] = {}
+
+    async def start(self, wanted: Changes) -> None:
+        """Just this is served, whatever was."""
+        self._served = {}
+        await self.change(wanted)
+
+    async def change(self, changes: Changes) -> None:
+        """Something else is served."""
+        done = [(self._served.get(key), new) for key, new in changes.items()]
+        for key, new in changes.items():
             if new is None:
-                self._current.pop(key, None)
+                self._served.pop(key, None)
             else:
-                self._current[key] = new
-        await forget(done)
+                self._served[key] = new
+        await asyncio.to_thread(end_stale, done)
 
 
 def _links_to(addresses: Iterable[str]) -> dict[str, str]:
     return {address: link_to(address) for address in addresses}
-
-
-async def forget(changes: list[Change]) -> None:
-    """Let go of what datagrams were translated to and shall not be any more."""
-    await asyncio.to_thread(end_stale, changes)

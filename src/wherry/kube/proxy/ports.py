@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.kube.api import meta
-from wherry.net.service_ports import PROTOCOLS, Endpoint, ServicePort
+from wherry.kube.api.endpoint_slices import is_ready, still_serves
+from wherry.net.service.ports import PROTOCOLS, Endpoint, ServicePort
 
 Object = dict[str, Any]
 
 DEFAULT_AFFINITY = 10800  # seconds
-OTHER_PROXY = "service.kubernetes.io/service-proxy-name"
+# Labels of Services, and slices, that are none of a proxy's business.
+NOT_OURS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 _FAMILIES = {"IPv4": False, "IPv6": True}
 
 
@@ -47,16 +49,21 @@ class _Found:
 def is_ours(service: Object) -> bool:
     """Whether a proxy has anything to do with ``service``."""
     spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName" or OTHER_PROXY in meta.labels(service):
+    if spec.get("type") == "ExternalName" or _is_for_others(service):
         return False
     return bool(_cluster_ips(spec))
+
+
+def _is_for_others(o: Object) -> bool:
+    labels = meta.labels(o)
+    return any(label in labels for label in NOT_OURS)
 
 
 def ports(service: Object, slices: Iterable[Object], place: Place) -> list[ServicePort]:
     """All that ``service`` makes reachable at ``place``, and who answers there."""
     if not is_ours(service):
         return []
-    slices = list(slices)
+    slices = sorted((s for s in slices if not _is_for_others(s)), key=meta.name)
     spec = service["spec"]
     made = []
     for cluster_ip in _cluster_ips(spec):
@@ -64,7 +71,7 @@ def ports(service: Object, slices: Iterable[Object], place: Place) -> list[Servi
         for port in spec.get("ports") or ():
             protocol = port.get("protocol") or "TCP"
             if protocol.lower() in PROTOCOLS:
-                found = _find(slices, is_ipv6, port.get("name") or "", protocol)
+                found = _find(slices, is_ipv6, port.get("name") or "", protocol, place)
                 made.append(_port(service, cluster_ip, port, found, place))
     return made
 
@@ -117,24 +124,27 @@ def health_check(service: Object, slices: Iterable[Object], node_name: str) -> t
     return number, len(here)
 
 
-def is_ready(endpoint: Object) -> bool:
-    """Whether it takes new connections; so it is where nothing is said."""
-    return (endpoint.get("conditions") or {}).get("ready") is not False
-
-
-def _find(slices: Sequence[Object], is_ipv6: bool, name: str, protocol: str) -> _Found:
+def _find(
+    slices: Sequence[Object], is_ipv6: bool, name: str, protocol: str, place: Place
+) -> _Found:
+    """Of an endpoint that is in several slices counts what the first says, or one that has it here:
+    so it is for upstream, and so the order in which slices were heard of does not matter."""
     found = _Found()
     for slice_ in slices:
         if _FAMILIES.get(slice_.get("addressType", "")) is not is_ipv6:
             continue
         for number in _port_numbers(slice_, name, protocol):
             for endpoint in slice_.get("endpoints") or ():
-                conditions = endpoint.get("conditions") or {}
+                if is_ready(endpoint):
+                    known = found.ready
+                elif still_serves(endpoint):
+                    known = found.going
+                else:
+                    continue
                 for address in endpoint.get("addresses", ())[:1]:
-                    if is_ready(endpoint):
-                        found.ready[address, number] = endpoint
-                    elif conditions.get("serving") and conditions.get("terminating"):
-                        found.going[address, number] = endpoint
+                    is_here = endpoint.get("nodeName") == place.node_name
+                    if is_here or (address, number) not in known:
+                        known[address, number] = endpoint
     return found
 
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wherry.kube.api import meta
-from wherry.kube.api.resources import ENDPOINT_SLICES, NODES, SERVICES
+from wherry.kube.api.endpoint_slices import service_key
+from wherry.kube.api.kinds.service_ranges import overlap, places
+from wherry.kube.api.resources import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
 from wherry.kube.client.backoff import Backoff
 from wherry.kube.client.informer import Informer, SharedInformers
 from wherry.kube.client.recorder import EventRecorder
+from wherry.kube.proxy import ranges
 from wherry.kube.proxy.claims import Claims
 from wherry.kube.proxy.health import Health
 from wherry.kube.proxy.modes import Changes, Mode
 from wherry.kube.proxy.ports import Place, health_check, ports
-from wherry.net.nft import NftError
-from wherry.net.open_connections import OpenConnections
+from wherry.kube.proxy.ranges import Ways
+from wherry.net.conntrack.open_connections import OpenConnections
+from wherry.net.link.changes import RouteChanges
+from wherry.net.nftables.nft import NftError
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
-SERVICE_NAME = "kubernetes.io/service-name"
 _ZONE = "topology.kubernetes.io/zone"
+OVERLAPS = "RangeOverlaps"
 
 
 class Proxy:
@@ -33,7 +38,8 @@ class Proxy:
         informers: those of the process; whoever gives them starts and stops them.
         mode: makes the rules.
         node_name: of this node, for what is meant for it alone.
-        prepare: what must be done before there are rules.
+        told: the ranges of cluster IPs, beside those of ServiceCIDRs.
+        ways: this machine's to those ranges.
         health: tells how we are.
     """
 
@@ -43,22 +49,29 @@ class Proxy:
         mode: Mode,
         *,
         node_name: str,
-        prepare: Sequence[Callable[[], Awaitable[None]]] = (),
+        told: Sequence[str] = (),
+        ways: Ways | None = None,
         health: Health | None = None,
     ) -> None:
         self._mode = mode
         self._place = Place(node_name)
-        self._prepare = prepare
+        self._told = tuple(told)
+        self._ways = ways or Ways((), lambda _: "")
+        self._changed = asyncio.Event()
+        self._ranges = self._told  # that there are rules and ways for
+        self._cidrs = informers.informer(SERVICE_CIDRS)
+        self._nodes = informers.informer(NODES)
+        self._refused: dict[str, str] = {}  # of further ranges, with what is there already
+        self._surroundings = RouteChanges(self._changed.set)
         self._health = health or Health()
         self._services = informers.informer(SERVICES)
         self._slices = informers.informer(ENDPOINT_SLICES)
-        self._slices.add_indexer("service", lambda slice_: (_service_of(slice_),))
+        self._slices.add_indexer("service", lambda slice_: (service_key(slice_),))
         self._node = Informer(informers.client, NODES, field_selector=f"metadata.name={node_name}")
         self._recorder = EventRecorder(informers.client, "kube-proxy", node_name)
         self._claims = Claims()
         self._lost: dict[str, list[str]] = {}
         self._dirty: set[str] = set()
-        self._changed = asyncio.Event()
         self._turn = 0  # the next one of the loop
         self._busy = False
         self._connections = OpenConnections()
@@ -69,8 +82,8 @@ class Proxy:
         self._recorder.start()
         await self._health.start(self._recorder)
         try:
-            for step in self._prepare:
-                await step()
+            self._ranges = await asyncio.to_thread(self._ways.open)
+            await self._mode.use(self._ranges)
             self._node.start()
             self._watch()
             await asyncio.gather(
@@ -78,6 +91,7 @@ class Proxy:
             )
             await self._follow()
         finally:
+            self._surroundings.close()
             await self._health.stop()
             await self._mode.stop()
             await self._node.stop()
@@ -88,6 +102,16 @@ class Proxy:
             on_add=self._touch_node,
             on_update=lambda _old, new: self._touch_node(new),
             on_delete=self._touch_node,
+        )
+        self._cidrs.add_handlers(
+            on_add=lambda _: self._changed.set(),
+            on_update=lambda _old, _new: self._changed.set(),
+            on_delete=lambda _: self._changed.set(),
+        )
+        self._nodes.add_handlers(
+            on_add=lambda _: self._changed.set(),
+            on_update=self._touch_neighbour,
+            on_delete=lambda _: self._changed.set(),
         )
         self._services.add_handlers(
             on_add=self._touch_service,
@@ -104,9 +128,10 @@ class Proxy:
         backoff = Backoff(0.1, 30)
         started = False
         while True:
-            turn, self._turn, self._busy = self._turn, self._turn + 1, True
-            changes = self._update()
             try:
+                await self._use_ranges()
+                turn, self._turn, self._busy = self._turn, self._turn + 1, True
+                changes = self._update()
                 if started:
                     if changes:
                         await self._mode.change(changes)
@@ -126,6 +151,47 @@ class Proxy:
             await self._changed.wait()
             self._changed.clear()
 
+    async def _use_ranges(self) -> None:
+        """Follow the ServiceCIDRs, as far as they are known: nobody waits for them. Ways come
+        before rules and leave after them: what nobody serves does not leave the machine."""
+        if not (self._cidrs.synced and self._nodes.synced):
+            return
+        further = ranges.further(self._told, self._cidrs.list())
+        if not further and self._ranges == self._told and not self._refused:
+            return
+        self._surroundings.open()
+        nodes = self._nodes.list()
+        self._refuse(await asyncio.to_thread(self._ways.clashes, further, nodes), further)
+        wanted = (*self._told, *(cidr for cidr in further if cidr not in self._refused))
+        if wanted == self._ranges:
+            return
+        before = [cidr for cidr in self._ranges if cidr not in wanted]
+        await asyncio.to_thread(self._ways.use, (*wanted, *before))
+        await self._mode.use(wanted)
+        if before:
+            await asyncio.to_thread(self._ways.use, wanted)
+        self._ranges = wanted
+
+    def _refuse(self, refused: dict[str, str], further: Mapping[str, Object]) -> None:
+        """Serve nobody in these ranges, and say so."""
+        before, self._refused = self._refused, refused
+        for cidr, what in refused.items():
+            if before.get(cidr) != what:
+                text = f"{cidr} is not served on node {self._place.node_name}: it overlaps {what}"
+                log.warning("ServiceCIDR %s: %s", meta.name(further[cidr]), text)
+                self._recorder.event(SERVICE_CIDRS, further[cidr], "Warning", OVERLAPS, text)
+        changed = [cidr for cidr in {*before, *refused} if before.get(cidr) != refused.get(cidr)]
+        for service in self._services.list() if changed else ():
+            if any(overlap(cidr, at) for cidr in changed for at in _cluster_ips(service)):
+                self._touch_service(service)
+
+    def _refusal(self, address: str) -> str:
+        """Why nobody is led to ``address`` by this node, empty where that is not so."""
+        for cidr, what in self._refused.items():
+            if overlap(cidr, address):
+                return f"{address} is not served on this node: {cidr} overlaps {what}"
+        return ""
+
     def _update(self) -> Changes:
         dirty, self._dirty = self._dirty, set()
         changes: dict[Any, Any] = {}
@@ -138,7 +204,9 @@ class Proxy:
                 self._health.forget(key)
                 continue
             created = service["metadata"].get("creationTimestamp") or ""
-            changes |= self._claims.set(key, created, ports(service, slices, self._place))
+            asked = ports(service, slices, self._place)
+            granted = [port for port in asked if not self._refusal(port.cluster_ip)]
+            changes |= self._claims.set(key, created, granted)
             number, here = health_check(service, slices, self._place.node_name)
             self._health.serve(key, service, number, here)
         self._tell_lost(dirty)
@@ -153,9 +221,12 @@ class Proxy:
                     f"{protocol.upper()} is not served: the proxy's mode {self._mode.name} cannot"
                 )
                 lost[text] = "ProtocolNotServed"
+            service = self._services.get(*key.split("/", 1))
+            for address in _cluster_ips(service) if self._refused and service else ():
+                if text := self._refusal(address):
+                    lost[text] = "AddressTaken"
             for text, reason in lost.items():
                 if text not in self._lost.get(key, ()):
-                    service = self._services.get(*key.split("/", 1))
                     if service is not None:
                         self._recorder.event(SERVICES, service, "Warning", reason, text)
                     log.warning("service %s: %s", key, text)
@@ -218,11 +289,16 @@ class Proxy:
         self._touch(meta.key(service))
 
     def _touch_slice(self, slice_: Object) -> None:
-        self._touch(_service_of(slice_))
+        self._touch(service_key(slice_))
 
     def _touch_slices(self, old: Object, new: Object) -> None:
         self._touch_slice(old)
         self._touch_slice(new)
+
+    def _touch_neighbour(self, old: Object, new: Object) -> None:
+        """It may be found elsewhere now: ranges that were free are not, or the other way round."""
+        if places(old) != places(new):
+            self._changed.set()
 
     def _touch_node(self, node: Object) -> None:
         """Endpoints may be meant for another zone than the node was in."""
@@ -234,5 +310,5 @@ class Proxy:
                 self._touch_service(service)
 
 
-def _service_of(slice_: Object) -> str:
-    return f"{meta.namespace(slice_)}/{meta.labels(slice_).get(SERVICE_NAME, '')}"
+def _cluster_ips(service: Object) -> Sequence[str]:
+    return (service.get("spec") or {}).get("clusterIPs") or ()

@@ -18,26 +18,20 @@ from wherry.kube.scheduler.scheduler import Scheduler
 async def run_scheduler(
     client: Client,
     configuration: Configuration | None = None,
-    *,
-    informers: SharedInformers | None = None,
 ) -> None:
     """Give nodes to pods until cancelled.
-
-    ``informers`` may be shared with other components of the process; whoever gives them stops
-    them.
 
     Raises:
         ConfigurationError: the configuration names a plugin that does not exist.
     """
-    shared = informers or SharedInformers(client)
+    shared = SharedInformers(client)
     try:
         finishing = Client(FinishingTransport(client.transport), manager=client.manager)
         scheduler = Scheduler(finishing, configuration or Configuration(), shared)
         shared.start()
         await scheduler.run()
     finally:
-        if informers is None:
-            await shared.stop()
+        await shared.stop()
 
 
 __all__ = ["Configuration", "run_scheduler"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.transport import Object
 from wherry.kube.scheduler.framework import Change
@@ -60,7 +60,7 @@ class Following:
     # -- pods
 
     def _pod_added(self, pod: Object) -> None:
-        if is_finished(pod):
+        if pods.is_finished(pod):
             return
         if pod["spec"].get("nodeName"):
             self._placed(pod)
@@ -70,7 +70,7 @@ class Following:
             self.queue.add(info)
 
     def _pod_updated(self, old: Object, pod: Object) -> None:
-        if is_finished(pod):
+        if pods.is_finished(pod):
             self.pod_gone(pod)
         elif pod["spec"].get("nodeName"):
             if not old["spec"].get("nodeName"):
@@ -135,11 +135,6 @@ class Following:
         node = (pod.get("status") or {}).get("nominatedNodeName") or ""
         if node and node != self.nominations.node_of(uid):
             self.nominations.put(PodInfo(pod), node)
-
-
-def is_finished(pod: Object) -> bool:
-    """Whether the pod has ended and needs nothing of its node."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def matters(old: Object, new: Object) -> bool:

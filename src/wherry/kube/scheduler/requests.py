@@ -7,20 +7,19 @@ overhead. Quantities are integers: thousandths for cpu, whole units for everythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from wherry.kube.api import quantity
+from wherry.kube.api import pods, quantity
+from wherry.kube.api.amounts import is_pod_level
 
 Resources = dict[str, int]
 
 DEFAULT_MILLI_CPU = 100
 DEFAULT_MEMORY = 200 * 1024 * 1024
-
-_POD_LEVEL = ("cpu", "memory")
 
 
 def read(quantities: Mapping[str, Any] | None) -> Resources:
@@ -42,10 +41,6 @@ def _raise_to(total: Resources, least: Mapping[str, int]) -> None:
             total[name] = amount
 
 
-def _is_pod_level(name: str) -> bool:
-    return name in _POD_LEVEL or name.startswith("hugepages-")
-
-
 def of_pod(spec: Mapping[str, Any], *, assume: Mapping[str, int] | None = None) -> Resources:
     """What a pod of this spec requests.
 
@@ -59,7 +54,7 @@ def of_pod(spec: Mapping[str, Any], *, assume: Mapping[str, int] | None = None) 
     peak: Resources = {}
     for container in spec.get("initContainers") or ():
         own = _of_container(container, assume)
-        if container.get("restartPolicy") == "Always":
+        if pods.is_sidecar(container):
             _add(sidecars, own)
             _add(total, own)
             own = dict(sidecars)
@@ -68,7 +63,7 @@ def of_pod(spec: Mapping[str, Any], *, assume: Mapping[str, int] | None = None) 
         _raise_to(peak, own)
     _raise_to(total, peak)
     whole = read((spec.get("resources") or {}).get("requests"))
-    total.update({name: amount for name, amount in whole.items() if _is_pod_level(name)})
+    total.update({name: amount for name, amount in whole.items() if is_pod_level(name)})
     _add(total, read(spec.get("overhead")))
     return total
 
@@ -130,14 +125,7 @@ def host_ports(spec: Mapping[str, Any]) -> list[Port]:
             port.get("protocol") or "TCP",
             int(port["hostPort"]),
         )
-        for container in _running(spec)
+        for container in pods.lasting_containers(spec)
         for port in container.get("ports") or ()
         if port.get("hostPort")
     ]
-
-
-def _running(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    yield from spec.get("containers") or ()
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            yield container

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from wherry.kube.store.ciphers import MARK, Cipher, Identity, Unreadable
-from wherry.kube.store.types import Change, Guard, KeyValue, Store, StoreUnavailable
+from wherry.kube.store.types import Beside, Change, Guard, KeyValue, Store, StoreUnavailable
 
 Ciphers = Callable[[str], Sequence[Cipher]]
 """The ciphers for a key of the store: the first writes, all read; none where it is plain text."""
@@ -29,18 +29,29 @@ class EncryptedStore:
 
     # --- writing ------------------------------------------------------------------------------
 
-    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
-        return await self._store.create(key, self._seal(key, value), guard)
+    async def create(
+        self, key: str, value: bytes, guard: Guard | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        sealed = self._seal(key, value)
+        return await self._store.create(key, sealed, guard, self._all_sealed(beside))
 
     async def update(
-        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        guard: Guard | None = None,
+        beside: Sequence[Beside] = (),
     ) -> int:
-        written = await self._store.update(key, self._seal(key, value), revision, guard)
+        sealed = self._seal(key, value)
+        written = await self._store.update(key, sealed, revision, guard, self._all_sealed(beside))
         self._stale.discard(key)
         return written
 
-    async def delete(self, key: str, revision: int | None = None) -> int:
-        removed = await self._store.delete(key, revision)
+    async def delete(
+        self, key: str, revision: int | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        removed = await self._store.delete(key, revision, self._all_sealed(beside))
         self._stale.discard(key)
         return removed
 
@@ -88,6 +99,12 @@ class EncryptedStore:
     def _seal(self, key: str, value: bytes) -> bytes:
         ciphers = self._ciphers(key)
         return ciphers[0].prefix + ciphers[0].seal(value, key) if ciphers else value
+
+    def _all_sealed(self, beside: Sequence[Beside]) -> Sequence[Beside]:
+        return [
+            each if each.value is None else Beside(each.key, self._seal(each.key, each.value))
+            for each in beside
+        ]
 
     def _changed(self, change: Change) -> Change:
         current = change.current and self._open(change.current)

@@ -33,6 +33,7 @@ from wherry.kube.store.etcd_members import (
     transient,
 )
 from wherry.kube.store.types import (
+    Beside,
     Change,
     Compacted,
     Guard,
@@ -117,19 +118,33 @@ class EtcdStore:
 
     # --- writing ----------------------------------------------------------------------------
 
-    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
-        return await self._write(key, value, 0, guard)
+    async def create(
+        self, key: str, value: bytes, guard: Guard | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        return await self._write(key, value, 0, guard, beside)
 
     async def update(
-        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        guard: Guard | None = None,
+        beside: Sequence[Beside] = (),
     ) -> int:
-        return await self._write(key, value, revision, guard)
+        return await self._write(key, value, revision, guard, beside)
 
-    async def delete(self, key: str, revision: int | None = None) -> int:
-        return await self._write(key, None, revision)
+    async def delete(
+        self, key: str, revision: int | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        return await self._write(key, None, revision, None, beside)
 
     async def _write(
-        self, key: str, value: bytes | None, expected: int | None, guard: Guard | None = None
+        self,
+        key: str,
+        value: bytes | None,
+        expected: int | None,
+        guard: Guard | None,
+        beside: Sequence[Beside],
     ) -> int:
         """Put ``value`` (None: delete), if the key is at revision ``expected`` (0: is not there,
         None: whichever)."""
@@ -149,6 +164,7 @@ class EtcdStore:
         request = rpc.TxnRequest(compare=[compare], success=[change], failure=[look])
         if guard is not None:
             self._add_guard(request, guard)
+        self._add_beside(request, beside)
         answer, again = await self._call("txn", request)
         if answer.succeeded:
             return int(answer.header.revision)
@@ -158,6 +174,10 @@ class EtcdStore:
             made = await self._made(key, value, expected, expected or before, last)
             if made is not None:
                 return made
+        if expected is None or expected == (found[0].mod_revision if found else 0):
+            for each in answer.responses[1:]:
+                for there in each.response_range.kvs:
+                    raise KeyExists(there.key.decode())
         if guard is not None and expected == (found[0].mod_revision if found else 0):
             raise GuardMoved(guard.key)
         if expected == 0:
@@ -177,6 +197,27 @@ class EtcdStore:
             )
         )
         request.success.append(rpc.RequestOp(request_put=rpc.PutRequest(key=name)))
+
+    def _add_beside(self, request: Any, beside: Sequence[Beside]) -> None:
+        rpc = self._rpc
+        for each in beside:
+            name = each.key.encode()
+            if each.value is None:
+                removal = rpc.DeleteRangeRequest(key=name)
+                request.success.append(rpc.RequestOp(request_delete_range=removal))
+                continue
+            request.compare.append(
+                rpc.Compare(
+                    key=name,
+                    target=rpc.Compare.MOD,
+                    result=rpc.Compare.EQUAL,
+                    mod_revision=0,
+                )
+            )
+            put = rpc.PutRequest(key=name, value=each.value)
+            request.success.append(rpc.RequestOp(request_put=put))
+            look = rpc.RangeRequest(key=name, keys_only=True)
+            request.failure.append(rpc.RequestOp(request_range=look))
 
     async def _made(
         self, key: str, value: bytes | None, expected: int | None, after: int, last: int

@@ -36,6 +36,7 @@ from wherry.kube.store.sqlite_file import (
     lock,
 )
 from wherry.kube.store.types import (
+    Beside,
     Change,
     Compacted,
     Guard,
@@ -74,6 +75,7 @@ class _Write:
     value: bytes | None  # None: delete
     create: bool
     expected: int | None
+    beside: Sequence[Beside]
     done: asyncio.Future[int]
 
 
@@ -144,16 +146,25 @@ class SQLiteStore:
 
     # --- writing ----------------------------------------------------------------------------
 
-    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
-        return await self._write(key, value, create=True, expected=None)
+    async def create(
+        self, key: str, value: bytes, guard: Guard | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        return await self._write(key, value, create=True, expected=None, beside=beside)
 
     async def update(
-        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        guard: Guard | None = None,
+        beside: Sequence[Beside] = (),
     ) -> int:
-        return await self._write(key, value, create=False, expected=revision)
+        return await self._write(key, value, create=False, expected=revision, beside=beside)
 
-    async def delete(self, key: str, revision: int | None = None) -> int:
-        return await self._write(key, None, create=False, expected=revision)
+    async def delete(
+        self, key: str, revision: int | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        return await self._write(key, None, create=False, expected=revision, beside=beside)
 
     def stale(self, key: str) -> bool:
         return False
@@ -168,13 +179,19 @@ class SQLiteStore:
         await done
 
     def _write(
-        self, key: str, value: bytes | None, *, create: bool, expected: int | None
+        self,
+        key: str,
+        value: bytes | None,
+        *,
+        create: bool,
+        expected: int | None,
+        beside: Sequence[Beside],
     ) -> asyncio.Future[int]:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         if self._closed:
             done.set_exception(StoreUnavailable("the store is closed"))
             return done
-        self._pending.append(_Write(key, value, create, expected, done))
+        self._pending.append(_Write(key, value, create, expected, beside, done))
         self._work()
         return done
 
@@ -221,9 +238,9 @@ class SQLiteStore:
                 write.done.set_exception(outcome)
 
     def _apply(self, write: _Write, changes: list[Change]) -> int | Exception:
-        """Make one change inside the open transaction; its revision, or why it cannot be."""
-        row = self._db.execute(_FIND, (write.key,)).fetchone()
-        previous = KeyValue(*row) if row else None
+        """Make a change, and those beside it, inside the open transaction; its revision, or why it
+        cannot be. The others come first: who has seen this one has seen them."""
+        previous = self._find(write.key)
         if write.create:
             if previous is not None:
                 return KeyExists(write.key)
@@ -231,25 +248,42 @@ class SQLiteStore:
             return KeyNotFound(write.key)
         elif write.expected is not None and write.expected != previous.mod_revision:
             return RevisionMismatch(previous.mod_revision)
+        if write.beside:
+            present = [(each, self._find(each.key)) for each in write.beside]
+            for each, found in present:
+                if each.value is not None and found is not None:
+                    return KeyExists(each.key)
+            for each, found in present:
+                if each.value is not None or found is not None:
+                    self._put(each.key, each.value, found, changes)
+        return self._put(write.key, write.value, previous, changes)
+
+    def _find(self, key: str) -> KeyValue | None:
+        row = self._db.execute(_FIND, (key,)).fetchone()
+        return KeyValue(*row) if row else None
+
+    def _put(
+        self, key: str, value: bytes | None, previous: KeyValue | None, changes: list[Change]
+    ) -> int:
         revision = self._revision + len(changes) + 1
         created = previous.create_revision if previous else revision
         self._db.execute(
             "INSERT INTO history VALUES (?, ?, ?, ?, ?)",
             (
                 revision,
-                write.key,
-                write.value,
+                key,
+                value,
                 created,
                 previous.mod_revision if previous else None,
             ),
         )
-        if write.value is None:
-            self._db.execute("DELETE FROM current WHERE key = ?", (write.key,))
+        if value is None:
+            self._db.execute("DELETE FROM current WHERE key = ?", (key,))
             current = None
         else:
-            self._db.execute("REPLACE INTO current VALUES (?, ?)", (write.key, revision))
-            current = KeyValue(write.key, write.value, created, revision)
-        changes.append(Change(write.key, revision, current, previous))
+            self._db.execute("REPLACE INTO current VALUES (?, ?)", (key, revision))
+            current = KeyValue(key, value, created, revision)
+        changes.append(Change(key, revision, current, previous))
         return revision
 
     # --- forgetting -------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class KeyExists(Exception):
-    """Create found the key taken."""
+    """A key to be put is there already; it is the argument."""
 
 
 class KeyNotFound(Exception):
@@ -67,6 +67,15 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A key that a write changes besides its own, in the same transaction: put where it is not
+    there yet, or removed where it is (``value`` None)."""
+
+    key: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One change: a put (``previous`` is None: a create) or a delete (``current`` is None)."""
 
@@ -79,24 +88,35 @@ class Change:
 class Store(Protocol):
     """A change is on the disk when the call returns, and watchers are told in revision order."""
 
-    async def create(self, key: str, value: bytes, guard: Guard | None = None) -> int:
-        """Put a new key; returns its revision. Raises KeyExists, GuardMoved.
+    async def create(
+        self, key: str, value: bytes, guard: Guard | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
+        """Put a new key; returns its revision. Raises KeyExists (of whichever key is there
+        already: this one, or one of ``beside``), GuardMoved.
 
-        Of guards takes notice who is shared: in one process writers can take turns.
+        Of guards takes notice who is shared: in one process writers can take turns. Of what is
+        written together all comes to be or nothing, and no watcher is told of ``beside`` later.
         """
 
     async def update(
-        self, key: str, value: bytes, revision: int, guard: Guard | None = None
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        guard: Guard | None = None,
+        beside: Sequence[Beside] = (),
     ) -> int:
         """Replace the value if the key is still at ``revision``; returns the new one.
 
-        Raises KeyNotFound, RevisionMismatch, GuardMoved.
+        Raises KeyNotFound, RevisionMismatch, GuardMoved, and KeyExists of one of ``beside``.
         """
 
-    async def delete(self, key: str, revision: int | None = None) -> int:
+    async def delete(
+        self, key: str, revision: int | None = None, beside: Sequence[Beside] = ()
+    ) -> int:
         """Remove the key (if still at ``revision``); returns the revision of the removal.
 
-        Raises KeyNotFound, RevisionMismatch.
+        Raises KeyNotFound, RevisionMismatch, and KeyExists of one of ``beside``.
         """
 
     async def get(self, key: str) -> KeyValue | None:

@@ -106,7 +106,7 @@ def world(tmp_path):
 
 
 async def until(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -269,8 +269,7 @@ async def test_a_policy_starts_it_again_with_growing_pauses(world):
     assert container.restart_count == 1
     world.runtime.end(container.id, 1)
     assert container.state.status == "restarting"
-    await until(lambda: container.restart_timer is not None)
-    assert container.restart_delay == 0.2
+    await until(lambda: container.restart_delay == 0.2)
     await world.lifecycle.stop(container)
     assert container.state.status == "exited"
 

@@ -1,7 +1,8 @@
 import pytest
 
 from wherry.engine.container import resolv_conf
-from wherry.engine.container.resolv_conf import ResolvConf, behind, parse, reachable, served
+from wherry.engine.container.resolv_conf import Wanted, behind, reachable, served
+from wherry.host.resolv_conf import parse
 
 
 def choices(servers=(), search=(), options=()):
@@ -9,12 +10,6 @@ def choices(servers=(), search=(), options=()):
 
 
 HOST = "# comment\n; another\nnameserver 10.0.0.2\nsearch a b\noptions edns0\nsortlist x\n"
-
-
-def test_the_host_s_file_is_read():
-    assert str(parse(HOST)) == "nameserver 10.0.0.2\nsearch a b\noptions edns0\n"
-    assert str(parse("domain one\nsearch two three\nnameserver\n")) == "search two three\n"
-    assert str(parse("")) == ""
 
 
 def test_what_the_user_chose_replaces_what_the_host_has():
@@ -35,11 +30,11 @@ def test_what_the_user_chose_replaces_what_the_host_has():
     ],
 )
 def test_servers_out_of_reach_are_left_out(servers, ipv6, left):
-    assert list(reachable(ResolvConf(servers), ipv6=ipv6).servers) == left
+    assert list(reachable(Wanted(servers), ipv6=ipv6).servers) == left
 
 
 def test_servers_that_the_user_chose_stay():
-    chosen = ResolvConf(["127.0.0.1", "::1"], chosen=True)
+    chosen = Wanted(["127.0.0.1", "::1"], chosen=True)
     assert reachable(chosen, ipv6=False) is chosen
 
 
@@ -53,12 +48,12 @@ def test_servers_that_the_user_chose_stay():
     ],
 )
 def test_our_name_server_stands_alone_and_takes_names_as_they_are(options, shown):
-    text = str(served(ResolvConf(["10.0.0.2"], ["a"], options), "127.0.0.11"))
+    text = str(served(Wanted(["10.0.0.2"], ["a"], options), "127.0.0.11"))
     assert text == f"nameserver 127.0.0.11\nsearch a\noptions {shown}\n"
 
 
 def test_who_is_asked_behind_ours_and_from_where():
-    host = ResolvConf(["127.0.0.53", "10.0.0.2", "fd00::1", "fe80::1%eth0", "?"])
+    host = Wanted(["127.0.0.53", "10.0.0.2", "fd00::1", "fe80::1%eth0", "?"])
     assert behind(host, ipv6=False) == [
         ("127.0.0.53", True),
         ("10.0.0.2", False),
@@ -66,20 +61,5 @@ def test_who_is_asked_behind_ours_and_from_where():
         ("fe80::1%eth0", True),
     ]
     assert behind(host, ipv6=True)[2:] == [("fd00::1", False), ("fe80::1%eth0", True)]
-    assert behind(ResolvConf(["127.0.0.1"], chosen=True), ipv6=False) == [("127.0.0.1", False)]
-    assert behind(ResolvConf(), ipv6=False) == [("8.8.8.8", False), ("8.8.4.4", False)]
-
-
-def test_the_servers_behind_systemd_s_stub(tmp_path):
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "run/systemd/resolve").mkdir(parents=True)
-    stub = tmp_path / "etc/resolv.conf"
-    real = tmp_path / "run/systemd/resolve/resolv.conf"
-    assert resolv_conf.host_file(tmp_path, direct=True) == ""
-    stub.write_text("nameserver 127.0.0.53\n")
-    assert resolv_conf.host_file(tmp_path, direct=True) == "nameserver 127.0.0.53\n"
-    real.write_text("nameserver 10.0.0.2\n")
-    assert resolv_conf.host_file(tmp_path, direct=True) == "nameserver 10.0.0.2\n"
-    assert resolv_conf.host_file(tmp_path, direct=False) == "nameserver 127.0.0.53\n"
-    stub.write_text("nameserver 127.0.0.53\nnameserver 10.0.0.9\n")
-    assert "10.0.0.9" in resolv_conf.host_file(tmp_path, direct=True)
+    assert behind(Wanted(["127.0.0.1"], chosen=True), ipv6=False) == [("127.0.0.1", False)]
+    assert behind(Wanted(), ipv6=False) == [("8.8.8.8", False), ("8.8.4.4", False)]

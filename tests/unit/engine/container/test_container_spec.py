@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from containers_helper import make
 
+from wherry.engine.container.devices import devices
 from wherry.engine.container.limits import limits
 from wherry.engine.container.mount_sources import bind_spec
 from wherry.engine.container.security import chosen_capabilities, seccomp_section
@@ -92,16 +93,26 @@ def test_a_profile_given_by_the_client_is_used():
     assert section is not None and section["defaultAction"] == "SCMP_ACT_ALLOW"
 
 
-def test_a_missing_device_is_told():
+def test_a_missing_device_is_told(tmp_path):
     with pytest.raises(BadParameter, match='adding custom device "/dev/nope"'):
-        spec(Path("/tmp"), host={"Devices": [{"PathOnHost": "/dev/nope"}]})
+        spec(tmp_path, host={"Devices": [{"PathOnHost": "/dev/nope"}]})
 
 
-def test_a_directory_stands_for_the_devices_in_it():
-    made = spec(
-        Path("/tmp"), host={"Devices": [{"PathOnHost": "/dev/pts", "PathInContainer": "/x"}]}
-    )
+def test_a_directory_stands_for_the_devices_in_it(tmp_path):
+    asked = [{"PathOnHost": "/dev/pts", "PathInContainer": "/x"}]
+    made = spec(tmp_path, host={"Devices": asked})
     assert {"/x/ptmx"} <= {device["path"] for device in made.devices}
+
+
+def test_what_goes_from_a_directory_while_it_is_read_is_no_device(tmp_path, monkeypatch):
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "gone").touch()
+    monkeypatch.setattr(Path, "lstat", gone)
+    with pytest.raises(BadParameter, match="not a device node"):
+        devices([{"PathOnHost": str(tmp_path / "devices")}])
 
 
 def test_device_rules_may_leave_numbers_open(tmp_path):

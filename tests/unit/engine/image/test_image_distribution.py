@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import bcrypt
 import pytest
 from aiohttp import web
@@ -21,6 +23,7 @@ from wherry.engine.errors import EngineError, NotFound, Unauthorized
 from wherry.engine.image.distribution import registry as client
 from wherry.engine.image.distribution.credentials import Credentials, from_document, read
 from wherry.engine.image.distribution.endpoints import Endpoint, Settings, endpoints, is_insecure
+from wherry.engine.image.distribution.http import Unreachable, explained
 from wherry.engine.image.image import Image
 from wherry.engine.image.manifest import Platform
 from wherry.engine.image.reference import normalise, parse
@@ -413,6 +416,14 @@ async def test_a_client_that_leaves_ends_the_pull(registry: Registry, new_store:
         await task
     registry.disturb = None
     await pull(there, name)
+
+
+@pytest.mark.parametrize("number", [errno.ECONNRESET, errno.EPIPE])
+async def test_a_connection_that_breaks_is_told_in_words(number: int) -> None:
+    with pytest.raises(Unreachable) as caught:
+        async with explained("http://registry/v2/", "Put"):
+            raise aiohttp.ClientOSError(number, "as python says it")
+    assert str(caught.value) == f'Put "http://registry/v2/": {os.strerror(number).lower()}'
 
 
 @pytest.mark.parametrize(

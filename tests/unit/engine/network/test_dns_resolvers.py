@@ -8,12 +8,11 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "container"))
 from containers_helper import make
 
-from wherry.engine.container import resolv_conf
 from wherry.engine.container.container import Endpoint
-from wherry.engine.network.dns import server as module
+from wherry.engine.network.dns import resolvers as kept
 from wherry.engine.network.dns.resolvers import Resolvers
 from wherry.engine.network.dns.zone import find
-from wherry.net.nft import NftError
+from wherry.net.nftables.nft import NftError
 
 
 class FakeServer:
@@ -39,9 +38,9 @@ SERVERS = {}
 def resolvers(monkeypatch):
     SERVERS.clear()
     FakeServer.refusal = None
-    monkeypatch.setattr(module, "NameServer", FakeServer)
+    monkeypatch.setattr(kept, "NameServer", FakeServer)
     monkeypatch.setattr(
-        resolv_conf, "host_file", lambda *, direct: "nameserver 127.0.0.53\noptions edns0\n"
+        kept, "host_file", lambda *, direct: "nameserver 127.0.0.53\noptions edns0\n"
     )
     return Resolvers(lambda id: Path("/run/netns", id))
 

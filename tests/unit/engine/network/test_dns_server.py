@@ -8,9 +8,10 @@ import struct
 import pytest
 from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 
+from ports import free_port
 from wherry.engine.network.dns import forward as forwarding
 from wherry.engine.network.dns import server as module
-from wherry.engine.network.dns.forward import Upstream, belongs, forward
+from wherry.engine.network.dns.forward import Upstream, forward
 from wherry.engine.network.dns.server import Forwarding, NameServer
 from wherry.engine.network.dns.zone import Member, Place, Zone
 
@@ -65,7 +66,7 @@ def silent(data):
 async def elsewhere(monkeypatch):
     """Make fake name servers; each is an Upstream."""
     monkeypatch.setattr(
-        forwarding.name_service,
+        forwarding.name_sockets,
         "client",
         lambda kind, family, namespace: socket.socket(family, kind | socket.SOCK_NONBLOCK),
     )
@@ -115,7 +116,8 @@ async def test_the_query_goes_on_as_it_is_and_the_answer_comes_back_as_it_is(els
 async def test_the_next_is_asked_where_one_does_not_know(elsewhere, first):
     _, bad = await elsewhere(first)
     _, good = await elsewhere(says())
-    reply = await forward(QUERY, [bad, good], None, datagram=True, timeout=0.2)
+    patience = 1 if first is silent else 60
+    reply = await forward(QUERY, [bad, good], None, datagram=True, timeout=patience)
     assert rcode(reply) == "NOERROR"
 
 
@@ -129,15 +131,13 @@ async def test_an_authority_s_no_is_believed(elsewhere):
 async def test_a_no_is_better_than_nothing(elsewhere):
     _, no = await elsewhere(says(rcode="NXDOMAIN"))
     _, mute = await elsewhere(silent)
-    reply = await forward(QUERY, [no, mute], None, datagram=True, timeout=0.2)
+    reply = await forward(QUERY, [no, mute], None, datagram=True, timeout=1)
     assert rcode(reply) == "NXDOMAIN"
-    assert await forward(QUERY, [mute], None, datagram=True, timeout=0.2) is None
+    assert await forward(QUERY, [mute], None, datagram=True, timeout=0.05) is None
 
 
 async def test_a_server_that_is_not_there_takes_no_time(elsewhere):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        nobody = Upstream("127.0.0.1", port=closed.getsockname()[1])
+    nobody = Upstream("127.0.0.1", port=free_port(socket.SOCK_DGRAM))
     _, good = await elsewhere(says())
     for datagram in (True, False):
         reply = await forward(QUERY, [nobody, good], None, datagram=datagram, timeout=60)
@@ -157,13 +157,6 @@ async def test_answers_to_other_questions_are_not_believed(elsewhere):
     assert str(DNSRecord.parse(reply).rr[0].rdata) == "10.2.2.2"
 
 
-def test_a_refusal_may_leave_the_question_out():
-    refusal = QUERY[:2] + b"\x80\x05" + bytes(8)
-    assert belongs(QUERY, refusal)
-    assert belongs(QUERY, says()(QUERY)[0])
-    assert not belongs(QUERY, QUERY)
-
-
 # ---- the server
 
 
@@ -176,7 +169,7 @@ class Client:
             loop = asyncio.get_running_loop()
             await loop.sock_connect(own, self.address["udp"])
             await loop.sock_sendall(own, query)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 return await loop.sock_recv(own, 65535)
 
     async def connection(self, *queries):
@@ -184,7 +177,7 @@ class Client:
         replies = []
         for query in queries:
             writer.write(struct.pack("!H", len(query)) + query)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 (length,) = struct.unpack("!H", await reader.readexactly(2))
                 replies.append(await reader.readexactly(length))
         writer.close()
@@ -204,7 +197,7 @@ async def serve(monkeypatch, tmp_path):
         address.update(udp=datagrams.getsockname(), tcp=connections.getsockname())
         return datagrams, connections
 
-    monkeypatch.setattr(module.name_service, "listen", listen)
+    monkeypatch.setattr(module.name_sockets, "listen", listen)
     zone = Zone("front")
     zone.enter(Member("1", ("web",), ("172.18.0.2",)))
     servers = []

@@ -1,6 +1,6 @@
 import pytest
 
-from wherry.engine.network.dns.zone import Member, Place, Zone, find, find_name, reversed_address
+from wherry.engine.network.dns.zone import Member, Place, Zone, find, find_name
 
 
 @pytest.fixture
@@ -84,21 +84,3 @@ def test_addresses_are_called_by_the_container_s_name(front, back):
     assert find_name(places, "fd00::2") == "web.front"
     assert find_name(places, "172.19.0.4") == "cache.back.net"
     assert find_name(places, "172.18.0.99") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "address"),
-    [
-        ("2.0.18.172.in-addr.arpa.", "172.18.0.2"),
-        ("2.0.18.172.IN-ADDR.ARPA", "172.18.0.2"),
-        (".".join("20000000000000000000000000000 0df".replace(" ", "")) + ".ip6.arpa.", "fd00::2"),
-        ("0.18.172.in-addr.arpa.", None),
-        ("2.0.18.999.in-addr.arpa.", None),
-        ("x.0.18.172.in-addr.arpa.", None),
-        (".".join("0" * 31) + ".ip6.arpa", None),
-        (".".join(["00"] + ["0"] * 31) + ".ip6.arpa", None),
-        ("web", None),
-    ],
-)
-def test_names_of_reverse_look_ups(name, address):
-    assert reversed_address(name) == address

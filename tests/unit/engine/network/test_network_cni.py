@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from wherry.engine.errors import EngineError
 from wherry.engine.network.cni import conf as confs
+from wherry.engine.network.cni import plugins as running
 from wherry.engine.network.cni import protocol
 from wherry.engine.network.cni.conf import BadConf, ConfList
 from wherry.engine.network.cni.plugins import PluginFailed, Plugins
 from wherry.engine.network.cni.protocol import Attachment, BadResult, Place
+from wherry.engine.network.cni.turns import Turns
 
 LIST = {
     "cniVersion": "0.4.0",
@@ -57,6 +59,9 @@ def test_the_first_list_that_is_one_is_taken(tmp_path: Path) -> None:
         ({"name": "a/b"}, "invalid network name"),
         ({"name": ""}, "invalid network name"),
         ({"cniVersion": "9.0.0"}, "is none of 0.1.0"),
+        ({"cniVersions": ["8.0.0"], "cniVersion": "9.0.0"}, "is none of 0.1.0"),
+        ({"cniVersions": "1.0.0"}, "invalid type for cniVersions"),
+        ({"cniVersions": [1]}, "invalid type for cniVersions"),
         ({"plugins": []}, "no plugins in list"),
         ({"plugins": [{}]}, "invalid plugin config 0"),
         ({"plugins": [{"type": "../sh"}]}, "invalid plugin config 0"),
@@ -74,7 +79,8 @@ def test_a_file_of_one_plugin_needs_its_type() -> None:
 
 @given(VALUES, st.booleans())
 def test_no_configuration_ends_in_anything_but_a_sentence(value: Any, single: bool) -> None:
-    for document in (value, {**LIST, "plugins": value}, {**LIST, "cniVersion": value}):
+    changes = [{key: value} for key in ("plugins", "cniVersion", "cniVersions", "disableGC")]
+    for document in (value, *({**LIST, **change} for change in changes)):
         try:
             found = confs.parse(orjson.dumps(document), single=single)
         except BadConf:
@@ -103,13 +109,13 @@ def test_a_plugin_is_told_what_it_wants_to_know_and_no_more() -> None:
     assert (told["name"], told["cniVersion"], told["prevResult"]) == ("net", "0.4.0", {"ips": []})
     first = orjson.loads(protocol.stdin(conf, {"type": "two"}, attachment, None))
     assert first == {"type": "two", "name": "net", "cniVersion": "0.4.0"}
-    environment = protocol.environment("ADD", attachment, Path("/n"), [Path("/a"), Path("/b")])
+    environment = protocol.environment("ADD", [Path("/a"), Path("/b")], attachment, Path("/n"))
     assert environment["CNI_PATH"] == "/a:/b" and environment["CNI_IFNAME"] == "eth0"
     assert environment["CNI_ARGS"] == (
         "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=pod;"
         "K8S_POD_INFRA_CONTAINER_ID=id;K8S_POD_UID=uid"
     )
-    assert protocol.environment("DEL", attachment, None, [])["CNI_NETNS"] == ""
+    assert protocol.environment("DEL", [], attachment, None)["CNI_NETNS"] == ""
 
 
 # ---- what they answer
@@ -172,18 +178,20 @@ class Scripts:
         self.plugins = Plugins(self.conf_dir, (home / "none", self.bin_dir), home / "records")
         self.namespace = home / "netns"
 
-    def add(self, *names: str, version: str = "1.0.0") -> None:
+    def add(self, *names: str, version: str = "1.0.0", knows: str = "1.0.0", **more: Any) -> None:
         for name in names:
             result = f'{{"ips": [{{"address": "10.0.0.{len(name)}/24"}}]}}'
+            known = json.dumps({"supportedVersions": knows.split()})
             (self.bin_dir / name).write_text(
-                f"#!/bin/sh\necho $CNI_COMMAND {name} $(cat) >> {self.home}/calls\n"
+                f"#!/bin/sh\n[ $CNI_COMMAND != VERSION ] || {{ echo '{known}'; exit; }}\n"
+                f"echo $CNI_COMMAND {name} $(cat) >> {self.home}/calls\n"
                 f"[ ! -e {self.home}/broken.{name} ] || "
                 '{ echo \'{"msg": "no"}\'; exit 1; }\n'
                 f"[ $CNI_COMMAND != ADD ] || echo '{result}'\n"
             )
             (self.bin_dir / name).chmod(0o755)
         plugins = [{"type": name} for name in names]
-        document = {"cniVersion": version, "name": "net", "plugins": plugins}
+        document = {"cniVersion": version, "name": "net", "plugins": plugins, **more}
         write(self.conf_dir, "10.conflist", document)
 
     def break_(self, name: str) -> Path:
@@ -272,12 +280,123 @@ async def test_nothing_is_begun_without_all_plugins(scripts: Scripts) -> None:
 
 async def test_without_a_configuration_the_network_is_not_ready(scripts: Scripts) -> None:
     with pytest.raises(EngineError, match=r"NetworkPluginNotReady.*cni config uninitialized"):
-        scripts.plugins.judge()
+        await scripts.plugins.judge()
     waiting = asyncio.ensure_future(scripts.plugins.changed())
     await asyncio.sleep(0)
     scripts.add("a")
     await waiting
-    scripts.plugins.judge()
+    await scripts.plugins.judge()
+
+
+async def test_a_list_is_spoken_in_the_newest_version_that_all_know(scripts: Scripts) -> None:
+    both = ["0.4.0", "1.0.0", "1.1.0", "2.0.0"]
+    scripts.add("a", knows="0.4.0 1.0.0 1.1.0", cniVersions=both)
+    scripts.add("a", "bb", knows="0.4.0 1.0.0", cniVersions=both)
+    await scripts.plugins.judge()
+    await scripts.plugins.add(ONE, scripts.namespace)
+    await scripts.plugins.collect()
+    assert scripts.calls == ["ADD a", "ADD bb"]  # who does not know more is not asked for more
+    assert {scripts.told(n)["cniVersion"] for n in (0, 1)} == {"1.0.0"}
+    scripts.add("a", "bb", knows="0.4.0 1.0.0 1.1.0", cniVersions=both)
+    await Plugins(scripts.conf_dir, (scripts.bin_dir,), scripts.home / "records").judge()
+    assert scripts.calls[2:] == ["STATUS a", "STATUS bb"]
+    assert scripts.told(3)["cniVersion"] == "1.1.0"
+
+
+async def test_who_has_one_version_alone_is_spoken_to_in_that(scripts: Scripts) -> None:
+    scripts.add("a", version="1.1.0", knows="1.0.0")
+    await scripts.plugins.add(ONE, scripts.namespace)
+    assert scripts.told(0)["cniVersion"] == "1.1.0"
+
+
+async def test_a_plugin_that_is_not_ready_is_quoted_and_asked_again(
+    scripts: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "STATUS_PERIOD", 0.01)
+    scripts.add("a", "bb", version="1.1.0")
+    broken = scripts.break_("bb")
+    with pytest.raises(EngineError) as raised:
+        await scripts.plugins.judge()
+    assert raised.value.message == (
+        "NetworkReady=false reason:NetworkPluginNotReady message:docker: network plugin is not "
+        'ready: plugin type="bb" failed (status): no'
+    )
+    told = scripts.told(0)
+    assert told == {"type": "a", "name": "net", "cniVersion": "1.1.0"}
+    await scripts.plugins.changed()
+    broken.unlink()
+    await scripts.plugins.judge()
+    await scripts.plugins.changed()
+    scripts.add("a", version="1.0.0")
+    await scripts.plugins.judge()
+    assert scripts.calls.count("STATUS a") == 2  # of an older version nobody can be asked
+
+
+async def test_plugins_hear_of_the_pods_that_there_still_are(scripts: Scripts) -> None:
+    scripts.add("a", "bb", version="1.1.0")
+    two = Attachment("def", "ns", "two", "uid")
+    for attachment in (ONE, two):
+        await scripts.plugins.add(attachment, scripts.namespace)
+    await scripts.plugins.delete("abc", scripts.namespace)
+    broken = scripts.break_("a")
+    await scripts.plugins.collect()  # one that refuses keeps the others from nothing
+    broken.unlink()
+    assert scripts.calls[-2:] == ["GC a", "GC bb"]
+    told = scripts.told(-1)
+    valid = [{"containerID": "def", "ifname": "eth0"}]
+    assert told["cni.dev/valid-attachments"] == told["cni.dev/attachments"] == valid
+    scripts.add("a", version="1.1.0", disableGC=True)
+    await scripts.plugins.collect()
+    assert scripts.calls[-1] == "GC bb"
+    scripts.add("a", version="1.1.0")
+    write(scripts.conf_dir, "05.conflist", {**LIST, "cniVersion": "1.1.0", "name": "other"})
+    (scripts.bin_dir / "one").symlink_to("a")
+    await scripts.plugins.collect()
+    assert scripts.told(-1)["cni.dev/valid-attachments"] == []  # on that network nobody is
+
+
+async def test_a_collection_is_alone_and_waits_for_what_is_under_way() -> None:
+    turns, order = Turns(), []
+    leave, begun, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def pod(name: str) -> None:
+        async with turns.shared():
+            order.append(name)
+            await leave.wait()
+
+    async def collection() -> None:
+        async with turns.exclusive():
+            order.append("begin")
+            begun.set()
+            await go_on.wait()
+            order.append("end")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pod("one"))
+        await asyncio.sleep(0)
+        group.create_task(collection())
+        group.create_task(collection())
+        group.create_task(pod("two"))  # is not kept waiting by who waits
+        await asyncio.sleep(0)
+        assert order == ["one", "two"]
+        leave.set()
+        await begun.wait()
+        group.create_task(pod("late"))
+        await asyncio.sleep(0)
+        assert order == ["one", "two", "begin"]
+        go_on.set()
+    rest = "".join(word[0] for word in order[2:])
+    assert rest in ("belbe", "bebel")
+
+
+async def test_a_directory_that_is_still_to_come_is_noticed(tmp_path: Path) -> None:
+    plugins = Plugins(tmp_path / "etc" / "net.d", (), tmp_path / "records")
+    with pytest.raises(EngineError):
+        await plugins.judge()
+    waiting = asyncio.ensure_future(plugins.changed())
+    await asyncio.sleep(0)
+    (tmp_path / "etc" / "net.d").mkdir(parents=True)
+    await waiting
 
 
 async def test_a_killed_daemon_has_known_before_it_began(scripts: Scripts) -> None:

@@ -1,7 +1,9 @@
 """Networks with a kernel that only takes notes."""
 
+import asyncio
 import json
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,9 @@ from wherry.engine.network import places
 from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.creation import decode_request
 from wherry.engine.network.drivers import bridge, shared
-from wherry.engine.network.network import POD_NETWORK, inspect
+from wherry.engine.network.network import MTU, POD_NETWORK, inspect
 from wherry.engine.network.networks import Networks
-from wherry.net.firewall import PortTaken
+from wherry.net.firewall.firewall import PortTaken
 
 
 class FakeFirewall:
@@ -73,6 +75,8 @@ class FakeKernel:
 
     def __init__(self):
         self.bridges = {}
+        self.mtus = {}  # by bridge
+        self.meanwhile = lambda: None  # called while a bridge is made
         self.interfaces = {}  # by namespace and name
         self.ways = {}
         self.routes = set()
@@ -85,6 +89,8 @@ class FakeKernel:
         if self.refuse:
             raise OSError("no more bridges")
         self.bridges[name] = addresses
+        self.mtus[name] = mtu
+        self.meanwhile()
 
     def remove_link(self, name):
         self.bridges.pop(name, None)
@@ -311,6 +317,38 @@ async def test_the_network_of_pods_comes_with_its_range_and_stays(networks, tmp_
     await again.disconnect(pod)
     await again.set_pod_ranges(["10.237.5.0/24"])
     assert kernel.bridges["wherry7p"] == ("10.237.5.1/24",)
+
+
+async def test_how_large_packets_of_pods_may_be_is_heard_while_their_network_is_made(
+    networks, tmp_path, kernel
+):
+    begun, told = threading.Event(), threading.Event()
+
+    def meanwhile():
+        begun.set()
+        told.wait(60)
+
+    kernel.meanwhile = meanwhile
+    making = asyncio.ensure_future(networks.set_pod_ranges(["10.237.4.0/24"]))
+    await asyncio.to_thread(begun.wait, 60)
+    telling = asyncio.ensure_future(networks.set_pod_mtu(1350))
+    await asyncio.sleep(0)
+    told.set()
+    await asyncio.gather(making, telling)
+    assert kernel.mtus["wherry7p"] == 1350
+    pod = make(host={"NetworkMode": POD_NETWORK})
+    pod.endpoints = {POD_NETWORK: Endpoint(POD_NETWORK)}
+    await connect(networks, pod)
+    assert kernel.of(networks, pod)["eth0"].mtu == 1350
+    await networks.disconnect(pod)
+    # What the kernel refused is not taken for done.
+    kernel.refuse = True
+    with pytest.raises(OSError, match="no more bridges"):
+        await networks.set_pod_mtu(1400)
+    kernel.refuse = False
+    await networks.set_pod_mtu(1400)
+    assert kernel.mtus["wherry7p"] == 1400
+    assert (await build(tmp_path)).get(POD_NETWORK).options[MTU] == "1400"
 
 
 async def test_pods_may_have_an_address_of_each_version(networks, kernel):

@@ -16,6 +16,7 @@ def test_the_version_is_that_of_the_schemas():
     version = discovery.version()
     assert version["gitVersion"] == f"v{version['major']}.{version['minor']}.0"
     assert version["platform"].startswith("linux/")
+    assert int(version["gitCommit"], 16) == 0, "hexadecimal, as conformance wants it"
 
 
 def test_the_core_has_one_version():

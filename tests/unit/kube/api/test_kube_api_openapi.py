@@ -163,6 +163,5 @@ def test_a_document_holds_only_what_it_needs():
 
 def test_json_and_compressed_json_are_the_same_document():
     document = OPENAPI.v3_document("apps/v1")
-    assert json.loads(OPENAPI.v3_json("apps/v1")) == document
-    assert gzip.decompress(OPENAPI.v3_gzip("apps/v1")) == OPENAPI.v3_json("apps/v1")
+    assert json.loads(gzip.decompress(OPENAPI.v3_gzip("apps/v1"))) == document
     assert json.loads(OPENAPI.v2_json()) == json.loads(gzip.decompress(OPENAPI.v2_gzip))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,16 @@ async def server(store: SQLiteStore, tmp_path: Path) -> AsyncIterator[APIServer]
     )
     yield opened
     await opened.close()
+
+
+async def settled(server: APIServer) -> None:
+    """Wait until the server has written what it writes of its own accord after its start: from then
+    on every revision is the test's."""
+    async with asyncio.timeout(60):
+        while (  # noqa: ASYNC110 - nobody is told of it
+            server._aggregator.registration_fault() or server._dangling._wrong()
+        ):
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import base64
 import json
 
 import pytest
-from apiserver_harness import API, config_map, pod
+from apiserver_harness import API, config_map, pod, settled
 
 from wherry.kube.api.errors import StatusError
 from wherry.kube.apiserver import cache, resource_cache
@@ -17,7 +17,8 @@ def names(collection) -> list[str]:  # type: ignore[no-untyped-def]
     return [o["metadata"]["name"] for o in collection["items"]]
 
 
-async def test_a_list_is_ordered_and_says_its_revision(api: API) -> None:
+async def test_a_list_is_ordered_and_says_its_revision(api: API, server: APIServer) -> None:
+    await settled(server)
     for name in ("b", "a", "c"):
         made = await api("POST", "configmaps", config_map(name))
     found = await api("GET", "configmaps")
@@ -177,7 +178,8 @@ async def test_the_past_can_be_read_exactly(api: API) -> None:
     assert names(await api("GET", "configmaps", resourceVersion="0")) == ["c", "later"]
 
 
-async def test_a_revision_of_the_future_is_waited_for(api: API) -> None:
+async def test_a_revision_of_the_future_is_waited_for(api: API, server: APIServer) -> None:
+    await settled(server)
     made = await api("POST", "configmaps", config_map())
     future = str(int(made["metadata"]["resourceVersion"]) + 1)
     reading = asyncio.ensure_future(api("GET", "configmaps/c", resourceVersion=future))

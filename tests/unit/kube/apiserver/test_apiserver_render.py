@@ -14,6 +14,7 @@ from wherry.kube.apiserver.objects import Stored, encode, splice
 from wherry.kube.apiserver.render import (
     collection_length,
     collection_pieces,
+    dump,
     frames,
     render_collection,
     render_single,
@@ -45,6 +46,15 @@ async def _pods(api: API, server: APIServer) -> Collection:
     for name in ("a", "b"):
         await api("POST", "pods", pod(name))
     return Collection(POD_KIND, server._cache.of(PODS).list("default"), 7, "token", 3)
+
+
+async def test_json_ends_with_its_line(api: API, server: APIServer) -> None:
+    found = await _pods(api, server)
+    one = Single(found.items[0], POD_KIND)
+    for form in (Form(), TABLE, Form(pretty=True)):
+        for body in (render_single(one, form, ""), render_collection(found, form, "")):
+            assert body.endswith(b"}\n") and not body.endswith(b"\n\n")
+    assert dump(StatusError(404, "NotFound", "no").status(), Form()).endswith(b"}\n")
 
 
 async def test_a_list_is_joined_from_its_items(api: API, server: APIServer) -> None:

@@ -118,7 +118,7 @@ async def test_a_server_that_stays_away_is_given_up(api, recorder):
     def away(*_):
         nonlocal attempts
         attempts += 1
-        if attempts <= 12:
+        if attempts <= 18:
             raise ConnectionError("away")
 
     api.before = away

@@ -120,7 +120,7 @@ async def test_an_answer_nobody_expected_leads_to_a_new_list(api, informer):
     made["metadata"]["resourceVersion"] = "nonsense"
     await asyncio.sleep(0.01)
     made["metadata"]["resourceVersion"] = "2"
-    await asyncio.wait_for(informer.reached(made), 1)
+    await asyncio.wait_for(informer.reached(made), 60)
     assert len(informer) == 2
 
 
@@ -137,7 +137,7 @@ async def test_a_server_that_is_not_there_yet_is_found_soon(api):
     await asyncio.sleep(0.03)
     assert not informer.synced
     down = False
-    await asyncio.wait_for(informer.wait_synced(), 0.2)
+    await asyncio.wait_for(informer.wait_synced(), 20)  # where it is refused it waits for 30
     await informer.stop()
 
 

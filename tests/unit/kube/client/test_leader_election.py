@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+from types import SimpleNamespace
 
 import pytest
 from fake_api import FakeAPI
@@ -9,6 +11,27 @@ from fake_api import FakeAPI
 from wherry.kube.api.resources import LEASES
 from wherry.kube.client.client import Client
 from wherry.kube.client.election import LeaderElector, LeadershipLost
+
+
+@pytest.fixture(autouse=True)
+async def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes only while nobody has anything to do: how fast the machine is counts nowhere."""
+    loop = asyncio.get_running_loop()
+    selector, now = loop._selector, loop.time()  # type: ignore[attr-defined]
+    select = selector.select
+
+    def skip(timeout: float | None = None):
+        nonlocal now
+        if timeout is None:
+            return select()
+        events = select(0)
+        if not events:
+            now += timeout
+        return events
+
+    monkeypatch.setattr(selector, "select", skip)
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr("wherry.kube.client.election.time", SimpleNamespace(monotonic=lambda: now))
 
 
 def elector(api: FakeAPI, identity: str) -> LeaderElector:
@@ -58,6 +81,29 @@ async def test_one_leads_and_the_other_takes_over_at_once_when_it_steps_down():
     assert api.get(LEASES, "scheduler", "kube-system")["spec"]["holderIdentity"] == ""
 
 
+@pytest.mark.parametrize("before", [1, 2])
+async def test_a_renewal_that_was_cancelled_on_its_way_does_not_keep_the_lease(before: int):
+    api = FakeAPI()
+    first = Replica(api, "first")
+    await asyncio.wait_for(first.leads.wait(), 1)
+    steps = 0
+
+    def renewed(*_):
+        """Its write arrives before the lease is read to be given back, or only then."""
+        nonlocal steps
+        steps += 1
+        if steps == before:
+            late = copy.deepcopy(api.get(LEASES, "scheduler", "kube-system"))
+            late["spec"]["renewTime"] = "2026-01-01T00:00:00.000000Z"
+            api._update(LEASES, api.get(LEASES, "scheduler", "kube-system"), late, "")
+
+    first.task.cancel()
+    api.before = renewed
+    await first.end()
+    assert steps >= before
+    assert api.get(LEASES, "scheduler", "kube-system")["spec"]["holderIdentity"] == ""
+
+
 async def test_a_leader_that_vanished_is_replaced_when_its_lease_has_run_out():
     api = FakeAPI()
     ghost = elector(api, "ghost")
@@ -81,6 +127,26 @@ async def test_a_leader_cut_off_stops_before_another_may_begin():
     await asyncio.wait_for(first.stopped.wait(), 0.29)
     with pytest.raises(LeadershipLost):
         await first.task
+
+
+async def test_an_answer_that_comes_after_later_news_changes_nothing():
+    mine = elector(FakeAPI(), "mine")
+    for version, holder in (("5", ""), ("4", "other")):
+        metadata = {"name": "scheduler", "resourceVersion": version}
+        mine._observe({"metadata": metadata, "spec": {"holderIdentity": holder}})
+    assert mine._observed is not None and mine._observed["holderIdentity"] == ""
+
+
+async def test_a_lease_from_a_backup_has_its_holder_though_it_is_older_than_what_was_seen():
+    api = FakeAPI()
+    mine = elector(api, "mine")
+    metadata = {"name": "scheduler", "resourceVersion": "1000000"}
+    mine._observe({"metadata": metadata, "spec": {"holderIdentity": "gone"}})
+    other = Replica(api, "other")
+    await other.leads.wait()
+    assert not await mine._attempt()
+    assert mine._observed is not None and mine._observed["holderIdentity"] == "other"
+    await other.end()
 
 
 async def test_the_leader_returns_when_its_work_does():

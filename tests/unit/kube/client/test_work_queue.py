@@ -26,25 +26,28 @@ async def test_a_key_added_while_it_is_handled_comes_again_only_afterwards():
 
 async def test_the_earliest_of_several_delays_holds():
     queue: WorkQueue[str] = WorkQueue()
-    queue.add_after("a", 10)
+    queue.add_after("a", 1000)
     queue.add_after("a", 0.01)
-    queue.add_after("a", 20)
-    assert await asyncio.wait_for(queue.get(), 1) == "a"
+    queue.add_after("a", 2000)
+    assert await asyncio.wait_for(queue.get(), 60) == "a"
     queue.done("a")
     assert not queue._timers
 
 
 async def test_failures_wait_longer_each_time_until_forgotten():
-    queue: WorkQueue[str] = WorkQueue(first_delay=0.001, cap=0.002)
-    loop = asyncio.get_running_loop()
     delays = []
+
+    class Told(WorkQueue[str]):
+        def add_after(self, key: str, delay: float) -> None:
+            delays.append(delay)
+            super().add_after(key, delay)
+
+    queue = Told(first_delay=0.001, cap=0.002)
     for _ in range(3):
         queue.add_rate_limited("a")
-        delays.append(queue._timers["a"].when() - loop.time())
         await queue.get()
         queue.done("a")
-    assert delays[0] <= 0.001 < delays[1] <= 0.002
-    assert delays[2] <= 0.002
+    assert delays == [0.001, 0.002, 0.002]
     assert queue.failures("a") == 3
     queue.forget("a")
     assert queue.failures("a") == 0
@@ -57,7 +60,7 @@ async def test_a_cancelled_getter_passes_its_key_on():
     await asyncio.sleep(0)
     queue.add("a")
     first.cancel()
-    assert await asyncio.wait_for(second, 1) == "a"
+    assert await asyncio.wait_for(second, 60) == "a"
 
 
 async def test_workers_retry_what_fails_and_go_on():
@@ -77,7 +80,7 @@ async def test_workers_retry_what_fails_and_go_on():
     for key in ("conflict", "fault", "good"):
         queue.add(key)
     task = asyncio.ensure_future(work(queue, handle, workers=2))
-    await asyncio.wait_for(finished.wait(), 1)
+    await asyncio.wait_for(finished.wait(), 60)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert seen.count("good") == 1
@@ -85,13 +88,13 @@ async def test_workers_retry_what_fails_and_go_on():
 
 async def test_one_key_is_never_with_two_workers():
     queue: WorkQueue[str] = WorkQueue()
-    inside = 0
+    inside = most = 0
     handled = 0
 
     async def handle(key: str) -> None:
-        nonlocal inside, handled
+        nonlocal inside, most, handled
         inside += 1
-        assert inside == 1
+        most = max(most, inside)
         await asyncio.sleep(0.001)
         inside -= 1
         handled += 1
@@ -102,4 +105,5 @@ async def test_one_key_is_never_with_two_workers():
         await asyncio.sleep(0.0005)
     await asyncio.sleep(0.01)
     task.cancel()
+    assert most == 1
     assert 1 < handled <= 10

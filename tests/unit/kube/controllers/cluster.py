@@ -66,7 +66,7 @@ class Cluster:
         with contextlib.suppress(asyncio.CancelledError):
             await self._running
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Wait until the condition holds; its value."""
         end = asyncio.get_running_loop().time() + seconds
         while not (value := condition()):
@@ -75,11 +75,15 @@ class Cluster:
         return value
 
     async def settle(self, quiet: float = 0.05) -> None:
-        """Wait until nothing has changed for a while."""
-        revision = -1
-        while revision != self.api.revision:
+        """Wait until nothing has changed for a while, in which everybody has had many turns.
+
+        (A process that stood still has let time pass and nobody act.)
+        """
+        revision, turns = -1, 0
+        while turns * 0.001 < quiet:
+            turns = turns + 1 if revision == self.api.revision else 0
             revision = self.api.revision
-            await asyncio.sleep(quiet)
+            await asyncio.sleep(0.001)
 
     def describe(self) -> str:
         lines = ["it did not come to pass; there are:"]

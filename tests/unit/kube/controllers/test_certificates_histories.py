@@ -207,7 +207,7 @@ def test_only_what_was_approved_and_fits_is_signed_and_once(
         assert not status.get("conditions")
     if "Approved" in held and not history.by_people:
         assert spec["signerName"] == requests.KUBELET_CLIENT
+    assert leaves_at(settled) <= history.now + timedelta(days=2)
     history.now = max(leaves_at(settled), history.now)
     history.act("cleaner", 0)
     assert history.csr is None, "nothing stays for ever"
-    assert leaves_at(settled) - START <= timedelta(days=2)

@@ -128,8 +128,10 @@ def test_active_jobs_are_followed_to_their_end():
 
 async def test_jobs_are_made_once():
     async with Cluster("cronjob-controller", kubelet=False) as cluster:
-        body = cron_job(schedule="* * * * *")
-        past = datetime.now(UTC) - timedelta(minutes=2)
+        # A time that was missed, of a schedule that has no other today.
+        due = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
+        body = cron_job(schedule=f"{due.minute} {due.hour} * * *")
+        past = due - timedelta(minutes=1)
         body["status"] = {"lastScheduleTime": meta.format_time(past)}
         await cluster.client.create(CRON_JOBS, body)
         await cluster.until(lambda: cluster.api.find(JOBS))

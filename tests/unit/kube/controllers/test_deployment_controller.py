@@ -137,7 +137,7 @@ async def test_a_revision_that_never_gets_ready_stops_and_is_reported():
         await cluster.until(complete(cluster))
         await change(cluster, DEPLOYMENTS, "web", template=template(image="broken"))
         await cluster.until(lambda: sets(cluster) == {"hello:1": 3, "broken": 2})
-        await cluster.until(lambda: condition(cluster, "Progressing")["status"] == "False", 6)
+        await cluster.until(lambda: condition(cluster, "Progressing")["status"] == "False")
         progressing = condition(cluster, "Progressing")
         assert progressing["reason"] == "ProgressDeadlineExceeded"
         assert progressing["message"].endswith("has timed out progressing.")

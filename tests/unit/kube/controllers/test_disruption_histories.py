@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_disruption_controller import NOW, pod
 
+from wherry.kube.api import pods
 from wherry.kube.api.meta import format_time, is_deleting, name
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.disruption import counts, disrupted, status
 
 SPECS = st.one_of(

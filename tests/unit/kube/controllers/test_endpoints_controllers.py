@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from cluster import READY, Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from wherry.kube.client.transport import Object
 from wherry.kube.controllers.endpoints import legacy, slices
 
 BOTH = ("endpoints-controller", "endpointslice-controller")
+NUMBERS = itertools.count()
 
 
 def service(name: str = "web", **spec: object) -> Object:
@@ -209,7 +212,7 @@ def apply(existing: list[Object], changes: slices.Changes) -> list[Object]:
     for slice in changes.update:
         state[meta.name(slice)] = slice
     for slice in changes.create:
-        name = f"web-{len(state)}-{id(slice)}"
+        name = f"web-{next(NUMBERS)}"
         state[name] = {**slice, "metadata": {**slice["metadata"], "name": name}}
     return list(state.values())
 

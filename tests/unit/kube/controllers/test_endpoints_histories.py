@@ -4,6 +4,7 @@ make of it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from cluster import Cluster
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from test_endpoints_controllers import BOTH, pod, service
 
 from wherry.kube.api import meta
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICES
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.endpoints import backends, legacy, slices
@@ -69,11 +71,12 @@ async def act(cluster: Cluster, name: str, what: object, how: object) -> None:
         await client.patch(SERVICES, "web", spec, "default")
     elif name == "break":
         for found in api.find(ENDPOINT_SLICES)[:1]:
-            if int(str(what)) % 2:
-                await client.delete(ENDPOINT_SLICES, meta.name(found), "default")
-            else:
-                empty = {"endpoints": []}
-                await client.patch(ENDPOINT_SLICES, meta.name(found), empty, "default")
+            with contextlib.suppress(StatusError):  # its controller may have removed it just now
+                if int(str(what)) % 2:
+                    await client.delete(ENDPOINT_SLICES, meta.name(found), "default")
+                else:
+                    empty = {"endpoints": []}
+                    await client.patch(ENDPOINT_SLICES, meta.name(found), empty, "default")
     elif name == "restart":
         await cluster.stop()
         cluster.start()

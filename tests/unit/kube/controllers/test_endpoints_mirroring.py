@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 from cluster import Cluster
@@ -105,7 +106,7 @@ async def test_addresses_beyond_what_a_slice_holds_are_told_of():
         await cluster.client.create(SERVICES, service())
         await cluster.client.create(ENDPOINTS, endpoints(subset(*many)))
         await cluster.until(lambda: cluster.api.find(EVENTS))
-        (slice,) = cluster.api.find(ENDPOINT_SLICES)
+        (slice,) = await cluster.until(lambda: cluster.api.find(ENDPOINT_SLICES))
         assert len(slice["endpoints"]) == 1000
         (event,) = cluster.api.find(EVENTS)
         assert event["reason"] == "TooManyAddressesToMirror"
@@ -119,6 +120,7 @@ SUBSETS = st.lists(st.tuples(ADDRESSES, st.sampled_from((1, 2, 3))), max_size=4)
 @given(st.lists(SUBSETS, min_size=1, max_size=5))
 def test_after_any_history_slices_show_what_the_object_says_and_nothing_is_left_to_do(history):
     slices: dict[str, Object] = {}
+    numbers = itertools.count()
     for step in history:
         parts = {port: ips for ips, port in step}
         wanted = endpoints(*(subset(*ips, port=port) for port, ips in parts.items()), uid="e")
@@ -132,7 +134,7 @@ def test_after_any_history_slices_show_what_the_object_says_and_nothing_is_left_
                 slices[meta.name(slice)] = slice
             for slice in changes.create:
                 made = copy.deepcopy(slice)
-                made["metadata"]["name"] = f"s{len(slices)}-{id(made)}"
+                made["metadata"]["name"] = f"s{next(numbers)}"
                 slices[meta.name(made)] = made
         expected = {(ip, port) for port, ips in parts.items() for ip in ips}
         assert set(shown(list(slices.values()))) == expected

@@ -310,8 +310,12 @@ async def test_a_job_runs_to_completion_and_counts_every_pod_once():
         assert found["succeeded"] == 7 and found["uncountedTerminatedPods"] == {}
         pods = cluster.api.find(PODS)
         assert len(pods) == 7 and not any(map(is_tracked, pods))
-        reasons = [e["reason"] for e in cluster.api.find(EVENTS)]
-        assert reasons.count("Completed") == 1
+
+        def told() -> int:
+            return [e["reason"] for e in cluster.api.find(EVENTS)].count("Completed")
+
+        await cluster.until(told)
+        assert told() == 1
 
 
 async def test_pods_of_a_job_that_is_gone_are_let_go():

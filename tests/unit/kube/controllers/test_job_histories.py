@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_job import NOW, job
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.job import indexes
 from wherry.kube.controllers.job.plan import Backoff, condition, is_finished, plan
 from wherry.kube.controllers.job.pod import FINALIZER, failure_count, index_of, is_tracked

@@ -77,7 +77,7 @@ async def test_pods_go_first_and_what_remains_is_reported():
         await cluster.until(
             lambda: "deletionTimestamp" in cluster.api.get(CONFIG_MAPS, "c", "demo")["metadata"]
         )
-        await cluster.until(lambda: state(cluster, "NamespaceFinalizersRemaining")[0] == "True", 4)
+        await cluster.until(lambda: state(cluster, "NamespaceFinalizersRemaining")[0] == "True")
         assert state(cluster, "NamespaceFinalizersRemaining")[1:] == (
             "SomeFinalizersRemain",
             "Some content in the namespace has finalizers remaining: "

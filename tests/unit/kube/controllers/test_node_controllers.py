@@ -199,6 +199,30 @@ async def test_a_node_that_is_replaced_in_time_keeps_its_pods(monkeypatch):
         assert cluster.api.get(PODS, "p1", "default") is not None
 
 
+async def test_pods_that_were_deleted_go_from_a_node_that_is_out_of_service():
+    taint = {"key": pod_gc.OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}
+    async with Cluster("pod-garbage-collector-controller", kubelet=False) as cluster:
+        client = cluster.client
+        for name, ready in (("n1", "Unknown"), ("n2", "True"), ("n3", "Unknown")):
+            await client.create(NODES, node(name, ready))
+            for kind in ("early", "late", "kept"):
+                await client.create(PODS, pod(f"{kind}-{name}", name))
+            await client.delete(PODS, f"early-{name}", "default", grace=30)
+        await cluster.settle()
+        for name in ("n1", "n2"):
+            await client.patch(NODES, name, {"spec": {"taints": [taint]}})
+        await cluster.until(lambda: cluster.api.get(PODS, "early-n1", "default") is None)
+        for name in ("n1", "n2", "n3"):
+            await client.delete(PODS, f"late-{name}", "default", grace=30)
+        await cluster.until(lambda: cluster.api.get(PODS, "late-n1", "default") is None)
+        await cluster.settle()
+        left = {meta.name(each) for each in cluster.api.find(PODS)}
+        assert left == {
+            "kept-n1",
+            *(f"{k}-{n}" for k in ("early", "late", "kept") for n in ("n2", "n3")),
+        }
+
+
 async def test_the_oldest_finished_pods_beyond_the_limit_are_removed():
     async with Cluster(
         "pod-garbage-collector-controller", kubelet=False, terminated_pods=2

@@ -240,8 +240,8 @@ async def test_claims_and_volumes_find_each_other_and_part():
         done = {"status": {"phase": "Succeeded"}}
         await client.patch(PODS, meta.name(pod), done, "kube-system", subresource="status")
         await cluster.until(lambda: phase(second) == "Bound")
-        reasons = {e["reason"] for e in api.find(EVENTS)}
-        assert {"RecyclerPod", "VolumeRecycled", "FailedBinding"} <= reasons
+        told = {"RecyclerPod", "VolumeRecycled", "FailedBinding"}
+        await cluster.until(lambda: told <= {e["reason"] for e in api.find(EVENTS)})
 
 
 async def test_a_provisioned_volume_goes_with_its_claim():

@@ -91,7 +91,7 @@ async def play(acts: list) -> None:
             )
 
         await cluster.settle(0.02)
-        await cluster.until(lambda: not wrong(), 5)
+        await cluster.until(lambda: not wrong())
         await cluster.settle(0.02)
         assert not wrong()
 

@@ -20,7 +20,7 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.dns import keeping
 from wherry.kube.dns.following import Follower
-from wherry.kube.dns.keeping import NameService, stop
+from wherry.kube.dns.keeping import Keeper, stop
 
 NAME = "web.default.svc.cluster.local"
 
@@ -44,9 +44,9 @@ class Kept:
             domain="cluster.local",
             node_name="n",
             service_addresses=["10.96.0.10"],
-            upstreams=[],
+            resolv_conf="",
         )
-        service = NameService(follower, self.directory, port=0)
+        service = Keeper(follower, self.directory, port=0)
         self.informers.start()
         self.running = asyncio.create_task(service.run())
         async with asyncio.timeout(60):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from dnslib import QTYPE, RCODE, DNSRecord
+from dnslib import EDNS0, QTYPE, RCODE, DNSRecord, EDNSOption
 from fake_api import FakeAPI
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wherry.kube.api.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES
@@ -33,7 +33,7 @@ class Cluster:
             node_name="n",
             service_addresses=["10.96.0.10"],
             ranges=["10.96.0.0/16", "fd00::/64"],
-            upstreams=[],
+            resolv_conf="",
         )
         self.server = NameServer()
         self.follower.attach(self.server.take)
@@ -67,9 +67,18 @@ class Cluster:
 
     def ask(self, name: str, type: str = "A") -> DNSRecord:
         question = bytes(DNSRecord.question(name, type).pack())
-        said = self.server.at_once(question) or asyncio.run(self.server.answer(question, True))
-        assert said is not None
-        return DNSRecord.parse(said)
+        return DNSRecord.parse(self.answer(question))
+
+    def answer(self, question: bytes, *, datagram: bool = True) -> bytes:
+        """What is said, at once or after a while."""
+        said = self.server.answer(question, "192.0.2.1", datagram)
+        if isinstance(said, bytes):
+            return said
+
+        async def wait() -> bytes:
+            return await said
+
+        return asyncio.run(wait())
 
     def said(self, name: str, type: str = "A") -> list[str]:
         reply = self.ask(name, type)
@@ -163,12 +172,89 @@ def test_2_5_an_external_name() -> None:
     it.service("out", type="ExternalName", externalName="www.example.com")
     reply = it.ask("out.shop.svc.cluster.local", "CNAME")
     assert [(QTYPE[r.rtype], str(r.rdata)) for r in reply.rr] == [("CNAME", "www.example.com.")]
+    # One that leads to a name of the cluster: what holds of that is said, and may be kept.
+    it.service("web", clusterIP="10.96.0.7", clusterIPs=["10.96.0.7"])
+    it.service("in", type="ExternalName", externalName="web.shop.svc.cluster.local.")
+    it.service("nowhere", type="ExternalName", externalName="gone.shop.svc.cluster.local")
+    assert it.said("in.shop.svc.cluster.local") == ["10.96.0.7", "web.shop.svc.cluster.local."]
+    for name, type, code in (("in", "AAAA", RCODE.NOERROR), ("nowhere", "A", RCODE.NXDOMAIN)):
+        reply = it.ask(f"{name}.shop.svc.cluster.local", type)
+        assert [QTYPE[r.rtype] for r in (*reply.rr, *reply.auth)] == ["CNAME", "SOA"]
+        assert reply.header.rcode == code
+    # No question can be about a label of more than 63 letters, though the API lets it pass.
+    it.service("long", type="ExternalName", externalName=f"{'a' * 64}.example")
+    assert it.ask("long.shop.svc.cluster.local").header.rcode == RCODE.NXDOMAIN
+
+
+def test_2_5_addresses_are_no_external_names() -> None:
+    it = cluster()
+    it.service("out", type="ExternalName", externalName="192.0.2.1")
+    assert it.ask("out.shop.svc.cluster.local").header.rcode == RCODE.NXDOMAIN
 
 
 def test_2_6_names_of_pods_by_their_addresses() -> None:
     it = cluster()
     assert it.said("10-244-0-9.shop.pod.cluster.local") == ["10.244.0.9"]
     assert it.said("fd00--9.shop.pod.cluster.local", "AAAA") == ["fd00::9"]
+
+
+def test_answers_repeat_what_was_asked_whatever_came_with_it() -> None:
+    """Questions that differ in case, size, flags or options have their own answers."""
+    it = cluster()
+    it.service("web", clusterIP="10.96.0.7", clusterIPs=["10.96.0.7"])
+    for name in ("web.shop.svc.cluster.local", "WEB.shop.svc.cluster.local"):
+        for extended in (False, True):
+            for signed in (False, True) if extended else (False,):
+                for cookie in (b"1" * 8, b"2" * 8) if extended else (b"",):
+                    asked = DNSRecord.question(name)
+                    asked.header.rd = int(not signed)
+                    if extended:
+                        options = [EDNSOption(10, cookie)]
+                        flags = "do" if signed else ""
+                        asked.add_ar(EDNS0(udp_len=700, flags=flags, opts=options))
+                    for _ in range(2):
+                        reply = DNSRecord.parse(it.answer(bytes(asked.pack())))
+                        assert (reply.header.id, reply.header.rd) == (
+                            asked.header.id,
+                            asked.header.rd,
+                        )
+                        assert str(reply.q.qname) == f"{name}."
+                        assert [str(r.rdata) for r in reply.rr] == ["10.96.0.7"]
+                        assert [r.ttl & 0x8000 for r in reply.ar] == (
+                            [0x8000 * signed] if extended else []
+                        )
+
+
+LABELS = st.one_of(
+    st.binary(min_size=1, max_size=63),
+    st.sampled_from((b"fe80--1%eth0", b"0x", b"_0", b"10-1-2-3", b"--", b"*", b"1", b"web")),
+)
+ENDS = (
+    "shop.svc.cluster.local",
+    "shop.pod.cluster.local",
+    "cluster.local",
+    "0.96.10.in-addr.arpa",
+    SIX.partition(".")[2],
+    "",
+)
+
+
+@given(
+    st.lists(LABELS, max_size=2),
+    st.sampled_from(ENDS),
+    st.sampled_from((1, 12, 28, 33, 255)) | st.integers(0, 65535),
+    st.binary(max_size=9),
+)
+@example([b"fe80--1%eth0"], "shop.pod.cluster.local", 28, b"")
+def test_any_question_of_the_cluster_is_answered(
+    labels: list[bytes], end: str, type: int, more: bytes
+) -> None:
+    it = cluster()
+    it.service("web", clusterIP="10.96.0.7", clusterIPs=["10.96.0.7"])
+    labels += [label.encode() for label in end.split(".") if label]
+    name = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    head = b"\0\1\0\0\0\1" + bytes(5) + bytes([bool(more)])
+    assert it.answer(head + name + type.to_bytes(2, "big") + b"\0\1" + more)
 
 
 def test_what_fits_no_datagram_is_whole_over_a_connection() -> None:
@@ -181,9 +267,7 @@ def test_what_fits_no_datagram_is_whole_over_a_connection() -> None:
         reply = it.ask(asked, type)
         assert reply.header.tc and 0 < len(reply.rr) < 1000
         question = bytes(DNSRecord.question(asked, type).pack())
-        whole = asyncio.run(it.server.answer(question, False))
-        assert whole is not None
-        reply = DNSRecord.parse(whole)
+        reply = DNSRecord.parse(it.answer(question, datagram=False))
         assert len({str(r.rdata) for r in reply.rr}) == 1000 and not reply.header.tc
         assert type == "A" or {str(r.rdata).split()[1] for r in reply.rr} == {"1"}
 

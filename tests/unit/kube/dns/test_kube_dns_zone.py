@@ -5,23 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dnslib import EDNS0, QTYPE, RCODE, RR, DNSRecord
+from dnslib import EDNS0, QTYPE, RCODE, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.kube.dns.answers import answer
-from wherry.kube.dns.messages import (
-    Malformed,
-    Record,
-    Reply,
-    answered,
-    asking,
-    lifetimes,
-    packed,
-    parse,
-)
-from wherry.kube.dns.names import Described, Entry, describe, reversed_address
+from wherry.kube.dns.names import Described, Entry, describe
 from wherry.kube.dns.zone import Zone
+from wherry.wire.dns import packed, parse
 
 DOMAIN = "cluster.local"
 
@@ -176,29 +167,6 @@ def test_many_addresses_do_not_fit_into_a_datagram(zone: Zone):
     assert len(DNSRecord.parse(whole).rr) == 300
 
 
-@given(st.binary(max_size=80))
-def test_garbage_is_refused_and_harms_nobody(data: bytes):
-    try:
-        parse(data)
-    except Malformed as malformed:
-        assert malformed.reply is None or malformed.reply[:2] == data[:2]
-
-
-@given(st.binary(max_size=200))
-def test_broken_answers_are_seen(data: bytes):
-    try:
-        places, ttl = lifetimes(data)
-    except ValueError:
-        return
-    assert ttl >= 0 and all(place + 4 <= len(data) for place in places)
-
-
-def test_reversed_addresses():
-    assert reversed_address("4.3.2.1.in-addr.arpa") == "1.2.3.4"
-    assert reversed_address("300.3.2.1.in-addr.arpa") is None
-    assert reversed_address("x.ip6.arpa") is None
-
-
 def test_a_headless_service_without_ready_endpoints_has_no_name(zone: Zone):
     nobody = {**SLICE, "endpoints": [{"addresses": ["10.244.0.7"], "conditions": {"ready": False}}]}
     zone.put("shop/db", describe(HEADLESS, [nobody], DOMAIN))
@@ -252,68 +220,3 @@ def test_what_is_merely_helpful_is_cut_without_a_word(zone: Zone):
     zone.put("shop/db", describe(HEADLESS, [{**SLICE, "endpoints": endpoints}], DOMAIN))
     reply = ask(zone, "_sql._tcp.db.shop.svc.cluster.local", "SRV")
     assert len(reply.rr) == 7 and len(reply.ar) < 7 and not reply.header.tc
-
-
-def test_a_later_version_of_edns_is_not_spoken():
-    with pytest.raises(Malformed) as refused:
-        parse(question("web.shop.svc.cluster.local", EDNS0(version=1)))
-    reply = DNSRecord.parse(refused.value.reply)
-    assert reply.header.rcode == 0 and reply.ar[0].ttl >> 24 == 1  # together: BADVERS, 16
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (question("x")[:-1], RCODE.FORMERR),
-        (question("x", EDNS0(), EDNS0()), RCODE.FORMERR),
-        (question("x")[:-2] + b"\0\3", RCODE.REFUSED),  # class CHAOS
-        (b"\0\1\0\0\0\1" + bytes(6) + b"\xc0\x0c\0\1\0\1", RCODE.FORMERR),
-        (b"\0\1\0\0\0\1" + bytes(6) + b"\x3f" + b"a" * 63 * 5, RCODE.FORMERR),
-        (b"\0\1\x20\0\0\1" + bytes(6), RCODE.NOTIMP),
-        (b"\0\1\0\0\0\2" + bytes(6), RCODE.FORMERR),
-    ],
-)
-def test_what_is_no_question_is_refused_as_it_should(data: bytes, said: int):
-    with pytest.raises(Malformed) as refused:
-        parse(data)
-    assert refused.value.reply is not None and refused.value.reply[3] & 0xF == said
-
-
-def test_answers_are_no_questions():
-    with pytest.raises(Malformed) as refused:
-        parse(bytes(DNSRecord.question("x").reply().pack()))
-    assert refused.value.reply is None
-
-
-LABELS = st.text("abcXYZ019-_", min_size=1, max_size=20)
-
-
-@given(st.lists(LABELS, min_size=1, max_size=8), st.sampled_from(["A", "AAAA", "SRV", "TXT"]))
-def test_any_name_is_read_as_others_write_it(labels: list[str], type: str):
-    name = ".".join(labels)
-    asked = parse(question(name, type=type))
-    assert (asked.name, asked.type) == (name.lower(), getattr(QTYPE, type))
-    reply = Reply(answers=[Record("", QTYPE.CNAME, 7, (f"www.{name}".lower(),))])
-    read = DNSRecord.parse(packed(reply, asked, datagram=True))
-    assert str(read.rr[0].rname) == f"{name}."
-    assert str(read.rr[0].rdata).lower() == f"www.{name}.".lower()
-
-
-@given(st.binary(max_size=120))
-def test_what_others_answer_may_be_anything(data: bytes):
-    try:
-        code, records = answered(data)
-    except ValueError:
-        return
-    assert 0 <= code < 16 and all(record.type in (1, 5, 28) for record in records)
-
-
-def test_addresses_and_aliases_are_read_from_anothers_answer():
-    reply = DNSRecord.parse(asking("www.example.com", QTYPE.A)).reply()
-    reply.add_answer(*RR.fromZone("www.example.com. 60 CNAME a.example.com."))
-    reply.add_answer(*RR.fromZone("a.example.com. 60 A 192.0.2.1"))
-    code, records = answered(bytes(reply.pack()))
-    assert code == 0 and records == [
-        Record("www.example.com", QTYPE.CNAME, 60, ("a.example.com",)),
-        Record("a.example.com", QTYPE.A, 60, (bytes([192, 0, 2, 1]),)),
-    ]

@@ -1,83 +1,30 @@
 from __future__ import annotations
 
 import base64
+import re
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from ingress_objects import (
+    SETTINGS,
+    certificate,
+    ingress,
+    only,
+    path,
+    slice_,
+    text,
+    world,
+)
 
-from wherry.kube.ingress import certificates
 from wherry.kube.ingress.annotations import PREFIX, read
-from wherry.kube.ingress.build import CONTROLLER, World, build, is_ours, without
-from wherry.kube.ingress.model import Configuration, Location, Match
-from wherry.kube.ingress.render import Settings, literal, quoted, render
-
-SETTINGS = Settings("/run/ingress", resolver="10.96.0.10")
-
-SERVICES = {
-    ("shop", "web"): {"spec": {"ports": [{"name": "http", "port": 80}]}},
-    ("shop", "api"): {"spec": {"ports": [{"port": 8080}]}},
-    ("shop", "out"): {"spec": {"type": "ExternalName", "externalName": "example.com"}},
-}
-
-
-def slice_(port: int, *addresses: str, name: str = "", **conditions: bool) -> dict:
-    endpoints = [{"addresses": [address], "conditions": conditions} for address in addresses]
-    return {"ports": [{"name": name, "port": port}], "endpoints": endpoints}
-
-
-SLICES = {
-    ("shop", "web"): [slice_(8000, "10.0.0.2", "10.0.0.1", name="http")],
-    ("shop", "api"): [slice_(9000, "10.0.0.3", ready=False, serving=True)],
-}
-
-
-def annotations(**wishes: str) -> dict[str, str]:
-    return {PREFIX + name.replace("_", "-"): value for name, value in wishes.items()}
-
-
-def path(path: str, service: str, port: int | str = 80, type: str = "Prefix") -> dict:
-    wanted = {"number": port} if isinstance(port, int) else {"name": port}
-    backend = {"service": {"name": service, "port": wanted}}
-    return {"path": path, "pathType": type, "backend": backend}
-
-
-def ingress(name: str, host: str, *paths: dict, spec: dict | None = None, **wishes: str) -> dict:
-    rules = [{"host": host, "http": {"paths": list(paths)}}] if paths else []
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": "shop",
-            "annotations": annotations(**wishes),
-            "creationTimestamp": name,
-        },
-        "spec": {"rules": rules, **(spec or {})},
-    }
-
-
-def world(*ingresses: dict, secrets: dict[str, dict] | None = None) -> World:
-    held = {("shop", name): secret for name, secret in (secrets or {}).items()}
-    return World(
-        ingresses,
-        lambda namespace, name: SERVICES.get((namespace, name)),
-        lambda namespace, name: SLICES.get((namespace, name), []),
-        lambda namespace, name: held.get((namespace, name)),
-    )
-
-
-def only(configuration: Configuration, host: str, at: str = "/") -> Location:
-    (found,) = (
-        location
-        for location in configuration.servers[host].locations.values()
-        if location.path == at
-    )
-    return found
-
-
-def text(*ingresses: dict, secrets: dict[str, dict] | None = None) -> str:
-    return render(build(world(*ingresses, secrets=secrets)), SETTINGS)
+from wherry.kube.ingress.build import build
+from wherry.kube.ingress.model import Match
+from wherry.kube.ingress.render import render
+from wherry.kube.ingress.world import CONTROLLER, World, is_ours, without
 
 
 def test_classes_annotations_and_the_default_say_whose_an_ingress_is():
@@ -165,11 +112,16 @@ def test_one_expression_makes_all_of_a_host_expressions():
     made = build(
         world(
             ingress("1", "a", path("/old(/|$)(.*)", "web"), rewrite_target="/$2"),
-            ingress("2", "a", path("/", "api", 8080)),
+            ingress("2", "a", path("/c++", "api", 8080)),
+            ingress("3", "a", path("/v[0-9]", "api", 8080, type="ImplementationSpecific")),
         )
     )
-    assert {location.match for location in made.servers["a"].locations.values()} == {Match.REGEX}
-    assert 'rewrite "(?i)/old(/|$)(.*)" "/$2" break;' in render(made, SETTINGS)
+    matches = [location.match for location in made.servers["a"].locations.values()]
+    assert matches == [Match.REGEX, Match.ELEMENTS, Match.REGEX]
+    found = render(made, SETTINGS)
+    assert 'rewrite "(?i)/old(/|$)(.*)" "/$2" break;' in found
+    assert r'location ~* "^/c\\+\\+(?:/|\\z)" {' in found
+    assert 'location ~* "^/v[0-9]" {' in found
 
 
 def test_a_wildcard_is_one_label():
@@ -182,14 +134,6 @@ def test_backends_by_default():
     assert only(made, "").service == "web"
     both = build(world(ingress("1", "a", path("/x", "api", 8080), spec=spec)))
     assert only(both, "a").service == "web"
-
-
-def certificate() -> dict:
-    pem = certificates.default()
-    cut = pem.index(b"-----BEGIN PRIVATE")
-    encode = base64.b64encode
-    data = {"tls.crt": encode(pem[:cut]).decode(), "tls.key": encode(pem[cut:]).decode()}
-    return {"data": data}
 
 
 def test_certificates_are_checked_before_nginx_sees_them():
@@ -291,7 +235,7 @@ def test_wishes_become_directives():
     )
     for line in (
         "hash $sticky_",
-        '"route=$request_id; Path=/; HttpOnly"',
+        '"route=$request_id; Path=/; HttpOnly${cookie_secure}"',
         "rate=10r/s;",
         "limit_conn conn_",
         "client_max_body_size 8m;",
@@ -299,7 +243,7 @@ def test_wishes_become_directives():
         "allow 192.0.2.0/24;",
         "deny all;",
         'proxy_set_header Host "inner.example.com";',
-        'return 302 "$scheme://$http_host/home";',
+        'return 302 "$scheme://$asked_host/home";',
         "server_name a www.a;",
         "Access-Control-Allow-Origin",
     ):
@@ -313,13 +257,152 @@ def test_a_name_beyond_the_cluster_is_resolved_when_it_is_asked():
     assert "proxy_pass http://$external_" in found
 
 
-def test_what_users_write_stays_in_its_quotes():
-    assert quoted('a"b\\c\n') == '"a\\"b\\\\c"'
-    assert literal("$x") == '"${dollar}x"'
-    found = text(ingress("1", "a", path('/x" { return 200; } #', "web", type="Exact")))
-    assert 'location = "/x\\" { return 200; } #" {' in found
-
-
 def test_the_world_without_some():
     left = without(world(ingress("1", "a"), ingress("2", "b")), ["shop/1"])
     assert [i["metadata"]["name"] for i in left.ingresses] == ["2"]
+
+
+def test_services_of_similar_names_are_not_taken_for_each_other():
+    spec = {"spec": {"ports": [{"port": 80}]}}
+    services = {("a", "b-c"): spec, ("a-b", "c"): spec}
+    slices = {("a", "b-c"): [slice_(1, "10.0.0.1")], ("a-b", "c"): [slice_(2, "10.0.0.2")]}
+    asked = [ingress("1", "x", path("/", "b-c")), ingress("2", "y", path("/", "c"))]
+    asked[0]["metadata"]["namespace"], asked[1]["metadata"]["namespace"] = "a", "a-b"
+    made = build(
+        World(
+            asked,
+            lambda *key: services.get(key),
+            lambda *key: slices.get(key, []),
+            lambda *_: None,
+        )
+    )
+    found = render(made, SETTINGS)
+    assert "server 10.0.0.1:1 " in found and "server 10.0.0.2:2 " in found
+
+
+def test_a_host_is_not_taken_by_the_alias_of_another():
+    made = build(
+        world(
+            ingress("1", "a.com", path("/", "web"), server_alias="b.com, www.a.com"),
+            ingress("2", "b.com", path("/", "web"), server_alias="www.a.com"),
+        )
+    )
+    assert list(made.servers["a.com"].aliases) == ["www.a.com"]
+    assert not made.servers["b.com"].aliases
+    assert made.problems == {
+        "shop/1": ['alias "b.com" is the name of another host'],
+        "shop/2": ['alias "www.a.com" is the name of another host'],
+    }
+
+
+def test_the_root_of_a_host_is_its_owners():
+    made = build(
+        world(
+            ingress("1", "a", path("/", "web")), ingress("2", "a", path("/x", "web"), app_root="/x")
+        )
+    )
+    assert "return 302" not in render(made, SETTINGS)
+    assert made.problems["shop/2"] == ['app-root: "/" is that of ingress shop/1']
+
+
+def secured(name: str, host: str, *hosts: str, secret: str = "cert") -> dict:
+    tls = {"tls": [{"hosts": list(hosts), "secretName": secret}]}
+    return ingress(name, host, path("/", "web"), spec=tls)
+
+
+def test_certificates_are_for_the_hosts_of_ones_own_rules():
+    secrets = {"cert": certificate()}
+    made = build(
+        world(ingress("1", "a", path("/", "web")), secured("2", "b", "a"), secrets=secrets)
+    )
+    assert not made.servers["a"].ssl and not made.servers["b"].ssl
+    wild = build(world(secured("1", "x.a.com", "*.a.com"), secrets=secrets))
+    assert wild.servers["x.a.com"].ssl and wild.servers["x.a.com"].certificate in wild.files
+    assert wild.problems["shop/1"] == [
+        'secret "shop/cert" has a certificate that is not for x.a.com'
+    ]
+    assert not build(world(secured("1", "y.x.a.com", "*.a.com"))).servers["y.x.a.com"].ssl
+
+
+def test_passwords_in_files_with_comments_and_names_with_spaces():
+    data = {"auth": base64.b64encode(b"# staff\nJo Bloggs:$apr1$a$b\n\n").decode()}
+    wishes = {"auth_type": "basic", "auth_secret": "users"}
+    asked = ingress("1", "a", path("/", "web"), **wishes)
+    made = build(world(asked, secrets={"users": {"data": data}}))
+    assert made.files[only(made, "a").auth_file] == b"Jo Bloggs:$apr1$a$b\n"
+    assert 'proxy_set_header Authorization "";' in render(made, SETTINGS)
+
+
+def test_ports_are_those_of_tcp():
+    spec = {"ports": [{"name": "u", "port": 80, "protocol": "UDP"}, {"name": "t", "port": 80}]}
+    held = [slice_(1, "10.0.0.1", name="u"), slice_(2, "10.0.0.1", name="t")]
+    asked = ingress("1", "a", path("/", "web"))
+    made = build(World([asked], lambda *_: {"spec": spec}, lambda *_: held, lambda *_: None))
+    assert only(made, "a").upstream.endpoints == (("10.0.0.1", 2),)
+
+
+def test_a_zone_of_another_key_has_another_name():
+    """nginx refuses to reload where a zone that it has is to have another key."""
+    plain = text(ingress("1", "a", path("/", "web"), limit_rps="1"))
+    exempt = text(ingress("1", "a", path("/", "web"), limit_rps="1", limit_whitelist="::1"))
+    zones = [re.findall(r"zone=(\w+):", found) for found in (plain, exempt)]
+    assert not set(zones[0]) & set(zones[1])
+
+
+@pytest.mark.parametrize(
+    ("version", "kept"),
+    [((1, 22, 1), False), ((1, 27, 3), False), ((1, 27, 4), True), ((1, 28, 0), True)],
+)
+def test_idle_connections_outlive_a_reload_where_nginx_can(version: tuple[int, ...], kept: bool):
+    settings = replace(SETTINGS, version=version)
+    found = render(build(world(ingress("1", "a", path("/", "web")))), settings)
+    assert ("keepalive_min_timeout 3s;" in found) == kept
+
+
+def test_names_of_hosts_may_be_long():
+    host = ".".join(["a" * 60] * 4)
+    assert f"server_name {host};" in text(ingress("1", host, path("/", "web")))
+
+
+def test_passwords_by_user():
+    data = {name: base64.b64encode(b"$apr1$a$b").decode() for name in ("jo", "ann")}
+    wishes = {"auth_type": "basic", "auth_secret": "users", "auth_secret_type": "auth-map"}
+    asked = ingress("1", "a", path("/", "web"), **wishes)
+    made = build(world(asked, secrets={"users": {"data": data}}))
+    assert made.files[only(made, "a").auth_file] == b"jo:$apr1$a$b\nann:$apr1$a$b\n"
+    data["jo"] = base64.b64encode(b"x\nroot:y").decode()
+    assert only(build(world(asked, secrets={"users": {"data": data}})), "a").denied
+
+
+def test_what_nobody_thought_of_takes_no_other_down():
+    strange = ingress("1", "a", path("/", "web"))
+    strange["spec"]["rules"][0]["http"]["paths"].append(7)
+    made = build(world(strange, ingress("2", "b", path("/", "web"))))
+    assert "cannot be served" in made.problems["shop/1"][0]
+    assert only(made, "b").upstream is not None
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"auth_tls_secret": "shop/none"},
+        {"auth_tls_secret": "Not A Name"},
+        {"auth_tls_secret": "shop/none", "proxy_body_size": "much"},
+    ],
+)
+def test_a_host_that_cannot_ask_for_certificates_lets_nobody_in(wishes: dict[str, str]):
+    """By no path: other Ingresses of the host rely on it."""
+    made = build(
+        world(ingress("1", "a", path("/", "web"), **wishes), ingress("2", "a", path("/x", "web")))
+    )
+    assert made.servers["a"].closed
+    assert "proxy_pass" not in render(made, SETTINGS)
+
+
+def test_a_wrong_wish_beside_it_takes_no_fence_of_a_host_away():
+    authorities = certificate()["data"]["tls.crt"]
+    wishes = {"auth_tls_secret": "shop/ca", "proxy_body_size": "much"}
+    asked = [ingress("1", "a", path("/", "web"), **wishes), ingress("2", "a", path("/x", "web"))]
+    made = build(world(*asked, secrets={"ca": {"data": {"ca.crt": authorities}}}))
+    assert made.servers["a"].clients is not None and only(made, "a").denied
+    assert "ssl_verify_client on;" in render(made, SETTINGS)

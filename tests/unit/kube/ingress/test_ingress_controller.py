@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.ingress.addresses import Fixed
-from wherry.kube.ingress.build import World
 from wherry.kube.ingress.controller import IngressController
 from wherry.kube.ingress.nginx import Nginx, NginxError
-from wherry.kube.ingress.render import Settings
+from wherry.kube.ingress.settings import Settings
+from wherry.kube.ingress.world import World
 
 
 class Judge:
@@ -26,6 +27,7 @@ class Judge:
 
     def __init__(self, takes: Callable[[set[str]], bool]) -> None:
         self._takes = takes
+        self._mind: Callable[[str], bool] = lambda _: True
         self.asked = 0
 
     def has_file(self, _: str) -> bool:
@@ -37,6 +39,8 @@ class Judge:
     async def test(self, text: str) -> str:
         self.asked += 1
         words = text.replace(";", "").split()
+        if not self._mind(text):
+            return "no"
         return "" if self._takes({w for w in words if w.endswith(".example.com")}) else "no"
 
 
@@ -49,15 +53,21 @@ def world(names: Iterable[str]) -> World:
     return World([ingress(name) for name in names], lambda *_: None, lambda *_: (), lambda *_: None)
 
 
-async def left_out(judge: Judge, names: Iterable[str]) -> set[str]:
+def controller_of(judge: Judge) -> IngressController:
     client = Client(FakeAPI())
-    controller = IngressController(
+    return IngressController(
         client,
         SharedInformers(client),
         cast(Nginx, judge),
         Settings("/run/ingress"),
         addresses=Fixed(()),
     )
+
+
+async def left_out(
+    judge: Judge, names: Iterable[str], controller: IngressController | None = None
+) -> set[str]:
+    controller = controller or controller_of(judge)
     configuration, text = await controller._acceptable(world(names))
     assert not await judge.test(text)
     problems = {
@@ -88,3 +98,26 @@ async def test_when_nothing_is_taken_that_is_said():
 async def test_exactly_those_are_left_out_that_nginx_refuses(names: set[str], bad: set[str]):
     judge = Judge(lambda hosts: not any(f"{name}.example.com" in hosts for name in bad))
     assert await left_out(judge, names) == names & bad
+
+
+async def test_one_that_stays_refused_is_not_searched_for_again():
+    judge = Judge(lambda hosts: "n31.example.com" not in hosts)
+    controller = controller_of(judge)
+    assert await left_out(judge, NAMES, controller) == {"n31"}
+    judge.asked = 0
+    assert await left_out(judge, [*NAMES, "another"], controller) == {"n31"}
+    assert judge.asked <= 4
+    judge._takes = lambda hosts: "n07.example.com" not in hosts
+    assert await left_out(judge, NAMES, controller) == {"n07"}
+    judge._takes = lambda _: True
+    assert await left_out(judge, NAMES, controller) == set()
+
+
+async def test_settings_that_nginx_refuses_take_no_ingress_down():
+    judge = Judge(lambda _: True)
+    controller = controller_of(judge)
+    judge._mind = lambda text: "keepalive_timeout 7s" not in text
+    given = replace(world(["a"]), settings={"keep-alive": "7"})
+    configuration, text = await controller._acceptable(given)
+    assert configuration.unusable == ["nginx refuses it: no"]
+    assert not configuration.problems and "server_name a.example.com" in text

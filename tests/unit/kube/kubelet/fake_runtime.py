@@ -35,6 +35,7 @@ class FakeRuntime:
         self.containers: dict[str, ContainerStatus] = {}
         self.configs: dict[str, ContainerConfig] = {}
         self.sandbox_configs: dict[str, PodSandboxConfig] = {}
+        self.network_news = asyncio.Event()
         self.calls: list[tuple[str, str]] = []
         self.fail: dict[str, CRIError] = {}  # by the name of a call
         self.exits_at_once: dict[str, int] = {}  # container name: code
@@ -104,7 +105,8 @@ class FakeRuntime:
         return {"runtime_name": "docker", "runtime_version": "28.5.0", "runtime_api_version": "v1"}
 
     async def network_changed(self) -> None:
-        await asyncio.get_running_loop().create_future()
+        await self.network_news.wait()
+        self.network_news.clear()
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         await self._call("update_runtime_config", pod_cidr)

@@ -58,6 +58,7 @@ class NodeUnderTest:
             allowed_client="api",
         )
         self.options: dict[str, Any] = {}
+        self.why_not = ""  # it is Ready, as the kubelet says when it begins
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> NodeUnderTest:
@@ -70,9 +71,12 @@ class NodeUnderTest:
 
     async def start(self) -> None:
         ready = asyncio.Event()
-        kubelet = Kubelet(
-            self.config, self.client, self.runtime, on_ready=ready.set, **self.options
-        )
+
+        def begun(why_not: str) -> None:
+            self.why_not = why_not
+            ready.set()
+
+        kubelet = Kubelet(self.config, self.client, self.runtime, on_ready=begun, **self.options)
 
         async def nothing() -> None:
             return
@@ -80,7 +84,7 @@ class NodeUnderTest:
         kubelet._server.start = nothing  # the port and its certificates have tests of their own
         self._task = asyncio.create_task(kubelet.run())
         waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait((self._task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        await asyncio.wait((self._task, waiting), return_when=asyncio.FIRST_COMPLETED, timeout=60)
         if self._task.done():
             self._task.result()
         assert ready.is_set()
@@ -107,7 +111,7 @@ class NodeUnderTest:
     def events(self) -> list[tuple[str, str]]:
         return [(e["reason"], e["message"]) for e in self.api.find(EVENTS)]
 
-    async def until(self, what: Callable[[], Any], timeout: float = 5.0) -> Any:
+    async def until(self, what: Callable[[], Any], timeout: float = 60.0) -> Any:
         """Wait until ``what`` holds; looks whenever something may have changed."""
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
@@ -118,6 +122,17 @@ class NodeUnderTest:
                 pod = self.pod()
                 raise AssertionError(f"not so after {timeout} s; pod: {pod and pod.get('status')}")
             await asyncio.sleep(0.005)
+
+    async def settle(self) -> None:
+        """Wait until nothing has been written for a while, in which everybody has had many turns.
+
+        (A process that stood still has let time pass and nobody act.)
+        """
+        revision, turns = -1, 0
+        while turns < 50:
+            turns = turns + 1 if revision == self.api.revision else 0
+            revision = self.api.revision
+            await asyncio.sleep(0.002)
 
     async def until_ready(self, name: str = "web") -> dict[str, Any]:
         await self.until(lambda: condition(self.pod(name), "Ready") == "True")

@@ -108,7 +108,7 @@ def managed(node, **thresholds):
 async def run(made, until):
     task = asyncio.create_task(made.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not until():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.1)

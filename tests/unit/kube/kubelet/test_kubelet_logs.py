@@ -94,10 +94,10 @@ async def test_a_follower_sees_what_is_written_and_ends_with_the_container(tmp_p
     assert not coming.done()
     with path.open("ab") as file:
         file.write(b"2026-03-01T12:00:03Z stdout F four\n")
-    assert await asyncio.wait_for(coming, 2) == b"four\n"
+    assert await asyncio.wait_for(coming, 60) == b"four\n"
     rest = asyncio.ensure_future(collect(pieces))
     with path.open("ab") as file:
         file.write(b"2026-03-01T12:00:04Z stdout F last\n")
     running[0] = False
     ended.set()
-    assert b"".join(await asyncio.wait_for(rest, 2)) == b"last\n"
+    assert b"".join(await asyncio.wait_for(rest, 60)) == b"last\n"

@@ -33,8 +33,13 @@ CONFIG = KubeletConfig(
 )
 
 
+def test_a_node_takes_no_more_pods_than_its_cores_may_carry():
+    assert capacity(MACHINE, replace(DEFAULTS, pods_per_core=10))["pods"] == "40"
+    assert capacity(MACHINE, replace(DEFAULTS, pods_per_core=100))["pods"] == "110"
+
+
 def test_capacity_is_what_the_machine_has_and_allocatable_what_pods_may_get():
-    assert capacity(MACHINE, 110) == {
+    assert capacity(MACHINE, DEFAULTS) == {
         "cpu": "4",
         "ephemeral-storage": "104857600Ki",
         "hugepages-2Mi": "4Mi",

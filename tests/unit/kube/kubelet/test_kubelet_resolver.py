@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pod_pieces import pod
 
 from wherry.engine.cri.types import DNSConfig
 from wherry.kube.kubelet import sysctls
+from wherry.kube.kubelet.machine import host_dns
 from wherry.kube.kubelet.resolver import dns_config
 
 HOST = DNSConfig(["192.0.2.1"], ["host.example"], ["timeout:1"])
@@ -32,6 +35,23 @@ def test_what_the_pod_wishes_is_added_to_the_hosts():
     found, _ = resolver(dnsPolicy="Default", dnsConfig=own)
     assert found == DNSConfig(["192.0.2.1"], ["host.example", "a.example"], ["timeout:9"])
     assert resolver(dnsPolicy="Default")[0] == DNSConfig()
+
+
+def test_a_file_that_the_node_is_told_of_stands_for_the_machine_s():
+    wanted = pod("web")
+    wanted["spec"] |= {"dnsPolicy": "Default"}
+    known = (wanted, ["10.96.0.10"], "cluster.local", HOST)
+    assert dns_config(*known, "/run/resolv.conf")[0] == HOST
+    assert dns_config(*known, "")[0] == DNSConfig(["127.0.0.1"], ["."], [])
+
+
+def test_the_host_s_file_is_read_as_it_is_now(tmp_path: Path):
+    file = tmp_path / "resolv.conf"
+    assert host_dns("") == host_dns(str(file)) == DNSConfig((), [], ())
+    file.write_text("nameserver 192.0.2.1\nsearch old.example\nsearch a.example. .\n")
+    assert host_dns(str(file)) == DNSConfig(("192.0.2.1",), ["a.example"], ())
+    file.write_text("nameserver 192.0.2.2\n")
+    assert host_dns(str(file)) == DNSConfig(("192.0.2.2",), [], ())
 
 
 def test_more_than_the_library_takes_is_left_out_and_told():

@@ -27,6 +27,7 @@ class Process:
 
     def __init__(self, code=0, *, stdin=False, err=b""):
         self.code, self.sizes, self.closed = code, [], asyncio.Event()
+        self.reads = stdin
         self._output = asyncio.Queue()
         self._output.put_nowait((1, b"hello\n"))
         if err:
@@ -38,6 +39,8 @@ class Process:
         return await self._output.get()
 
     async def write(self, data):
+        if not self.reads:
+            raise BrokenPipeError
         self._output.put_nowait((1, data))
 
     async def close_stdin(self):
@@ -121,8 +124,6 @@ class Node:
     def __init__(self, directory):
         self.authority = Authority(directory)
         certificate, key = self.authority.issue("kubelet")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
         self.log = directory / "0.log"
         self.log.write_bytes(
             b"2026-03-01T12:00:00Z stdout F one\n2026-03-01T12:00:01Z stdout F 2\n"
@@ -133,7 +134,7 @@ class Node:
             node_ip="127.0.0.1",
             root_dir=directory,
             pod_logs=directory / "pods",
-            port=self.port,
+            port=0,
             tls_cert=certificate,
             tls_key=key,
             client_ca=self.authority.certificate,
@@ -146,6 +147,12 @@ class Node:
             *(config, self.runtime, self.view, Pods()), pages=pages, metrics=metrics
         )
         self.context = self.authority.client(CALLER)
+
+    async def start(self):
+        await self.server.start()
+        # (It has a port of each family.)
+        places = self.server._runner.addresses
+        (self.port,) = (port for address, port, *_ in places if address == "0.0.0.0")
         self.url = f"https://127.0.0.1:{self.port}"
 
     async def get(self, path, context=None):
@@ -184,7 +191,7 @@ class Client:
 
     async def until(self, check):
         while not check():
-            data = await asyncio.wait_for(self.reader.read(65536), 5)
+            data = await asyncio.wait_for(self.reader.read(65536), 60)
             if not data:
                 assert check(), (self.data, self.ended)
                 return
@@ -200,7 +207,7 @@ class Client:
 @pytest.fixture
 async def node(tmp_path):
     node = Node(tmp_path)
-    await node.server.start()
+    await node.start()
     yield node
     await node.server.stop()
 
@@ -281,7 +288,7 @@ async def test_a_client_that_goes_away_ends_the_command(node):
     client.open(streamType="error"), client.open(streamType="stdout")
     await client.until(lambda: any(client.data.values()))
     client.writer.close()
-    await asyncio.wait_for(node.runtime.process.closed.wait(), 5)
+    await asyncio.wait_for(node.runtime.process.closed.wait(), 60)
 
 
 async def test_a_command_that_cannot_be_run(node):
@@ -329,6 +336,41 @@ async def test_a_command_over_websocket_with_the_close_signal_of_v5(node):
     assert json.loads(messages[-1][1:])["reason"] == "NonZeroExitCode"
     assert messages[-1][0] == 3
     assert node.runtime.process.sizes == [(100, 40)]
+
+
+async def the_end(node, reader, writer, goodbye):
+    """Nothing comes until the client says goodbye; then the connection ends."""
+    rest = asyncio.ensure_future(reader.read())
+    with pytest.raises(TimeoutError):
+        # Who closes while something is on its way may cut it off.
+        await asyncio.wait_for(asyncio.shield(rest), 0.1)
+    writer.write(goodbye)
+    if not goodbye:
+        writer.close()
+    await asyncio.wait_for(rest, 60)
+    await asyncio.wait_for(node.runtime.process.closed.wait(), 60)
+
+
+async def test_a_connection_of_spdy_is_there_until_the_client_has_taken_all(node):
+    node.runtime.process = Process()
+    client, _ = await node.spdy("/exec/d/p/web?command=x&input=1&output=1", "v4.channel.k8s.io")
+    error, stdin, out = (client.open(streamType=kind) for kind in ("error", "stdin", "stdout"))
+    await client.until(lambda: {error, out} <= client.ended)
+    client.send(stdin, bytes(3 << 20))  # more than is kept for one who reads
+    await the_end(node, client.reader, client.writer, b"")
+
+
+async def test_a_websocket_is_there_until_the_client_has_taken_all(node):
+    node.runtime.process = Process()
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port, ssl=node.context)
+    lines = ["GET /exec/d/p/web?command=x&output=1 HTTP/1.1", "Host: x", "Connection: Upgrade"]
+    lines += ["Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    lines += [f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}"]
+    lines += ["Sec-WebSocket-Protocol: v5.channel.k8s.io"]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    close = b"\x88\x02\x03\xe8"  # 1000: all is well
+    assert b'"Success"' in await asyncio.wait_for(reader.readuntil(close), 60)
+    await the_end(node, reader, writer, b"\x88\x82" + bytes(4) + b"\x03\xe8")
 
 
 async def test_a_command_over_websocket_in_base64(node):
@@ -395,7 +437,7 @@ async def test_ports_over_numbered_websocket_channels(node):
     async def exchange(socket_):
         first = [(await socket_.receive()).data for _ in range(2)]
         await socket_.send_bytes(b"\x00ping")
-        await asyncio.wait_for(node.runtime.dialled.wait(), 5)
+        await asyncio.wait_for(node.runtime.dialled.wait(), 60)
         node.runtime.peer[1].write(b"pong")
         return [*first, (await socket_.receive()).data]
 

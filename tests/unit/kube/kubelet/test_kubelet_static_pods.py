@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import ssl
 
 import pytest
-from node_under_test import NodeUnderTest, container, make_pod
+from node_under_test import NodeUnderTest, condition, container, make_pod
 
+from wherry.engine.cri.types import CRIError
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import PODS
 from wherry.kube.kubelet.manifests import ManifestFault, mirror_of, mirrors, static_pod
+from wherry.kube.kubelet.node import silence
 
 
 def text(name="web", **spec):
@@ -72,4 +78,44 @@ async def test_files_come_change_and_go(tmp_path):
         assert node.runtime.running("web").id == before
         (directory / "web.yaml").unlink()
         await node.until(lambda: node.pod("web-one") is None)
-        assert not node.runtime.containers
+        await node.until(lambda: not node.runtime.containers)
+
+
+async def test_without_the_api_they_run_and_the_node_says_what_it_waits_for(tmp_path):
+    directory = tmp_path / "kubelet" / "manifests"
+    directory.mkdir(parents=True)
+    (directory / "web.yaml").write_bytes(text(hostNetwork=True))
+    (directory / "walled.yaml").write_bytes(text("walled", containers=[container("walled")]))
+    node = NodeUnderTest(tmp_path)
+    node.options = {"patience": 0.0}
+
+    def refuse(*_):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "no")
+
+    node.api.before = refuse
+    async with node:
+        assert "the API server cannot be reached (Connection refused)" in node.why_not
+        await node.until(lambda: node.runtime.running("web"))
+        # (Which addresses the node's pods have is not known yet.)
+        assert ("run_pod_sandbox", "walled-one") not in node.runtime.calls
+        before = node.runtime.running("web").id
+        node.api.before = None
+        await node.until_ready("web-one")
+        await node.until_ready("walled-one")
+        assert node.runtime.running("web").id == before
+        await node.until(lambda: condition(node.node(), "Ready") == "True")
+
+
+async def test_who_answers_is_not_waited_for_as_if_he_did_not():
+    refused = ConnectionError("POST: refused")
+    refused.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "no")
+    assert silence(refused) == "Connection refused"
+    late = TimeoutError()
+    late.__cause__ = asyncio.CancelledError()
+    assert silence(late) == "timed out"
+    assert silence(StatusError(503, "ServiceUnavailable", "starting")) == "starting"
+    assert silence(StatusError(401, "Unauthorized", "who are you")) == ""
+    stranger = ConnectionError("POST: no")
+    stranger.__cause__ = ssl.SSLCertVerificationError("no")
+    assert silence(stranger) == ""
+    assert silence(CRIError("no")) == ""

@@ -129,5 +129,5 @@ async def test_the_file_of_a_pod_that_runs_is_renewed(tmp_path, monkeypatch):
         pod = await node.until_ready()
         base = node.config.root_dir / "pods" / meta.uid(pod) / "volumes/kubernetes.io~projected"
         first = (base / "t/t").read_text()
-        await node.until(lambda: (base / "t/t").read_text() != first, timeout=10)
+        await node.until(lambda: (base / "t/t").read_text() != first)
         assert len(issuer.bodies) >= 2

@@ -13,7 +13,7 @@ from wherry.kube.api.resources import NAMESPACES, NETWORK_POLICIES, PODS
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import SharedInformers
 from wherry.kube.network_policy.enforcer import Enforcer, Running
-from wherry.net.nft import NftError
+from wherry.net.nftables.nft import NftError
 
 
 class Kernel:
@@ -33,7 +33,7 @@ class Kernel:
 
     async def says(self, text: str) -> None:
         """Return when a script with ``text`` has come."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not any(text in script for script in self.scripts):
                 self.came.clear()
                 await self.came.wait()
@@ -184,5 +184,23 @@ def test_what_the_kernel_refused_is_said_again_in_whole() -> None:
         async with stage.enforcer():
             await stage.kernel.says("10.0.0.1 :")
         assert stage.kernel.scripts[0].startswith("table inet t\ndelete table inet t\n")
+
+    played(play)
+
+
+def test_the_name_server_is_known_when_the_node_has_its_range() -> None:
+    async def play(stage: Stage) -> None:
+        informers = SharedInformers(stage.client)
+        where: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        enforcer = Enforcer(informers, stage.kernel, table="t", node_name="here", name_server=where)
+        informers.start()
+        task = asyncio.create_task(enforcer.run())
+        await stage.client.create(NETWORK_POLICIES, policy("deny"))
+        await stage.kernel.says("chain always")
+        where.set_result(("10.0.0.254",))
+        await stage.kernel.says("add element inet t names4 { 10.0.0.254 }")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await informers.stop()
 
     played(play)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.kube.api.selectors import EVERYTHING, labels_from_object
-from wherry.kube.network_policy.model import Model, Pod
+from wherry.kube.network_policy.elements import Pod
+from wherry.kube.network_policy.model import Model
 from wherry.kube.network_policy.policies import read
 from wherry.net.policy_table import PolicyTable, Rules
 
@@ -357,3 +358,27 @@ def test_what_is_read_does_not_change_the_object() -> None:
     before = copy.deepcopy(made)
     read(made)
     assert made == before
+
+
+def test_the_name_server_is_judged_as_a_pod() -> None:
+    """It is one of kube-system, to whoever selects it by the labels that it has elsewhere."""
+    world = World()
+    world.change("namespace", "kube-system", {"kubernetes.io/metadata.name": "kube-system"})
+    world.change("pod", "p", Pod("red", {}, ("10.0.0.1",), local=True))
+    world.model.set_name_server(("10.0.0.254", "fd00::254"))
+    system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    labels = {"matchLabels": {"k8s-app": "kube-dns"}}
+    for peer, ports, let in (
+        ({"namespaceSelector": system, "podSelector": labels}, [], ("udp", "tcp")),
+        ({"namespaceSelector": system}, [{"port": "dns", "protocol": "UDP"}], ("udp",)),
+        ({"podSelector": labels}, [], ()),
+    ):
+        spec = {"podSelector": {}, "policyTypes": ["Egress"]}
+        egress = [{"to": [peer], "ports": ports}]
+        metadata = {"namespace": "red", "name": ""}
+        world.change("policy", "x", {"metadata": metadata, "spec": {**spec, "egress": egress}})
+        rules = world.model.rules
+        found = {p for p in ("udp", "tcp") if judged(rules, "10.0.0.1", "10.0.0.254", p, 53)}
+        assert found == {*let}
+        assert set(rules.sets["names4"]) == {"10.0.0.254"}
+        assert set(rules.sets["names6"]) == {"fd00::254"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from hypothesis import given
@@ -18,7 +19,7 @@ from wherry.kube.pod_network.plan import (
     plan,
     pod_mtu,
 )
-from wherry.net.routes import Reach, Route
+from wherry.net.link.routes import Reach, Route
 
 NEAR = Peer("b", "10.244.1.0/24", "192.0.2.2")
 FAR = Peer("c", "10.244.2.0/24", "198.51.100.3")
@@ -57,7 +58,7 @@ def test_ipv6_goes_by_routes_too_and_through_the_tunnels_of_ipv4() -> None:
         node("near", "10.244.1.0/24", "fd00:1::/64", addresses=("192.0.2.2", "2001:db8::2")),
         node("far", "fd00:2::/64", "10.244.2.0/24", addresses=("2001:db8:9::3", "198.51.100.3")),
         node("old", "10.244.3.0/24", "fd00:3::/64", addresses=("192.0.2.4",)),
-        node("new", "fd00:4::/64", addresses=("2001:db8:9::4",)),
+        node("new", "fd00:4::/64", "10.244.4.0/24", addresses=("2001:db8:9::4",)),
     ]
     reaches = {
         "192.0.2.2": Reach.LINK,
@@ -80,6 +81,42 @@ def test_ipv6_goes_by_routes_too_and_through_the_tunnels_of_ipv4() -> None:
     assert found.faults == {"new": "2001:db8:9::4 is behind a router, and tunnels want IPv4, too"}
     direct = plan(peers(nodes, "me"), reaches, mode=HOST_GW, device="v", tunnels="")
     assert direct.faults["old"] == "192.0.2.4 is its only address, and host-gw wants one of IPv6"
+
+
+def test_a_cluster_of_ipv6_alone_has_tunnels_of_its_own() -> None:
+    nodes = [
+        node("near", "fd00:1:0:1::/64", addresses=("2001:db8::2",)),
+        node("far", "fd00:1:0:2::/64", addresses=("2001:db8:9::3",)),
+        node("old", "fd00:1:0:3::/64", addresses=("192.0.2.4",)),
+    ]
+    reaches = {"2001:db8::2": Reach.LINK, "2001:db8:9::3": Reach.ROUTER, "192.0.2.4": Reach.LINK}
+    found = plan(peers(nodes, "me"), reaches, mode=AUTO, device="v", tunnels="")
+    assert found.routes == {
+        Route("fd00:1:0:1::/64", "2001:db8::2"),
+        Route("fd00:1:0:2::/64", "fe80::2", "v"),
+    }
+    assert found.ends == {"fe80::2": "2001:db8:9::3"}
+    assert found.faults == {"old": "192.0.2.4 is behind a router, and tunnels want IPv6"}
+    assert planning.own_range(nodes, "far") == "fd00:1:0:2::/64"
+    assert planning.own_range(nodes, "none") == ""
+
+
+@given(st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1), st.sampled_from([56, 64, 80, 96]))
+def test_ranges_of_a_cluster_have_different_ends(one: int, other: int, length: int) -> None:
+    ends = {
+        planning.inside(f"{ipaddress.IPv6Address((0xFD << 120) + (n << 128 - length))}/{length}")
+        for n in (one, other)
+    }
+    assert len(ends) == len({one, other})
+    assert all(ipaddress.ip_address(end).is_link_local for end in ends)
+
+
+def test_who_has_no_address_of_the_tunnels_family_has_no_tunnels() -> None:
+    both, six = "10.244.0.0/16,fd00::/56", "fd00::/56"
+    assert not planning.no_tunnels(both, "192.0.2.1") and not planning.no_tunnels(six, "2001:db8::")
+    assert "no address of IPv4" in planning.no_tunnels(both, "2001:db8::1")
+    assert "no address of IPv4" in planning.no_tunnels(both, "127.0.0.1")
+    assert "no address of IPv6" in planning.no_tunnels(six, "::1")
 
 
 def test_neighbours_get_a_route_and_others_a_tunnel() -> None:
@@ -139,6 +176,7 @@ def test_clusters_of_other_ranges_have_other_numbers() -> None:
     numbers = {planning.network_number(f"10.{n}.0.0/16") for n in range(256)}
     assert len(numbers) == 256 and max(numbers) < 1 << 24
     assert planning.network_number("fd00::/56,10.9.0.0/16") in numbers
+    assert planning.network_number("fd00:1::/56") != planning.network_number("fd00:2::/56")
 
 
 def test_where_others_see_to_it_nothing_is_planned() -> None:

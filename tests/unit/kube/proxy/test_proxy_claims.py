@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.kube.proxy.claims import Claims
-from wherry.net.service_ports import ServicePort
+from wherry.net.service.ports import ServicePort
 
 
 def port(name, number=1, **fields):

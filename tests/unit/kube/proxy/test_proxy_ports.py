@@ -1,5 +1,7 @@
 """What a Service and its slices make reachable."""
 
+from itertools import permutations
+
 from wherry.kube.proxy.ports import Place, health_check, ports
 
 HERE = Place("one", "east")
@@ -72,6 +74,30 @@ def test_terminating_endpoints_answer_only_where_no_other_does():
     assert addresses(only(service(), slices).inside) == ["10.244.0.3"]
 
 
+def test_an_endpoint_that_terminates_serves_on_unless_it_says_that_it_does_not():
+    for serving, count in ((None, 1), (True, 1), (False, 0)):
+        going = endpoint("10.244.0.2", **(GOING | {"serving": serving}))
+        if serving is None:
+            del going["conditions"]["serving"]
+        assert len(only(service(), [slice_of(going)]).inside) == count
+
+
+def test_of_an_endpoint_in_several_slices_the_order_in_which_they_came_does_not_matter():
+    far, here = endpoint("10.244.0.2", node="two"), endpoint("10.244.0.2")
+    east, west = (endpoint("10.244.0.3", hints={"forZones": [z]}) for z in ("east", "west"))
+    other = endpoint("10.244.0.4", hints={"forZones": ["east"]})
+    for listed in ([far, here], [east, west, other]):
+        slices = [
+            {**slice_of(one), "metadata": {"name": f"web-{number}"}}
+            for number, one in enumerate(listed)
+        ]
+        wanted = only(service(ports=NODE_PORT, externalTrafficPolicy="Local"), slices)
+        assert "10.244.0.2" not in str(listed) or addresses(wanted.outside) == ["10.244.0.2"]
+        for order in permutations(slices):
+            local = service(ports=NODE_PORT, externalTrafficPolicy="Local")
+            assert only(local, list(order)) == wanted
+
+
 def test_a_local_policy_prefers_an_endpoint_here_that_terminates_to_none():
     slices = [slice_of(endpoint("10.244.0.2", **GOING), endpoint("10.244.1.2", node="two"))]
     port = only(service(ports=NODE_PORT, externalTrafficPolicy="Local"), slices)
@@ -99,9 +125,13 @@ def test_ports_are_matched_by_name_and_protocol():
 def test_headless_and_external_name_services_and_those_of_other_proxies_are_left_alone():
     assert ports(service(clusterIP="None"), [], HERE) == []
     assert ports(service(type="ExternalName"), [], HERE) == []
-    other = service()
-    other["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "mine"}
-    assert ports(other, [], HERE) == []
+    for label in ("service-proxy-name", "headless"):
+        labels = {f"service.kubernetes.io/{label}": "mine"}
+        other = service()
+        other["metadata"]["labels"] = labels
+        assert ports(other, [], HERE) == []
+        slice_ = {**slice_of(endpoint("10.244.0.2")), "metadata": {"labels": labels}}
+        assert only(service(), [slice_]).inside == ()
 
 
 def test_a_node_port_hides_its_clients_unless_only_local_endpoints_may_answer():

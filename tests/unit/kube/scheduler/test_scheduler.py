@@ -67,6 +67,14 @@ class Bench:
             await asyncio.sleep(0.001)
         return value
 
+    async def settle(self) -> None:
+        """Let a moment pass, in which everybody has many turns.
+
+        (A process that stood still has let time pass and nobody act.)
+        """
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+
     def condition(self, name: str) -> Object | None:
         status = self.api.get(PODS, name, "default").get("status") or {}
         found = [c for c in status.get("conditions") or () if c["type"] == "PodScheduled"]
@@ -200,12 +208,12 @@ async def test_a_heartbeat_wakes_nobody():
         await bench.node("n1", cpu="1")
         await bench.pod("web", cpu="2")
         await bench.refusal("web")
-        await asyncio.sleep(0.05)
+        await bench.settle()
         before = len(bench.api.requests)
         node = bench.api.get(NODES, "n1")
         beat = {**node["status"], "conditions": [{"type": "Ready", "lastHeartbeatTime": "x"}]}
         await bench.client.update_status(NODES, {**node, "status": beat})
-        await asyncio.sleep(0.05)
+        await bench.settle()
         assert len(bench.api.requests) == before + 1
 
 
@@ -223,7 +231,7 @@ async def test_a_gated_pod_waits_until_its_gates_are_open():
     async with Bench() as bench:
         await bench.node("n1")
         await bench.pod("web", schedulingGates=[{"name": "example.com/go"}])
-        await asyncio.sleep(0.05)
+        await bench.settle()
         assert bench.place("web") is None
         assert bench.api.find(EVENTS) == []
         await bench.client.patch(PODS, "web", {"spec": {"schedulingGates": []}}, "default")
@@ -266,7 +274,7 @@ async def test_an_important_pod_comes_first():
         await bench.pod("high", cpu="1", priority=10)
         await bench.refusal("low")
         await bench.refusal("high")
-        await asyncio.sleep(0.05)
+        await bench.settle()
         await bench.node("n1", cpu="1", pods="1")
         await bench.placed("high")
         assert bench.place("low") is None
@@ -493,7 +501,7 @@ async def test_budgets_are_respected_where_another_node_will_do():
                 "status": {"disruptionsAllowed": 0},
             },
         )
-        await asyncio.sleep(0.02)
+        await bench.settle()
         await bench.pod("high", cpu="1", priority=10)
         await bench.until(lambda: meta.is_deleting(bench.api.get(PODS, "free", "default")))
         assert not meta.is_deleting(bench.api.get(PODS, "kept", "default"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -106,7 +105,7 @@ async def test_the_claim_is_told_the_node_and_the_pod_waits_until_it_is_bound():
             return meta.annotations(found).get(SELECTED_NODE)
 
         node = await bench.until(selected)
-        await asyncio.sleep(0.05)
+        await bench.settle()
         assert bench.place("web") is None
         await bench.client.create(PERSISTENT_VOLUMES, volume("made", node))
         await bind(bench, "data", "made")

@@ -14,6 +14,7 @@ from wherry.kube.store.ciphers import AESGCM
 from wherry.kube.store.encrypted import EncryptedStore
 from wherry.kube.store.opening import open_store
 from wherry.kube.store.types import (
+    Beside,
     Change,
     Compacted,
     KeyExists,
@@ -65,7 +66,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def changes(store: Store, after: int, count: int, prefix: str = "") -> Sequence[Change]:
     """The next ``count`` changes behind ``after``."""
     got: list[Change] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async with contextlib.aclosing(store.watch(prefix, after)) as stream:  # type: ignore[type-var]
             async for batch in stream:
                 got += batch
@@ -245,5 +246,49 @@ async def test_a_watch_ends_when_the_store_is_closed(store: Store) -> None:
     following = asyncio.ensure_future(follow())
     await asyncio.sleep(0)
     await store.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await following
+
+
+async def test_what_is_written_together_comes_to_be_together(store: Store) -> None:
+    start = store.revision
+    await store.create("/service", b"s", None, [Beside("/a", b"1"), Beside("/b", b"2")])
+    told = await changes(store, start, 3)
+    assert [change.key for change in told][-1] == "/service" or len(
+        {change.revision for change in told}
+    ) == 1
+    assert {kv.key: kv.value for kv in (await store.range("/"))[0]} == {
+        "/service": b"s",
+        "/a": b"1",
+        "/b": b"2",
+    }
+    found = await store.get("/service")
+    assert found is not None
+    beside = [Beside("/a", None), Beside("/c", b"3")]
+    revision = await store.update("/service", b"t", found.mod_revision, None, beside)
+    assert [kv.key for kv in (await store.range("/"))[0]] == ["/b", "/c", "/service"]
+    await store.delete("/service", revision, [Beside("/b", None), Beside("/c", None)])
+    assert (await store.range("/"))[0] == []
+
+
+async def test_nothing_is_written_where_one_of_the_keys_is_there(store: Store) -> None:
+    await store.create("/a", b"1")
+    with pytest.raises(KeyExists, match="/a"):
+        await store.create("/service", b"s", None, [Beside("/b", b"2"), Beside("/a", b"2")])
+    assert [kv.key for kv in (await store.range("/"))[0]] == ["/a"]
+    revision = await store.create("/service", b"s")
+    with pytest.raises(KeyExists, match="/service"):
+        await store.create("/service", b"s", None, [Beside("/b", b"2")])
+    with pytest.raises(KeyExists, match="/a"):
+        await store.update("/service", b"t", revision, None, [Beside("/a", b"2")])
+    with pytest.raises(RevisionMismatch):
+        await store.update("/service", b"t", revision - 1, None, [Beside("/b", b"2")])
+    with pytest.raises(RevisionMismatch):
+        await store.delete("/service", revision - 1, [Beside("/a", None)])
+    assert [kv.value for kv in (await store.range("/"))[0]] == [b"1", b"s"]
+
+
+async def test_what_is_to_be_removed_beside_may_be_gone(store: Store) -> None:
+    revision = await store.create("/service", b"s", None, [Beside("/never", None)])
+    await store.delete("/service", revision, [Beside("/never", None)])
+    assert (await store.range("/"))[0] == []

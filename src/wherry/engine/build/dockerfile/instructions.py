@@ -68,7 +68,6 @@ class Copy(Instruction):
     checksum: str = ""
     link: bool = False
     parents: bool = False
-    keep_git: bool = False
     exclude: tuple[str, ...] = ()
     heredocs: tuple[Heredoc, ...] = ()
 
@@ -284,7 +283,6 @@ def _copy(node: Node) -> Instruction:
         checksum=flags.text("checksum"),
         link=flags.is_set("link"),
         parents=flags.is_set("parents"),
-        keep_git=flags.is_set("keep-git-dir"),
         exclude=flags.all("exclude"),
         heredocs=tuple(node.heredocs),
     )

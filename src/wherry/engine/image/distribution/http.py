@@ -122,6 +122,9 @@ async def explained(url: str, method: str = "Get") -> AsyncIterator[None]:
     except aiohttp.ClientConnectorError as error:
         await dial(url, method)
         raise Unreachable(f'{method} "{url}": {error}') from None
+    except aiohttp.ClientOSError as error:
+        reason = os.strerror(error.errno or errno.ECONNRESET).lower()
+        raise Unreachable(f'{method} "{url}": {reason}') from None
     except (aiohttp.ClientError, ValueError) as error:
         raise Unreachable(f'{method} "{url}": {error}') from None
 

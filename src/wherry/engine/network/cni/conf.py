@@ -13,9 +13,11 @@ import orjson
 
 log = logging.getLogger(__name__)
 
-VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 _CHECKED_SINCE = VERSIONS.index("0.4.0")
+_TENDED_SINCE = VERSIONS.index("1.1.0")
 _SUFFIXES = (".conf", ".conflist", ".json")
+_said: set[str] = set()
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 
 
@@ -25,17 +27,33 @@ class BadConf(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ConfList:
-    """A network: the plugins that make it, in their order, each as it was written."""
+    """A network: the plugins that make it, in their order, each as it was written.
+
+    ``version`` is that of the specification in which they are spoken to; ``versions`` are all that
+    the list may be understood in, the newest first.
+    """
 
     name: str
     version: str
     plugins: tuple[Mapping[str, Any], ...]
     disable_check: bool = False
+    disable_gc: bool = False
+    versions: tuple[str, ...] = ()
 
     @property
     def remembers(self) -> bool:
         """Whether plugins can be asked if all is well, and hear the result when they undo it."""
         return VERSIONS.index(self.version) >= _CHECKED_SINCE
+
+    @property
+    def tells(self) -> bool:
+        """Whether plugins say if they are ready (STATUS)."""
+        return VERSIONS.index(self.version) >= _TENDED_SINCE
+
+    @property
+    def collects(self) -> bool:
+        """Whether plugins want to know which pods there still are (GC)."""
+        return self.tells and not self.disable_gc
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -82,15 +100,14 @@ def parse(data: bytes, *, single: bool) -> ConfList:
 
 
 def _outer(plugin: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: plugin[key] for key in ("name", "cniVersion") if key in plugin}
+    return {key: plugin[key] for key in ("name", "cniVersion", "cniVersions") if key in plugin}
 
 
 def _checked(document: Mapping[str, Any]) -> ConfList:
-    name, version = document.get("name"), document.get("cniVersion") or "0.1.0"
+    name = document.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadConf(f"error parsing configuration list: invalid network name {name!r}")
-    if version not in VERSIONS:
-        raise BadConf(f"cniVersion {version!r} is none of {', '.join(VERSIONS)}")
+    versions = _versions(document)
     plugins = document.get("plugins")
     if not isinstance(plugins, list) or not plugins:
         raise BadConf("error parsing configuration list: no plugins in list")
@@ -98,14 +115,28 @@ def _checked(document: Mapping[str, Any]) -> ConfList:
         kind = plugin.get("type") if isinstance(plugin, dict) else None
         if not isinstance(kind, str) or not kind or "/" in kind:
             raise BadConf(f"error parsing configuration list: invalid plugin config {number}")
-    disabled = document.get("disableCheck")
-    return ConfList(name, version, tuple(plugins), disabled is True or disabled == "true")
+    check, gc = (document.get(key) in (True, "true") for key in ("disableCheck", "disableGC"))
+    return ConfList(name, versions[0], tuple(plugins), check, gc, versions)
+
+
+def _versions(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those that the list is written for and we know, the newest first."""
+    version, others = document.get("cniVersion"), document.get("cniVersions")
+    if others is None:
+        others = []
+    if not isinstance(others, list) or not all(isinstance(other, str) for other in others):
+        raise BadConf("error parsing configuration list: invalid type for cniVersions")
+    named = [version, *others] if version else others or ["0.1.0"]
+    known = sorted({VERSIONS.index(v) for v in named if v in VERSIONS}, reverse=True)
+    if not known:
+        raise BadConf(f"cniVersion {version or others!r} is none of {', '.join(VERSIONS)}")
+    return tuple(VERSIONS[number] for number in known)
 
 
 def load(directory: Path) -> ConfList | None:
     """The first list, by the names of the files, that is one; None where there is none.
 
-    What is none is passed over: the log says why.
+    What is none is passed over: the log says why, once.
     """
     try:
         files = sorted(p for p in directory.iterdir() if p.suffix in _SUFFIXES)
@@ -115,5 +146,7 @@ def load(directory: Path) -> ConfList | None:
         try:
             return parse(file.read_bytes(), single=file.suffix != ".conflist")
         except (BadConf, OSError) as error:
-            log.warning("%s is passed over: %s", file, error)
+            if (said := f"{file} is passed over: {error}") not in _said:
+                _said.add(said)
+                log.warning("%s", said)
     return None

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from wherry.engine.network.cni import conf as confs
 from wherry.engine.network.cni import protocol
 from wherry.engine.network.cni.conf import ConfList
 from wherry.engine.network.cni.protocol import Attachment, BadResult, Place
+from wherry.engine.network.cni.turns import Turns
 from wherry.host.files import make_private, write_atomic
-from wherry.host.inotify import Directory
+from wherry.host.inotify import Appearance, Directory
 from wherry.host.process import run
 from wherry.net import namespaces
 
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 # So long a plugin may take, in seconds, as dockershim had it.
 _PATIENCE = 220.0
+# Likewise for a word on how it is, and how often it is asked: plugins cannot tell by themselves.
+_STATUS_PATIENCE, STATUS_PERIOD = 10.0, 5.0
 _FIRST_DELAY, _LAST_DELAY = 1.0, 60.0  # seconds until a plugin that refused to undo is asked again
 NOT_READY = (
     "NetworkReady=false reason:NetworkPluginNotReady message:docker: network plugin is not ready: "
@@ -56,29 +59,56 @@ class Plugins:
         self._path = tuple(path)
         self._records = records
         self._undoing: dict[str, asyncio.Task[None]] = {}
+        self._turns = Turns()
+        self._judged: ConfList | None = None
+        self._asked = False  # they can tell how they are
+        self._supported: dict[tuple[Path, int, int, int], frozenset[str]] = {}
 
     @property
     def wanted(self) -> bool:
         """Whether pods get their places by plugins."""
         return self._directory is not None
 
-    def judge(self) -> None:
-        """Raises EngineError: there is no configuration yet; the text is the kubelet's."""
-        if self.wanted and self._conf() is None:
+    async def judge(self) -> None:
+        """Raises EngineError: there is no configuration yet, or a plugin says that it is not ready;
+        the text is the kubelet's."""
+        if not self.wanted:
+            return
+        conf = self._judged = self._conf()
+        self._asked = False
+        if conf is None:
             raise EngineError(f"{NOT_READY}cni config uninitialized")
+        conf = await self._agreed(conf)
+        self._asked = conf.tells
+        for plugin in conf.plugins if conf.tells else ():
+            try:
+                await self._call("STATUS", conf, plugin, patience=_STATUS_PATIENCE)
+            except PluginFailed as error:
+                raise EngineError(f"{NOT_READY}{error.message}") from None
 
     async def changed(self) -> None:
-        """Return when files of the configuration have come, gone or been written; never where its
-        directory cannot be watched."""
+        """Return when ``judge`` may find otherwise: files of the configuration have come, gone or
+        been written, or it is time to ask plugins that can tell how they are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STATUS_PERIOD if self._asked else None):
+                await self._rewritten()
+
+    async def _rewritten(self) -> None:
         forever = asyncio.get_running_loop().create_future()
+        if self._directory is None:
+            await forever
+            return
         try:
-            if self._directory is None:
-                await forever
-            else:
-                with Directory(self._directory, content=True) as watched:
+            with Directory(self._directory, content=True) as watched:
+                if self._conf() == self._judged:  # since when nobody has watched
                     await watched.changed_or(forever)
         except OSError:
-            await forever
+            appearing = asyncio.Event()
+            awaited = Appearance(self._directory, appearing.set)
+            try:
+                await appearing.wait()
+            finally:
+                awaited.close()
 
     def _conf(self) -> ConfList | None:
         return confs.load(self._directory) if self._directory is not None else None
@@ -93,7 +123,8 @@ class Plugins:
             PluginFailed: no place is given.
         """
         try:
-            return await self._add(attachment, namespace)
+            async with self._turns.shared():
+                return await self._add(attachment, namespace)
         except PluginFailed as error:
             name, full = attachment.name, f"{attachment.name}_{attachment.namespace}"
             raise PluginFailed(
@@ -107,6 +138,7 @@ class Plugins:
             raise PluginFailed("cni config uninitialized")
         for plugin in conf.plugins:
             self._find(str(plugin["type"]))  # else there would be something to undo
+        conf = await self._agreed(conf)
         record: dict[str, Any] = {
             "format": FORMAT,
             "conf": conf.to_document(),
@@ -117,7 +149,7 @@ class Plugins:
         self._save(attachment.id, record)
         previous: dict[str, Any] | None = None
         for plugin in conf.plugins:
-            out = await self._run("ADD", conf, plugin, attachment, namespace, previous)
+            out = await self._call("ADD", conf, plugin, attachment, namespace, previous)
             try:
                 previous = protocol.result(out) or previous
             except BadResult as error:
@@ -143,7 +175,7 @@ class Plugins:
         if not conf.remembers or conf.disable_check:
             return
         for plugin in conf.plugins:
-            await self._run("CHECK", conf, plugin, attachment, namespace, record["result"])
+            await self._call("CHECK", conf, plugin, attachment, namespace, record["result"])
 
     async def delete(self, id: str, namespace: Path) -> None:
         """Take back what the pod was given, wholly or in part; nothing where it was never given
@@ -158,9 +190,10 @@ class Plugins:
         conf, attachment = _parts(record)
         known = namespace if namespace.exists() else None
         previous = record["result"] if conf.remembers else None
-        for plugin in reversed(conf.plugins):
-            await self._run("DEL", conf, plugin, attachment, known, previous)
-        self._file(id).unlink(missing_ok=True)
+        async with self._turns.shared():
+            for plugin in reversed(conf.plugins):
+                await self._call("DEL", conf, plugin, attachment, known, previous)
+            self._file(id).unlink(missing_ok=True)
 
     def delete_later(self, id: str, namespace: Path) -> None:
         """As ``delete`` until it is done, at growing intervals; ``namespace`` goes with it."""
@@ -176,7 +209,9 @@ class Plugins:
                     log.error("network of pod %s: %s", id[:12], error.message)
                 else:
                     await asyncio.to_thread(namespaces.delete, namespace)
-                    return
+                    break
+            del self._undoing[id]
+            await self.collect()  # who has refused may have lost something
 
         if id not in self._undoing:
             task = asyncio.create_task(keep_on(), name=f"cni {id[:12]}")
@@ -203,28 +238,84 @@ class Plugins:
             except EngineError as error:
                 log.error("network of pod %s: %s", id[:12], error.message)
 
+    async def collect(self) -> None:
+        """Have plugins that can do so take back what belongs to no pod any more; nothing is given
+        or taken back otherwise meanwhile. The log says what was not possible."""
+        conf = self._conf()
+        if conf is None or not conf.collects:
+            return
+        conf = await self._agreed(conf)
+        if not conf.collects:
+            return
+        async with self._turns.exclusive():
+            valid = [
+                id for id in sorted(self.known() - set(self._undoing)) if self._is_on(id, conf)
+            ]
+            for plugin in conf.plugins:
+                try:
+                    await self._call("GC", conf, plugin, valid=valid)
+                except PluginFailed as error:
+                    log.error("%s", error.message)
+
+    def _is_on(self, id: str, conf: ConfList) -> bool:
+        record = self._record(id)
+        return record is not None and record["conf"]["name"] == conf.name
+
     # ---- one call of one plugin
 
-    async def _run(
+    async def _agreed(self, conf: ConfList) -> ConfList:
+        """``conf`` in the newest of its versions that all of its plugins know; where there is none
+        the plugins will say so."""
+        for version in conf.versions if len(conf.versions) > 1 else ():
+            for plugin in conf.plugins:
+                if version not in await self._versions(str(plugin["type"])):
+                    break
+            else:
+                return replace(conf, version=version)
+        return conf
+
+    async def _versions(self, kind: str) -> frozenset[str]:
+        """Those that a plugin knows; none where it does not say."""
+        with contextlib.suppress(PluginFailed, OSError, TimeoutError):
+            program = self._find(kind)
+            status = program.stat()  # two that were written in one tick of the clock differ in size
+            key = program, status.st_mtime_ns, status.st_size, status.st_ino
+            if key not in self._supported:
+                told = protocol.environment("VERSION", self._path, None, None)
+                done = await run(
+                    [program],
+                    input=orjson.dumps({"cniVersion": confs.VERSIONS[-1]}),
+                    timeout=_STATUS_PATIENCE,
+                    env={**os.environ, **told},
+                    cwd=Path("/"),
+                )
+                self._supported[key] = protocol.supported(done.stdout)
+            return self._supported[key]
+        return frozenset()
+
+    async def _call(
         self,
         command: str,
         conf: ConfList,
         plugin: Mapping[str, Any],
-        attachment: Attachment,
-        namespace: Path | None,
-        previous: Mapping[str, Any] | None,
+        attachment: Attachment | None = None,
+        namespace: Path | None = None,
+        previous: Mapping[str, Any] | None = None,
+        *,
+        valid: Sequence[str] | None = None,
+        patience: float = _PATIENCE,
     ) -> bytes:
-        told = protocol.environment(command, attachment, namespace, self._path)
+        told = protocol.environment(command, self._path, attachment, namespace)
         try:
             done = await run(
                 [self._find(str(plugin["type"]))],
-                input=protocol.stdin(conf, plugin, attachment, previous),
-                timeout=_PATIENCE,
+                input=protocol.stdin(conf, plugin, attachment, previous, valid),
+                timeout=patience,
                 env={**os.environ, **told},
                 cwd=Path("/"),
             )
         except TimeoutError:
-            text = f"no answer within {_PATIENCE:.0f} seconds"
+            text = f"no answer within {patience:.0f} seconds"
             raise _failed(plugin, command.lower(), text) from None
         except OSError as error:
             raise _failed(plugin, command.lower(), error.strerror or str(error)) from error

@@ -56,30 +56,39 @@ class Place:
 
 
 def environment(
-    command: str, attachment: Attachment, namespace: Path | None, path: Sequence[Path]
+    command: str, path: Sequence[Path], attachment: Attachment | None, namespace: Path | None
 ) -> dict[str, str]:
-    """The parameters of one call; without a ``namespace`` that is still there, it is empty."""
+    """The parameters of one call, of an ``attachment`` or of the network as a whole; without a
+    ``namespace`` that is still there, it is empty."""
+    told = {"CNI_COMMAND": command, "CNI_PATH": ":".join(map(str, path))}
+    if attachment is None:
+        return told
     return {
-        "CNI_COMMAND": command,
+        **told,
         "CNI_CONTAINERID": attachment.id,
         "CNI_NETNS": str(namespace or ""),
         "CNI_IFNAME": INTERFACE,
         "CNI_ARGS": attachment.arguments,
-        "CNI_PATH": ":".join(map(str, path)),
     }
 
 
 def stdin(
     conf: ConfList,
     plugin: Mapping[str, Any],
-    attachment: Attachment,
-    previous: Mapping[str, Any] | None,
+    attachment: Attachment | None = None,
+    previous: Mapping[str, Any] | None = None,
+    valid: Sequence[str] | None = None,
 ) -> bytes:
-    """The configuration of one plugin of a list for one call."""
+    """The configuration of one plugin of a list for one call; ``valid`` are the ids of all pods
+    that are on the network, for GC."""
     told: dict[str, Any] = {**plugin, "name": conf.name, "cniVersion": conf.version}
     told.pop("runtimeConfig", None)
     told.pop("prevResult", None)
-    given = attachment.capabilities or {}
+    if valid is not None:
+        # The specification first called it otherwise: libcni says both.
+        for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
+            told[key] = [{"containerID": id, "ifname": INTERFACE} for id in valid]
+    given = (attachment and attachment.capabilities) or {}
     runtime = {key: given[key] for key in sorted(wanted(plugin)) if given.get(key)}
     if runtime:
         told["runtimeConfig"] = runtime
@@ -155,6 +164,14 @@ def result(stdout: bytes) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise BadResult("the result makes no sense: it is no object")
     return found
+
+
+def supported(stdout: bytes) -> frozenset[str]:
+    """The versions in an answer to VERSION; none where it makes no sense."""
+    try:
+        return frozenset(map(str, orjson.loads(stdout)["supportedVersions"]))
+    except (ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def place(found: Mapping[str, Any] | None) -> Place:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wherry.engine.container import resolv_conf
 from wherry.engine.container.container import Container, Endpoint
+from wherry.engine.container.resolv_conf import behind, ndots, with_choices
 from wherry.engine.network.dns.forward import Upstream
+from wherry.engine.network.dns.server import Forwarding, NameServer
 from wherry.engine.network.dns.zone import Member, Place, Zone
 from wherry.engine.network.endpoints import dns_names
 from wherry.engine.network.network import POD_NETWORK, is_user_defined
-from wherry.net.nft import NftError
-
-if TYPE_CHECKING:
-    from wherry.engine.network.dns.server import Forwarding, NameServer
+from wherry.host.resolv_conf import host_file, parse
+from wherry.net.nftables.nft import NftError
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +66,6 @@ class Resolvers:
             )
 
     async def _serve(self, container: Container, places: list[Place]) -> None:
-        from wherry.engine.network.dns.server import NameServer  # 30 ms, mostly dnslib
-
         forwarding = _forwarding(container)
         if server := self._servers.get(container.id):
             server.places, server.forwarding = places, forwarding
@@ -103,15 +99,11 @@ class Resolvers:
 
 
 def _forwarding(container: Container) -> Forwarding:
-    from wherry.engine.network.dns.server import Forwarding
-
     endpoints = container.endpoints.values()
-    wanted = resolv_conf.with_choices(
-        resolv_conf.parse(resolv_conf.host_file(direct=False)), container.host_config
-    )
-    behind = resolv_conf.behind(wanted, ipv6=any(e.address6 for e in endpoints))
+    wanted = with_choices(parse(host_file(direct=False)), container.host_config)
+    asked = behind(wanted, ipv6=any(e.address6 for e in endpoints))
     return Forwarding(
-        [Upstream(server, from_host) for server, from_host in behind],
+        [Upstream(server, from_host) for server, from_host in asked],
         allowed=any(endpoint.gateway or endpoint.gateway6 for endpoint in endpoints),
-        single_labels=not resolv_conf.ndots(wanted),
+        single_labels=not ndots(wanted),
     )

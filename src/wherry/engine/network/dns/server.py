@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wherry.engine.network.dns import messages
+from wherry.engine.network.dns.answers import answer, is_single_label
 from wherry.engine.network.dns.forward import Upstream, forward
 from wherry.engine.network.dns.zone import Place
-from wherry.net import name_service
+from wherry.net import name_sockets
+from wherry.wire.dns import Code, Malformed, Question, failure, read
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class NameServer:
             OSError: there is no such namespace, or the kernel refuses.
             NftError: the kernel refuses the rule.
         """
-        datagrams, connections = await asyncio.to_thread(name_service.listen, self._namespace)
+        datagrams, connections = await asyncio.to_thread(name_sockets.listen, self._namespace)
         try:
             if not self._closed:
                 await self._start(datagrams, connections)
@@ -105,26 +106,24 @@ class NameServer:
     def _answer(self, data: bytes, *, datagram: bool) -> bytes | Coroutine[Any, Any, bytes] | None:
         """The answer, or the work that has it in the end; None where there is nothing to say."""
         try:
-            question = messages.parse(data)
-        except messages.Malformed as malformed:
+            question = read(data)
+        except Malformed as malformed:
             return malformed.reply
-        reply = messages.answer(question, self.places, datagram=datagram)
+        reply = answer(question, self.places, datagram=datagram)
         if reply is not None:
             return reply
         if not self.forwarding.allowed:
-            return messages.failure(question, messages.SERVFAIL)
-        if not self.forwarding.single_labels and question.is_single_label:
-            return messages.failure(question, messages.NOERROR)
+            return failure(question, Code.SERVFAIL)
+        if not self.forwarding.single_labels and is_single_label(question):
+            return failure(question, Code.NOERROR)
         if len(self._waiting) >= MAX_QUERIES:
-            return messages.failure(question, messages.REFUSED)
+            return failure(question, Code.REFUSED)
         return self._ask_others(data, question, datagram=datagram)
 
-    async def _ask_others(
-        self, data: bytes, question: messages.Question, *, datagram: bool
-    ) -> bytes:
+    async def _ask_others(self, data: bytes, question: Question, *, datagram: bool) -> bytes:
         upstreams = self.forwarding.upstreams
         reply = await forward(data, upstreams, self._namespace, datagram=datagram)
-        return reply or messages.failure(question, messages.SERVFAIL)
+        return reply or failure(question, Code.SERVFAIL)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

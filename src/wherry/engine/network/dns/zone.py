@@ -8,7 +8,6 @@ others on that network.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -116,29 +115,4 @@ def find_name(places: Sequence[Place], address: str) -> str | None:
     for place in places:
         if name := place.zone.name_of(address):
             return name
-    return None
-
-
-_REVERSED = ((".in-addr.arpa", 4), (".ip6.arpa", 32))
-
-
-def reversed_address(name: str) -> str | None:
-    """The address that a name for reverse look-ups stands for (RFC 1035 3.5, RFC 3596 2.5)."""
-    lower = name.lower().removesuffix(".")
-    for suffix, count in _REVERSED:
-        if not lower.endswith(suffix):
-            continue
-        parts = lower.removesuffix(suffix).split(".")[::-1]
-        if len(parts) != count:
-            return None
-        if count == 4:
-            text = ".".join(parts)
-        elif all(len(part) == 1 for part in parts):
-            text = ":".join("".join(parts[i : i + 4]) for i in range(0, count, 4))
-        else:
-            return None
-        try:
-            return str(ipaddress.ip_address(text))
-        except ValueError:
-            return None
     return None

@@ -10,8 +10,8 @@ from wherry.engine.container.container import Endpoint
 from wherry.engine.errors import BadParameter
 from wherry.engine.network import endpoints
 from wherry.engine.network.network import MTU, Network
-from wherry.net.cables import Inner
-from wherry.net.rules import Segment
+from wherry.net.firewall.rules import Segment
+from wherry.net.link.cables import Inner
 
 
 class Driver(Protocol):

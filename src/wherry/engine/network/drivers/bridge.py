@@ -12,8 +12,8 @@ from wherry.engine.network import endpoints
 from wherry.engine.network.creation import parse_bool
 from wherry.engine.network.drivers.base import inner, mtu
 from wherry.engine.network.network import BRIDGE_PREFIX, POD_NETWORK, Network
-from wherry.net import cables, links, shaping
-from wherry.net.rules import Segment
+from wherry.net.firewall.rules import Segment
+from wherry.net.link import cables, links, shaping
 
 _NAME = f"{BRIDGE_PREFIX}name"
 _ICC = f"{BRIDGE_PREFIX}enable_icc"

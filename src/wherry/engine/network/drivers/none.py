@@ -9,7 +9,7 @@ from pathlib import Path
 from wherry.engine.container.container import Endpoint
 from wherry.engine.errors import Forbidden
 from wherry.engine.network.network import Network
-from wherry.net.rules import Segment
+from wherry.net.firewall.rules import Segment
 
 
 class Lone:

@@ -16,8 +16,8 @@ from wherry.engine.container.container import Endpoint
 from wherry.engine.errors import BadParameter, EngineError, Forbidden
 from wherry.engine.network.drivers.base import inner, mtu
 from wherry.engine.network.network import Network
-from wherry.net import cables, links
-from wherry.net.rules import Segment
+from wherry.net.firewall.rules import Segment
+from wherry.net.link import cables, links
 
 
 class SharedWire:

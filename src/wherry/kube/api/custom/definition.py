@@ -5,10 +5,11 @@ Upstream: k8s.io/apiextensions-apiserver/pkg/controller/status and .../pkg/apise
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from wherry.kube.api.conditions import is_true
 from wherry.kube.api.custom.kind import CustomKind
 from wherry.kube.api.meta import metadata, now
 from wherry.kube.api.resources import Resource
@@ -16,12 +17,6 @@ from wherry.kube.api.resources import Resource
 Object = dict[str, Any]
 
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
-
-
-def is_true(crd: Mapping[str, Any], type: str) -> bool:
-    """Whether the condition of that type is True."""
-    conditions = (crd.get("status") or {}).get("conditions") or ()
-    return any(c.get("type") == type and c.get("status") == "True" for c in conditions)
 
 
 def kinds_of(crd: Object) -> list[CustomKind]:

@@ -14,7 +14,7 @@ import orjson
 from wherry.kube.api.custom import paths
 from wherry.kube.api.custom.rules import check_rules
 from wherry.kube.api.custom.structural import Structural
-from wherry.kube.api.definitions import definition
+from wherry.kube.api.definitions import prose
 from wherry.kube.api.errors import FieldError, StatusError
 from wherry.kube.api.kinds import fields
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
@@ -229,15 +229,14 @@ class CustomKind(Kind):
         r = self.resource
         identity = [{"group": r.group, "version": r.version, "kind": r.kind}]
         body = _published(self._raw, form)
-        known = definition(_ANY_OBJECT)["properties"]
+        said = prose(_ANY_OBJECT)
         named = {
-            name: {"type": "string", "description": known[name].get("description", "")}
-            for name in ("apiVersion", "kind")
+            name: {"type": "string", "description": said[name]} for name in ("apiVersion", "kind")
         }
         properties = {
             **(body.get("properties") or {}),
             **named,
-            "metadata": _reference(prefix + _META + "ObjectMeta", _METADATA, form),
+            "metadata": _reference(prefix + _META + "ObjectMeta", said["metadata"], form),
         }
         items: Object = {"type": "array", "description": f"List of {r.plural}."}
         items["items"] = {"$ref": prefix + r.schema}
@@ -267,7 +266,6 @@ class CustomKind(Kind):
 
 
 _ANY_OBJECT = "io.k8s.api.core.v1.ConfigMap"
-_METADATA = "Standard object's metadata."
 
 
 def _reference(to: str, description: str, form: int) -> Object:

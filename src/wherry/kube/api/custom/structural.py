@@ -46,7 +46,7 @@ class Structural:
 
     __slots__ = (
         "additional", "additional_any", "checks", "default", "embedded", "formats", "has_default",
-        "has_rules", "int_or_string", "items", "keys", "list_type", "map_type", "nullable",
+        "has_rules", "int_or_string", "items", "keys", "list_type", "nullable",
         "preserve", "properties", "raw", "required", "rules", "type", "values",
     )  # fmt: skip
 
@@ -60,7 +60,6 @@ class Structural:
         self.embedded = bool(raw.get("x-kubernetes-embedded-resource"))
         self.int_or_string = bool(raw.get("x-kubernetes-int-or-string"))
         self.list_type: str = raw.get("x-kubernetes-list-type", "")
-        self.map_type: str = raw.get("x-kubernetes-map-type", "")
         self.keys: tuple[str, ...] = tuple(raw.get("x-kubernetes-list-map-keys") or ())
         self.required: tuple[str, ...] = tuple(raw.get("required") or ())
         self.properties = {

@@ -50,10 +50,10 @@ def labels(values: Mapping[str, str], path: str, faults: Faults) -> None:
         check(names.is_label_value, value, path, faults)
 
 
-def label_value(value: str, path: str, faults: Faults, *, shown: str = "") -> None:
+def label_value(value: str, path: str, faults: Faults) -> None:
     """One label value; all complaints in one fault."""
     if messages := names.is_label_value(value):
-        faults.append(fields.invalid(path, shown or value, ";".join(messages)))
+        faults.append(fields.invalid(path, value, ";".join(messages)))
 
 
 def domain_path(value: str, path: str, faults: Faults) -> None:
@@ -107,9 +107,9 @@ def one_of(
 
 
 def parse_ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address, or None where the text is none."""
+    """The address, or None where the text is none, or one with a scope."""
     try:
-        return ipaddress.ip_address(value)
+        return None if "%" in value else ipaddress.ip_address(value)
     except ValueError:
         return None
 
@@ -131,13 +131,41 @@ def ip_of_family(value: str, family: int, path: str, faults: Faults) -> None:
 
 def cidr(value: str, path: str, faults: Faults) -> None:
     """An address with a prefix length."""
-    try:
-        ipaddress.ip_interface(value)
-        valid = "/" in value
-    except ValueError:
-        valid = False
-    if not valid:
+    head, _, bits = value.partition("/")
+    address = parse_ip(head)
+    valid = bits.isascii() and bits.isdecimal()
+    if address is None or not valid or int(bits) > address.max_prefixlen:
         faults.append(fields.invalid(path, value, _BAD_CIDR))
+
+
+def strict_cidr(value: str, path: str, faults: Faults) -> None:
+    """A range: an address with nothing behind its prefix, in its one way of writing."""
+    known = len(faults)
+    head, slash, length = value.partition("/")
+    if not slash or not length.isdecimal():
+        faults.append(fields.invalid(path, value, _BAD_CIDR))
+        return
+    zeros = (len(length) > 1 and length[0] == "0") or (
+        ":" not in head and any(len(part) > 1 and part[0] == "0" for part in head.split("."))
+    )
+    sloppy = ".".join(part.lstrip("0") or "0" for part in head.split(".")) if zeros else head
+    cidr(f"{head if ':' in head else sloppy}/{int(length)}", path, faults)
+    if len(faults) > known:
+        faults[known:] = [fields.invalid(path, value, _BAD_CIDR)]
+    elif zeros:
+        why = "must not have leading 0s in IP or prefix length"
+        faults.append(fields.invalid(path, value, why))
+    else:
+        network = ipaddress.ip_interface(value).network
+        address = ipaddress.ip_interface(value).ip
+        if address.version == 6 and address.ipv4_mapped is not None:
+            why = "must not have an IPv4-mapped IPv6 address"
+            faults.append(fields.invalid(path, value, why))
+        elif network.network_address != address:
+            why = "must not have bits set beyond the prefix length"
+            faults.append(fields.invalid(path, value, why))
+        elif str(network) != value:
+            faults.append(fields.invalid(path, value, f'must be in canonical form ("{network}")'))
 
 
 def non_special_ip(value: str, path: str, faults: Faults) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from wherry.kube.api import names
+from wherry.kube.api import conditions, names
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import fields
 from wherry.kube.api.kinds.base import NAME_COLUMN, Column, Kind, Object
@@ -78,16 +78,12 @@ class CustomResourceDefinition(Kind):
 
         faults = check_definition(new, old)
         before, spec = old.get("spec") or {}, new.get("spec") or {}
-        established = any(
-            c.get("type") == "Established" and c.get("status") == "True"
-            for c in (old.get("status") or {}).get("conditions") or ()
-        )
         faults += fields.immutable("spec.group", spec.get("group"), before.get("group"))
         plural = (spec.get("names") or {}).get("plural")
         faults += fields.immutable(
             "spec.names.plural", plural, (before.get("names") or {}).get("plural")
         )
-        if established:
+        if conditions.is_true(old, "Established"):
             faults += fields.immutable("spec.scope", spec.get("scope"), before.get("scope"))
             kind = (spec.get("names") or {}).get("kind")
             faults += fields.immutable(

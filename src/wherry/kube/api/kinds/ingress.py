@@ -182,7 +182,7 @@ def _check_backend(backend: Object, path: str, faults: Faults) -> None:
         if not name:
             faults.append(fields.required(f"{path}.service.name"))
         else:
-            checks.check(names.is_dns1035_label, name, f"{path}.service.name", faults)
+            checks.check(names.is_dns1123_label, name, f"{path}.service.name", faults)
         if port.get("name") and port.get("number"):
             why = "cannot set both port name & port number"
             faults.append(fields.invalid(path, "", why))

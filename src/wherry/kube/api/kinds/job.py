@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from wherry.kube.api import names
+from wherry.kube.api import conditions, names
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import checks, fields, job_policies, label_selectors
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
@@ -127,7 +127,7 @@ class Job(Kind):
             why = "completionTime cannot be set for a job without startTime"
             faults.append(fields.invalid("status.completionTime", status["completionTime"], why))
         for condition in ("Complete", "Failed"):
-            if _has_condition(before, condition) and not _has_condition(status, condition):
+            if _holds(before, condition) and not _holds(status, condition):
                 why = f"the terminal condition {condition} cannot be removed"
                 faults.append(fields.invalid("status.conditions", fields.Struct(), why))
         return faults
@@ -302,14 +302,13 @@ def _rescheduled(before: Object, after: Object) -> Object:
     return {**before, "metadata": meta, "spec": spec}
 
 
-def _has_condition(status: Object, name: str) -> bool:
-    conditions = status.get("conditions") or ()
-    return any(c.get("type") == name and c.get("status") == "True" for c in conditions)
+def _holds(status: Object, condition: str) -> bool:
+    return conditions.holds(status.get("conditions") or (), condition)
 
 
 def _state(meta: Object, status: Object) -> str:
     for condition, text in _STATES:
-        if _has_condition(status, condition) if condition else "deletionTimestamp" in meta:
+        if _holds(status, condition) if condition else "deletionTimestamp" in meta:
             return text
     return "Running"
 

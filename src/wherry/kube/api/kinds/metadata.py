@@ -34,13 +34,8 @@ def dns_subdomain(name: str, prefix: bool = False) -> list[str]:
 
 
 def dns_label(name: str, prefix: bool = False) -> list[str]:
-    """Namespaces' rule for names: an RFC 1123 label."""
+    """The rule for names of namespaces and Services: an RFC 1123 label."""
     return names.is_dns1123_label(_without_dash(name, prefix))
-
-
-def dns1035_label(name: str, prefix: bool = False) -> list[str]:
-    """The rule for names of Services before 1.34: an RFC 1035 label."""
-    return names.is_dns1035_label(_without_dash(name, prefix))
 
 
 def validate(

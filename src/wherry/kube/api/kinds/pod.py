@@ -157,14 +157,3 @@ def _refuse_tokens(spec: Object, faults: list[FieldError]) -> None:
                 where = f"spec.volumes[{index}].projected.sources[{at}].serviceAccountToken"
                 why = "must not be specified when serviceAccountName is not set"
                 faults.append(fields.forbidden(where, why))
-
-
-def validate_binding(binding: Object) -> list[FieldError]:
-    """Faults of a Binding, by which a scheduler assigns a pod to a node."""
-    target, faults = binding.get("target") or {}, []
-    if target.get("kind") not in (None, "", "Node"):
-        supported = ("Node", "<empty>")
-        faults.append(fields.not_supported("target.kind", target["kind"], supported))
-    if not target.get("name"):
-        faults.append(fields.required("target.name"))
-    return faults

@@ -17,6 +17,7 @@ from wherry.kube.api.kinds.equality import difference, equal
 from wherry.kube.api.kinds.podspec import resources
 from wherry.kube.api.kinds.podspec.spec import MIRROR
 from wherry.kube.api.meta import clone
+from wherry.kube.api.pods import is_sidecar
 
 _RESIZABLE = ("cpu", "memory")
 _KINDS = ("containers", "initContainers")
@@ -105,7 +106,7 @@ def check_resize(new: Object, old: Object, faults: Faults) -> None:
             return
         for index, (container, previous) in enumerate(zip(now, was, strict=True)):
             path = f"spec.{kind}[{index}]"
-            if kind == "initContainers" and not resources.is_sidecar(container):
+            if kind == "initContainers" and not is_sidecar(container):
                 if not equal(container.get("resources"), previous.get("resources")):
                     why = "resources for non-sidecar init containers are immutable"
                     faults.append(fields.forbidden(f"{path}.resources", why))

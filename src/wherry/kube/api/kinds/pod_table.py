@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from wherry.kube.api.conditions import holds
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column
 from wherry.kube.api.kinds.durations import age, human
 from wherry.kube.api.kinds.label_selectors import NONE
-from wherry.kube.api.kinds.podspec.resources import is_sidecar
 from wherry.kube.api.meta import parse_time
+from wherry.kube.api.pods import is_finished, is_sidecar
 
 Object = Mapping[str, Any]
 
@@ -62,14 +63,14 @@ def row(pod: Object, now: datetime) -> list[Any]:
     initial, before_start, ready, sidecar_restarts, restarts = _initial(spec, status)
     if initial:
         reason = initial
-    if not initial or _is_true(conditions, "Initialized"):
+    if not initial or holds(conditions, "Initialized"):
         restarts = sidecar_restarts
         reason, more = _running(status, reason, restarts)
         ready += more
     if meta.get("deletionTimestamp"):
         if status.get("reason") == "NodeLost":
             reason = "Unknown"
-        elif phase not in ("Succeeded", "Failed"):
+        elif not is_finished(pod):
             reason = "Terminating"
     total = len(spec.get("containers") or ()) + before_start
     addresses = status.get("podIPs") or ()
@@ -128,7 +129,7 @@ def _running(status: Object, reason: str, restarts: _Restarts) -> tuple[str, int
         elif container.get("ready") and "running" in state:
             ready += 1
     if reason == "Completed" and ready:
-        is_ready = _is_true(status.get("conditions") or (), "Ready")
+        is_ready = holds(status.get("conditions") or (), "Ready")
         reason = "Running" if is_ready else "NotReady"
     return reason, ready
 
@@ -139,13 +140,9 @@ def _exit(ended: Object) -> str:
     return f"ExitCode:{ended.get('exitCode', 0)}"
 
 
-def _is_true(conditions: Iterable[Object], kind: str) -> bool:
-    return any(c.get("type") == kind and c.get("status") == "True" for c in conditions)
-
-
 def _gates(spec: Object, conditions: Iterable[Object]) -> str:
     gates = spec.get("readinessGates")
     if not gates:
         return NONE
-    met = sum(_is_true(conditions, gate.get("conditionType", "")) for gate in gates)
+    met = sum(holds(conditions, gate.get("conditionType", "")) for gate in gates)
     return f"{met}/{len(gates)}"

@@ -41,7 +41,7 @@ class Service(Kind):
     field_names = frozenset({"spec.clusterIP", "spec.type"})
 
     def name_messages(self, name: str, prefix: bool) -> list[str]:
-        return metadata.dns1035_label(name, prefix)
+        return metadata.dns_label(name, prefix)
 
     def default(self, o: Object) -> None:
         spec = o.setdefault("spec", {})

@@ -5,14 +5,88 @@ Upstream: pkg/apis/networking/validation/validation.go and pkg/registry/networki
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from wherry.kube.api import names
 from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import checks, fields
 from wherry.kube.api.kinds.base import AGE_COLUMN, NAME_COLUMN, Column, Kind, Object
 from wherry.kube.api.kinds.durations import age
 from wherry.kube.api.kinds.equality import equal
+
+DEFAULT: Final = "kubernetes"
+"""The ServiceCIDR of the ranges that the API server was started with."""
+
+
+def is_ready(o: Object) -> bool:
+    """Whether addresses are given of it: unless it is going, or somebody says that it is not
+    ready. Nobody says anything yet of one that is new."""
+    for condition in (o.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") != "True":
+            return False
+    return o["metadata"].get("deletionTimestamp") is None
+
+
+def has_address(cidr: str, address: str) -> bool:
+    """Whether Services may have that address of the range: not the range's own, in IPv4 nor the
+    last one."""
+    network, ip = ipaddress.ip_network(cidr), ipaddress.ip_address(address)
+    if ip.version != network.version or ip not in network or ip == network.network_address:
+        return False
+    return ip.version == 6 or ip != network.broadcast_address
+
+
+def overlapped(cidr: str, nodes: Iterable[Object]) -> str:
+    """What of the cluster's nodes has an address in common with that range, in a few words; empty
+    where nothing has."""
+    for node in sorted(nodes, key=lambda node: str(node["metadata"]["name"])):
+        name, spec = node["metadata"]["name"], node.get("spec") or {}
+        for pods in spec.get("podCIDRs") or filter(None, [spec.get("podCIDR")]):
+            if overlap(cidr, pods):
+                return f"{pods}, the pods of node {name}"
+        for told in (node.get("status") or {}).get("addresses") or ():
+            if told.get("type") in ("InternalIP", "ExternalIP") and overlap(cidr, told["address"]):
+                return f"{told['address']}, an address of node {name}"
+    return ""
+
+
+def places(node: Object) -> tuple[Any, Any]:
+    """What of a node ``overlapped`` looks at."""
+    return (node.get("spec") or {}).get("podCIDRs"), (node.get("status") or {}).get("addresses")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two ranges have an address in common; what is no range has none."""
+    try:
+        first, second = ipaddress.ip_network(one), ipaddress.ip_network(other, strict=False)
+    except ValueError:
+        return False
+    return first.version == second.version and first.overlaps(second)
+
+
+def known(present: Iterable[Object], configured: Sequence[str]) -> list[str]:
+    """All ranges of Services, the default ones first, each once.
+
+    ``configured`` are those, until there is a ServiceCIDR that says them.
+    """
+    found = sorted(present, key=lambda o: (o["metadata"]["name"] != DEFAULT, o["metadata"]["name"]))
+    cidrs = [] if found and found[0]["metadata"]["name"] == DEFAULT else list(configured)
+    for o in found:
+        cidrs += (o.get("spec") or {}).get("cidrs") or ()
+    return list(dict.fromkeys(cidrs))
+
+
+def ready(present: Sequence[Object], configured: Sequence[str]) -> list[str]:
+    """Those of them that addresses are given of."""
+    closed = [o for o in present if not is_ready(o)]
+    default_closed = any(o["metadata"]["name"] == DEFAULT for o in closed)
+    return known(
+        [o for o in present if is_ready(o)],
+        () if default_closed else configured,
+    )
 
 
 class ServiceCIDR(Kind):
@@ -33,19 +107,28 @@ class ServiceCIDR(Kind):
             return faults
         if len(cidrs) > 2:
             why = "may only hold up to 2 values"
-            faults.append(fields.invalid("spec", fields.Struct(cidrs=list(cidrs)), why))
-        elif not checks.one_per_family(cidrs):
+            return [fields.invalid("spec.cidrs", fields.Struct(cidrs=list(cidrs)), why)]
+        for index, cidr in enumerate(cidrs):
+            checks.strict_cidr(cidr, f"spec.cidrs[{index}]", faults)
+        if not faults and not checks.one_per_family(cidrs):
             why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and "
             why += "2001:db8::/64"
-            faults.append(fields.invalid("spec", fields.Struct(cidrs=list(cidrs)), why))
-        for index, cidr in enumerate(cidrs):
-            checks.cidr(cidr, f"spec.cidrs[{index}]", faults)
+            faults.append(fields.invalid("spec.cidrs", list(cidrs), why))
         return faults
 
     def validate_change(self, new: Object, old: Object) -> list[FieldError]:
-        cidrs = (new.get("spec") or {}).get("cidrs")
-        before = (old.get("spec") or {}).get("cidrs")
-        return fields.immutable("spec.cidrs", cidrs, before)
+        """A range may get one of the other family beside it; nothing else of it changes."""
+        cidrs = (new.get("spec") or {}).get("cidrs") or []
+        before = (old.get("spec") or {}).get("cidrs") or []
+        widened = (len(before), len(cidrs)) == (1, 2)
+        if len(cidrs) != len(before) and not widened:
+            return [fields.invalid("spec.cidrs", cidrs, fields.IMMUTABLE)]
+        faults = [
+            fields.invalid(f"spec.cidrs[{index}]", cidrs[index], fields.IMMUTABLE)
+            for index, cidr in enumerate(before)
+            if cidrs[index] != cidr
+        ]
+        return faults + self.validate_body(new) if widened else faults
 
     def row(self, o: Object, now: datetime) -> list[Any]:
         meta = o["metadata"]
@@ -74,8 +157,12 @@ class IPAddress(Kind):
         if parent is None:
             return [fields.required("spec.parentRef")]
         faults: list[FieldError] = []
-        for name in ("resource", "name"):
-            if not parent.get(name):
+        if group := parent.get("group"):
+            checks.check(names.is_dns1123_subdomain, group, "spec.parentRef.group", faults)
+        for name in ("resource", "name", "namespace"):
+            if value := parent.get(name):
+                checks.check(names.is_path_segment, value, f"spec.parentRef.{name}", faults)
+            elif name != "namespace":
                 faults.append(fields.required(f"spec.parentRef.{name}"))
         return faults
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wherry.kube.api import amounts
+from wherry.kube.api import amounts, pods
 from wherry.kube.api.amounts import Amounts
 from wherry.kube.api.kinds.persistent_volume_claim import CLASS_ANNOTATION
 from wherry.kube.api.kinds.podspec.resources import is_extended
@@ -110,7 +110,7 @@ def of(resource: Resource, o: Object, now: float) -> Amounts:
 def counts(pod: Object, now: float) -> bool:
     """Whether a pod uses anything but its place in the store: not when it has finished, nor when
     it should long be gone and nobody says so."""
-    if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+    if pods.is_finished(pod):
         return False
     metadata = pod["metadata"]
     deleted, grace = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")

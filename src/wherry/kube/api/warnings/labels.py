@@ -45,12 +45,12 @@ def in_expressions(
     return told
 
 
-def in_terms(terms: Iterable[Mapping[str, Any]], path: str, *, values: bool = False) -> list[str]:
-    """The same in terms of a node selector."""
+def in_terms(terms: Iterable[Mapping[str, Any]], path: str) -> list[str]:
+    """Deprecated keys in terms of a node selector."""
     return [
         text
         for i, term in enumerate(terms)
         for text in in_expressions(
-            term.get("matchExpressions") or (), f"{path}[{i}].matchExpressions", values=values
+            term.get("matchExpressions") or (), f"{path}[{i}].matchExpressions"
         )
     ]

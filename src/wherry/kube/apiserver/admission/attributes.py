@@ -53,13 +53,6 @@ class Attributes:
     notes: dict[str, Any] = field(default_factory=dict)
     asked: Resource | None = None
 
-    def is_for(self, resource: Resource, *operations: str, subresource: str = "") -> bool:
-        return (
-            self.resource is resource
-            and self.subresource == subresource
-            and (not operations or self.operation in operations)
-        )
-
     @property
     def new(self) -> Object:
         """``object`` where there must be one."""

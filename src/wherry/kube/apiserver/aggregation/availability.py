@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from wherry.kube.api.endpoint_slices import SERVICE_NAME, is_ready
 from wherry.kube.api.meta import now
 from wherry.kube.api.resources import API_SERVICES, ENDPOINT_SLICES, SERVICES
 from wherry.kube.apiserver.aggregation.documents import Fetched
@@ -59,10 +60,7 @@ def judge(
 
 
 def _serves(piece: Object, port_name: str) -> bool:
-    return any(
-        (e.get("conditions") or {}).get("ready", True) is not False
-        for e in piece.get("endpoints") or ()
-    ) and any(
+    return any(is_ready(endpoint) for endpoint in piece.get("endpoints") or ()) and any(
         (p.get("name") or "") == port_name and p.get("port") for p in piece.get("ports") or ()
     )
 
@@ -141,7 +139,7 @@ class Availability:
         stored = event.current or event.previous
         assert stored is not None
         metadata = stored.object["metadata"]
-        name = (metadata.get("labels") or {}).get("kubernetes.io/service-name")
+        name = (metadata.get("labels") or {}).get(SERVICE_NAME)
         self._concern(lambda r: (r.namespace, r.service) == (metadata["namespace"], name))
 
     def _concern(self, concerned: Callable[[Remote], bool]) -> None:

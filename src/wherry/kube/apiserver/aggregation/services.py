@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from wherry.kube.api import conditions
 from wherry.kube.api.discovery import by_preference
 from wherry.kube.api.resources import API_SERVICES
 from wherry.kube.apiserver.cache import Cache, Event
@@ -64,10 +65,7 @@ def remote_of(o: Object) -> Remote | None:
         service.get("port") or 443,
         authority,
         bool(spec.get("insecureSkipTLSVerify")),
-        any(
-            c.get("type") == "Available" and c.get("status") == "True"
-            for c in (o.get("status") or {}).get("conditions") or ()
-        ),
+        conditions.is_true(o, "Available"),
     )
 
 

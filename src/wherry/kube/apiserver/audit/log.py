@@ -42,7 +42,7 @@ class AuditLog:
         self._max_age = max_age
         self._size = 0
         self._descriptor = -1
-        self._complained = 0.0
+        self._complained = -_QUIET  # a machine's clock may have begun just now
         self._open()
 
     def write(self, event: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class AuditLog:
                 rest = rest[os.write(self._descriptor, rest) :]
             self._size += len(line)
         except OSError as error:
-            if time.monotonic() - self._complained > _QUIET:
+            if time.monotonic() - self._complained >= _QUIET:
                 self._complained = time.monotonic()
                 log.error("the audit log %s cannot be written: %s", self._path, error)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
+from wherry.kube.api.endpoint_slices import SERVICE_NAME, is_ready
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
-
-_OF = "kubernetes.io/service-name"
 
 
 class Place(NamedTuple):
@@ -61,11 +60,13 @@ def _of_slices(cache: Cache, namespace: str, name: str, chosen: Object) -> list[
     places = []
     for stored in cache.of(ENDPOINT_SLICES).list(namespace):
         o = stored.object
-        if (o["metadata"].get("labels") or {}).get(_OF) != name or o.get("addressType") == "FQDN":
+        if (o["metadata"].get("labels") or {}).get(SERVICE_NAME) != name or o.get(
+            "addressType"
+        ) == "FQDN":
             continue
         numbers = [p["port"] for p in o.get("ports") or () if _is(p, chosen) and p.get("port")]
         for endpoint in o.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready") is not False:
+            if is_ready(endpoint):
                 places += [Place(a, n) for a in endpoint.get("addresses") or () for n in numbers]
     return places
 

@@ -26,7 +26,7 @@ from wherry.kube.apiserver.objects import Object, Stored, encode, splice
 from wherry.kube.apiserver.registry.backend import Backend
 from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.request import APIRequest
-from wherry.kube.store.types import Guard
+from wherry.kube.store.types import Beside, Guard
 
 Handler = Callable[[Backend, APIRequest], Coroutine[Any, Any, Answer]]
 
@@ -146,16 +146,24 @@ class View(Records):
     async def listed(self, found: Sequence[Stored]) -> Sequence[Stored]:
         return await self.shown(found)
 
-    async def create(self, o: Object, guard: Guard | None = None) -> Stored:
+    async def create(
+        self, o: Object, guard: Guard | None = None, beside: Sequence[Beside] = ()
+    ) -> Stored:
         (made,) = await conversion.convert(self._backend, [o], self._base.resource)
-        return (await self.shown([await self._base.create(made, guard)]))[0]
+        return (await self.shown([await self._base.create(made, guard, beside)]))[0]
 
-    async def update(self, o: Object, old: Stored, guard: Guard | None = None) -> Stored:
+    async def update(
+        self,
+        o: Object,
+        old: Stored,
+        guard: Guard | None = None,
+        beside: Sequence[Beside] = (),
+    ) -> Stored:
         (made,) = await conversion.convert(self._backend, [o], self._base.resource)
-        return (await self.shown([await self._base.update(made, old, guard)]))[0]
+        return (await self.shown([await self._base.update(made, old, guard, beside)]))[0]
 
-    async def delete(self, old: Stored) -> int:
-        return await self._base.delete(old)
+    async def delete(self, old: Stored, beside: Sequence[Beside] = ()) -> int:
+        return await self._base.delete(old, beside)
 
 
 def _head(kind: Kind) -> bytes:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from wherry.kube.api.endpoint_slices import SERVICE_NAME, is_ready
 from wherry.kube.api.errors import StatusError, bad_request, not_found
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
 from wherry.kube.apiserver.cache import Cache
 from wherry.kube.apiserver.objects import Object
-
-_SERVICE_NAME = "kubernetes.io/service-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ def backends_of(
             if (p.get("name") or "") == port_name and p.get("port")
         ]
         for endpoint in each.get("endpoints") or ():
-            if (endpoint.get("conditions") or {}).get("ready", True) is not False:
+            if is_ready(endpoint):
                 for number in numbers:
                     yield from ((address, number) for address in endpoint["addresses"][:1])
     endpoints = None if slices else cache.of(ENDPOINTS).get(namespace, name)
@@ -194,7 +193,7 @@ def slices_of(cache: Cache, namespace: str, name: str) -> list[Object]:
     return [
         stored.object
         for stored in cache.of(ENDPOINT_SLICES).list(namespace)
-        if (stored.object["metadata"].get("labels") or {}).get(_SERVICE_NAME) == name
+        if (stored.object["metadata"].get("labels") or {}).get(SERVICE_NAME) == name
     ]
 
 

@@ -16,7 +16,6 @@ from aiohttp.web_request import BaseRequest
 from wherry.host.hijack import HijackedStream, client_gone, join, take_over
 
 DIAL = 10.0  # seconds
-_FAREWELL = 5.0  # seconds a client has to take the rest and close its side
 _HEAD_LIMIT = 64 * 1024
 _CHUNK = 64 * 1024
 
@@ -193,9 +192,5 @@ async def tunnel(
     except asyncio.CancelledError:
         client.abort()
         raise
-    try:
-        async with asyncio.timeout(_FAREWELL):
-            await client.close()
-    except TimeoutError:
-        client.abort()
+    await client.close()
     return client.response

@@ -79,7 +79,7 @@ class Proxies:
         prefix, rest = below(path)
         scheme, host, port, context = self._place(info)
         if not rest:
-            if not wants_upgrade(request):
+            if request.method in ("GET", "HEAD") and not wants_upgrade(request):
                 return web.Response(status=301, headers={"Location": f"{path}/{sign}{query}"})
             rest = "/"
         target = Target(host, port, f"{rest}{sign}{query}", scheme)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from wherry.kube.api import errors
 from wherry.kube.api.catalogue import Catalogue, Served
@@ -12,6 +12,7 @@ from wherry.kube.api.errors import FieldError
 from wherry.kube.api.kinds import Kind
 from wherry.kube.api.resources import SERVICES, Resource
 from wherry.kube.apiserver.admission import Admission, of
+from wherry.kube.apiserver.allocation.services import Allocations, Taken
 from wherry.kube.apiserver.authn.assembly import Identities
 from wherry.kube.apiserver.authz import Authorizer
 from wherry.kube.apiserver.cache import Cache
@@ -21,16 +22,9 @@ from wherry.kube.apiserver.options import WriteOptions
 from wherry.kube.apiserver.registry.components import Components
 from wherry.kube.apiserver.registry.records import Records
 from wherry.kube.apiserver.request import APIRequest, no_such_path
-from wherry.kube.apiserver.services import Allocations
-from wherry.kube.store.types import Guard, Store
-
-Settle = Callable[[], None]
+from wherry.kube.store.types import Beside, Guard, Store
 
 _ALLOCATIONS = "/registry/ranges/services"
-
-
-def nothing() -> None:
-    """What is left to do for what took nothing."""
 
 
 class _Turns:
@@ -121,19 +115,26 @@ class Backend:
         await self.admission.admit(attributes)
         return attributes.new
 
-    def take(self, new: Object, old: Object | None, resource: Resource) -> Settle:
-        """Allocate what ``new`` needs; the returned function is to be called after the write.
+    def take(self, new: Object, old: Object | None, resource: Resource) -> Taken | None:
+        """Allocate what ``new`` needs, before validating admission judges it; to be settled after
+        the write. None where that kind takes nothing.
 
         Raises:
             StatusError: 422, an address or port is taken, or there is none left.
         """
         if resource is not SERVICES:
-            return nothing
+            return None
         return self._allocations.take(new, old)
 
+    def beside(
+        self, new: Object | None, old: Object | None, resource: Resource
+    ) -> Sequence[Beside]:
+        """What is to be written with ``new`` in the place of ``old``, in the same transaction."""
+        return self._allocations.beside(new, old) if resource is SERVICES else ()
+
     def allocating(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[None]:
-        """Held from `take` to the end of the write, where the write is to be guarded: writers of
-        one process take turns, so that they need not fail by the guard."""
+        """Held while a write is stored that is to be guarded: writers of one process take turns, so
+        that they need not fail by the guard."""
         return self._allocating if self._guarded(resource) else contextlib.nullcontext()
 
     def guard(self, resource: Resource) -> Guard | None:

@@ -1,5 +1,5 @@
 """create, in upstream's order: read, default, mutating admission, name, prepare, the kind's rules,
-validating admission, allocate, store."""
+allocate, validating admission, store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from wherry.kube.api.meta import clone, new_uid, now
 from wherry.kube.api.names import generate_name
 from wherry.kube.api.warnings import ON_WRITE
 from wherry.kube.apiserver.admission.attributes import of
+from wherry.kube.apiserver.allocation.services import Taken
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.authz import escalation
 from wherry.kube.apiserver.content import read_object
@@ -91,28 +92,38 @@ async def insert(
     check(kind, o, kind.validate(o), request.version)
     if (look := ON_WRITE.get(resource.schema)) is not None:
         request.warnings += look(o, None)
+    taken: Taken | None = None
     try:
+        taken = backend.take(o, None, resource)
         await backend.admission.validate(attributes)
-        return await _named(backend, records, o, base, dry_run=options.dry_run)
+        return await _named(backend, records, o, base, taken, dry_run=options.dry_run)
     except BaseException:
         await attributes.fail()
         raise
+    finally:
+        if taken is not None:
+            taken.settle()
 
 
 async def _named(
-    backend: Backend, records: Records, o: Object, base: str, *, dry_run: bool
+    backend: Backend,
+    records: Records,
+    o: Object,
+    base: str,
+    taken: Taken | None,
+    *,
+    dry_run: bool,
 ) -> Stored:
     """Store ``o``, under another name where the one generated from ``base`` is taken."""
     metadata = o["metadata"]
     for attempt in range(_NAME_ATTEMPTS):
         try:
             if dry_run:
-                backend.take(o, None, records.resource)()
                 namespace = metadata.get("namespace", "")
                 if records.cache.get(namespace, metadata["name"]) is not None:
                     raise records.already_exists(metadata["name"])
                 return answer(o)
-            return await _allocated(backend, records, o)
+            return await _allocated(backend, records, o, taken)
         except StatusError as error:
             if not base or error.reason != "AlreadyExists" or attempt + 1 == _NAME_ATTEMPTS:
                 raise
@@ -122,15 +133,17 @@ async def _named(
     raise AssertionError("unreachable")
 
 
-async def _allocated(backend: Backend, records: Records, o: Object) -> Stored:
-    """Store ``o`` with what it needs allocated. Raises StatusError; nothing stays allocated."""
-    spec = o.get("spec")
+async def _allocated(backend: Backend, records: Records, o: Object, taken: Taken | None) -> Stored:
+    """Store ``o`` with what was taken for it. Raises StatusError."""
+    if taken is None:
+        return await records.create(o)
     async with backend.allocating(records.resource):
         while True:
-            settle = backend.take(o, None, records.resource)
+            if taken.is_lost():
+                taken.renew(o)
             try:
-                return await records.create(o, backend.guard(records.resource))
-            except GuardMoved:  # another server allocated meanwhile; what, is known now
-                o["spec"] = spec
-            finally:
-                settle()
+                guard = backend.guard(records.resource)
+                beside = backend.beside(o, None, records.resource)
+                return await records.create(o, guard, beside)
+            except GuardMoved:  # others took something meanwhile; what, is known now
+                continue

@@ -94,7 +94,7 @@ async def remove(
         try:
             if marked is None:
                 if not options.dry_run:
-                    await records.delete(old)
+                    await records.delete(old, backend.beside(None, old.object, resource))
                 if resource in _RETURNED:
                     return Single(old, kind)
                 return success(resource, name, old.object["metadata"]["uid"])

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wherry.kube.api import pods
+from wherry.kube.api.conditions import find
 from wherry.kube.api.errors import StatusError, bad_request, conflict, forbidden
 from wherry.kube.api.meta import now
 from wherry.kube.api.resources import POD_DISRUPTION_BUDGETS, PODS
@@ -89,7 +91,7 @@ async def _attempt(backend: Backend, request: APIRequest, deletion: DeleteOption
     if not budgets:
         return await _delete(backend, request, stored, deletion)
     budget = budgets[0].object
-    if not _ready(pod) and spares_unready(budget):
+    if not pods.is_ready(pod) and spares_unready(budget):
         # It was no healthy one; that must still be so when it goes.
         try:
             pinned = replace(deletion, revision=deletion.revision or str(stored.revision))
@@ -114,19 +116,12 @@ def _covers(budget: Object, pod: Object) -> bool:
 
 
 def _ended(pod: Object) -> bool:
-    phase = (pod.get("status") or {}).get("phase", "")
-    deleting = pod["metadata"].get("deletionTimestamp") is not None
-    return deleting or phase in ("Succeeded", "Failed")
+    return not pods.is_active(pod)
 
 
 def ignores_budgets(pod: Object) -> bool:
     """Whether it runs nothing that a budget could protect."""
-    return _ended(pod) or (pod.get("status") or {}).get("phase", "") == "Pending"
-
-
-def _ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    return _ended(pod) or pods.phase(pod) == "Pending"
 
 
 def spares_unready(budget: Object) -> bool:
@@ -213,18 +208,10 @@ def with_disruption_allowed(
 
 
 def _why_none(name: str, status: Object) -> str:
-    conditions = status.get("conditions") or ()
-    failed = next(
-        (
-            c
-            for c in conditions
-            if c.get("type") == "DisruptionAllowed" and c.get("reason") == "SyncFailed"
-        ),
-        None,
-    )
+    allowed = find(status.get("conditions") or (), "DisruptionAllowed")
     subject = f"The disruption budget {name}"
-    if failed is not None:
-        why = failed.get("message", "")
+    if allowed is not None and allowed.get("reason") == "SyncFailed":
+        why = allowed.get("message", "")
         return f"{subject} does not allow evicting pods currently because it failed sync: {why}"
     healthy, desired = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
     if healthy <= desired:

@@ -13,6 +13,7 @@ from wherry.kube.apiserver.cache import Cache, unavailable
 from wherry.kube.apiserver.metrics import STORE_DURATION
 from wherry.kube.apiserver.objects import Object, Stored, encode, splice
 from wherry.kube.store.types import (
+    Beside,
     Guard,
     GuardMoved,
     KeyExists,
@@ -82,14 +83,17 @@ class Records:
     def conflict(self, name: str, why: str = errors.MODIFIED) -> StatusError:
         return errors.conflict(self.resource.plural, name, why, self.resource.group)
 
-    async def create(self, o: Object, guard: Guard | None = None) -> Stored:
-        """Store a new object. Raises StatusError 409 AlreadyExists; GuardMoved."""
+    async def create(
+        self, o: Object, guard: Guard | None = None, beside: Sequence[Beside] = ()
+    ) -> Stored:
+        """Store a new object. Raises StatusError 409 AlreadyExists; GuardMoved, also where one of
+        ``beside`` is there already."""
         key = self._key(o)
         value = encode(o)
         try:
             with self.cache.writing(value, o) as write:
                 started = time.perf_counter()
-                revision = await self._store.create(key, value, guard)
+                revision = await self._store.create(key, value, guard, beside)
                 STORE_DURATION.observe(
                     ("create", self.resource.plural), time.perf_counter() - started
                 )
@@ -97,40 +101,48 @@ class Records:
         except GuardMoved:
             await self._settle()
             raise
-        except KeyExists:
+        except KeyExists as error:
             await self._settle()
+            if error.args[0] != key:
+                raise GuardMoved(*error.args) from None
             raise self.already_exists(o["metadata"]["name"]) from None
         except StoreUnavailable as error:
             raise unavailable(error) from error
         return write.stored or self._at(o, value, revision)
 
-    async def update(self, o: Object, old: Stored, guard: Guard | None = None) -> Stored:
+    async def update(
+        self,
+        o: Object,
+        old: Stored,
+        guard: Guard | None = None,
+        beside: Sequence[Beside] = (),
+    ) -> Stored:
         """Replace ``old``, which must still be the present. Raises Changed, StatusError."""
         key = self._key(o)
         value = encode(o)
         try:
             with self.cache.writing(value, o) as write:
                 started = time.perf_counter()
-                revision = await self._store.update(key, value, old.revision, guard)
+                revision = await self._store.update(key, value, old.revision, guard, beside)
                 STORE_DURATION.observe(
                     ("update", self.resource.plural), time.perf_counter() - started
                 )
                 await self._all.reached(revision)
-        except (RevisionMismatch, KeyNotFound, GuardMoved) as error:
+        except (RevisionMismatch, KeyNotFound, GuardMoved, KeyExists) as error:
             await self._settle()
             raise Changed from error
         except StoreUnavailable as error:
             raise unavailable(error) from error
         return write.stored or self._at(o, value, revision)
 
-    async def delete(self, old: Stored) -> int:
+    async def delete(self, old: Stored, beside: Sequence[Beside] = ()) -> int:
         """Remove ``old``, which must still be the present; the revision of the removal.
 
         Raises Changed, StatusError.
         """
         try:
             started = time.perf_counter()
-            revision = await self._store.delete(self._key(old.object), old.revision)
+            revision = await self._store.delete(self._key(old.object), old.revision, beside)
             STORE_DURATION.observe(("delete", self.resource.plural), time.perf_counter() - started)
             await self._all.reached(revision)
         except (RevisionMismatch, KeyNotFound) as error:

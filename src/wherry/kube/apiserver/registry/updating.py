@@ -18,6 +18,7 @@ from wherry.kube.api.meta import clone
 from wherry.kube.api.resources import NAMESPACES
 from wherry.kube.api.warnings import ON_WRITE
 from wherry.kube.apiserver.admission.attributes import of
+from wherry.kube.apiserver.allocation.services import Taken
 from wherry.kube.apiserver.answers import Single
 from wherry.kube.apiserver.authz import escalation
 from wherry.kube.apiserver.content import read_object
@@ -266,33 +267,47 @@ async def _attempt(
         ownership.updated(
             backend, request, kind, new, old.object, options.field_manager, aspect.subresource
         )
+    taken: Taken | None = None
     try:
+        if not released(new):
+            taken = backend.take(new, old.object, resource)
         if aspect.admitted:
             await backend.admission.validate(attributes)
         if unchanged(new, old) and not records.is_stale(old):
             return old
-        return await _store(backend, records, new, old, dry_run=options.dry_run)
+        return await _store(backend, records, new, old, taken, dry_run=options.dry_run)
     except BaseException:
         await attributes.fail()
         raise
+    finally:
+        if taken is not None:
+            taken.settle()
 
 
 async def _store(
-    backend: Backend, records: Records, new: Object, old: Stored, *, dry_run: bool
+    backend: Backend,
+    records: Records,
+    new: Object,
+    old: Stored,
+    taken: Taken | None,
+    *,
+    dry_run: bool,
 ) -> Stored:
     """Put ``new`` in the place of ``old``, or remove it if it was kept only by what is gone."""
     if released(new):
         if not dry_run:
-            await records.delete(old)
+            await records.delete(old, backend.beside(None, old.object, records.resource))
         return answer(new)
+    if dry_run:
+        return answer(new)
+    if taken is None:
+        return await records.update(new, old)
     async with backend.allocating(records.resource):
-        settle = backend.take(new, old.object, records.resource)
-        try:
-            if dry_run:
-                return answer(new)
-            return await records.update(new, old, backend.guard(records.resource))
-        finally:
-            settle()
+        if taken.is_lost():
+            raise Changed
+        guard = backend.guard(records.resource)
+        beside = backend.beside(new, old.object, records.resource)
+        return await records.update(new, old, guard, beside)
 
 
 def unchanged(new: Object, old: Stored) -> bool:

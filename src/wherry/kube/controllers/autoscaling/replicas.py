@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.api.quantity import to_milli
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 
 _MOST = 2**31 - 1
 
@@ -98,7 +97,7 @@ def group(
 
 def _starting(pod: Object, figure: Figure, timing: Timing) -> bool:
     """Whether what it uses may be the cost of its start."""
-    condition = pods.condition(pod, "Ready")
+    condition = conditions.of(pod, "Ready")
     started = (pod.get("status") or {}).get("startTime")
     if condition is None or not started:
         return True
@@ -127,9 +126,8 @@ def _request(pod: Object, container: str, resource: str) -> int:
         if resource not in whole:
             raise CannotCompute(f"missing pod-level request for {resource} in Pod {meta.name(pod)}")
         return to_milli(whole[resource])
-    restarted = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     total = 0
-    for each in (*(spec.get("containers") or ()), *restarted):
+    for each in pods.lasting_containers(spec):
         if container and each["name"] != container:
             continue
         wanted = (each.get("resources") or {}).get("requests") or {}

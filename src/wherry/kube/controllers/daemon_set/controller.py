@@ -13,8 +13,8 @@ from wherry.kube.controllers.claims import claim_dependents
 from wherry.kube.controllers.daemon_set.placement import make_pod
 from wherry.kube.controllers.daemon_set.plan import View, plan, status
 from wherry.kube.controllers.histories import HASH_LABEL, Collision, Histories
+from wherry.kube.controllers.ownership import by_controller
 from wherry.kube.controllers.pod_owners import PodOwnerController
-from wherry.kube.controllers.pods import by_controller
 
 _FIRST_HOLD = 1.0  # seconds before a node's failed pod is replaced, doubled each time
 _LONGEST_HOLD = 15 * 60.0

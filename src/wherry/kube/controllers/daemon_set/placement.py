@@ -15,7 +15,7 @@ from wherry.kube.api.resources import DAEMON_SETS
 from wherry.kube.api.taints import NO_EXECUTE, NO_SCHEDULE, untolerated
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.histories import HASH_LABEL
-from wherry.kube.controllers.pods import from_template
+from wherry.kube.controllers.ownership import from_template
 
 GENERATION_LABEL = "pod-template-generation"
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.amounts import resolve
 from wherry.kube.controllers.daemon_set.placement import Belongs, belongs, node_of
 from wherry.kube.controllers.histories import HASH_LABEL

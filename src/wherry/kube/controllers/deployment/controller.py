@@ -15,7 +15,7 @@ from wherry.kube.controllers.claims import claim_dependents
 from wherry.kube.controllers.deployment.plan import plan
 from wherry.kube.controllers.deployment.revisions import same_template
 from wherry.kube.controllers.deployment.rolling import is_rolling, size
-from wherry.kube.controllers.pods import by_controller
+from wherry.kube.controllers.ownership import by_controller
 
 
 class DeploymentController(Controller):

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions, pods
 from wherry.kube.controllers.deployment import revisions, rolling, status
 
 

@@ -13,7 +13,7 @@ from wherry.kube.api import meta
 from wherry.kube.api.resources import DEPLOYMENTS, REPLICA_SETS
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.hashing import template_hash
-from wherry.kube.controllers.pods import controller_reference
+from wherry.kube.controllers.ownership import controller_reference
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"

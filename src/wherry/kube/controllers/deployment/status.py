@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions
 from wherry.kube.controllers.deployment import rolling
 
 _NO_DEADLINE = 2**31 - 1

@@ -5,12 +5,11 @@ Follows k8s.io/endpointslice and pkg/controller/util/endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS = "service.kubernetes.io/headless"
@@ -24,25 +23,20 @@ def takes(service: Object, pod: Object) -> bool:
 
 
 def is_headless(service: Object) -> bool:
+    """Whether the Service has no address of its own: its name leads to the pods."""
     return bool(service["spec"].get("clusterIP") == "None")
 
 
 def publishes_not_ready(service: Object) -> bool:
+    """Whether its endpoints count as ready whatever their pods say."""
     return bool(service["spec"].get("publishNotReadyAddresses"))
 
 
 def is_backend(pod: Object, *, terminating: bool) -> bool:
     """Whether the pod has an address and may serve; ``terminating`` lets in those that end."""
-    if pods.is_finished(pod) or not addresses(pod):
+    if pods.is_finished(pod) or not pods.addresses(pod):
         return False
     return terminating or not meta.is_deleting(pod)
-
-
-def addresses(pod: Object) -> list[str]:
-    """All its addresses, the primary one first."""
-    status = pod.get("status") or {}
-    several = [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")]
-    return several or ([status["podIP"]] if status.get("podIP") else [])
 
 
 def ports(service: Object, pod: Object) -> list[Object]:
@@ -69,18 +63,11 @@ def _port_number(port: Mapping[str, Any], pod: Object) -> int | None:
     if isinstance(target, int):
         return target
     protocol = port.get("protocol") or "TCP"
-    for container in _serving_containers(pod["spec"]):
+    for container in pods.lasting_containers(pod["spec"]):
         for named in container.get("ports") or ():
             if named.get("name") == target and (named.get("protocol") or "TCP") == protocol:
                 return int(named["containerPort"])
     return None
-
-
-def _serving_containers(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    yield from spec.get("containers") or ()
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            yield container
 
 
 def hostname(service: Object, pod: Object) -> str:
@@ -105,7 +92,7 @@ def concern(pod: Object) -> Hashable:
     """All of a pod that endpoints depend on: while it is equal, nothing need be looked at."""
     spec = pod["spec"]
     return (
-        tuple(addresses(pod)),
+        pods.addresses(pod),
         pods.is_ready(pod),
         pods.is_finished(pod),
         meta.is_deleting(pod),
@@ -132,7 +119,7 @@ class TriggerTimes:
         before = self._known.get(key)
         present: dict[str, str] = {"": service["metadata"].get("creationTimestamp") or ""}
         for pod in backends:
-            ready = pods.condition(pod, "Ready")
+            ready = conditions.of(pod, "Ready")
             if ready is not None and ready.get("lastTransitionTime"):
                 present[meta.uid(pod)] = ready["lastTransitionTime"]
         self._known[key] = present

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wherry.kube.api import meta
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.pods import is_ready
 from wherry.kube.api.quantity import to_milli
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES
 from wherry.kube.client.recorder import NORMAL, WARNING
@@ -13,7 +15,6 @@ from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, namespace_is_leaving, split_key
 from wherry.kube.controllers.endpoints import backends, hints, legacy, slices
 from wherry.kube.controllers.endpoints.writing import write
-from wherry.kube.controllers.pods import is_ready
 
 _ZONE = "topology.kubernetes.io/zone"
 _LOCK = "control-plane.alpha.kubernetes.io/leader"  # elections were held on Endpoints once
@@ -147,8 +148,8 @@ def _capacity(node: Object) -> tuple[bool, float]:
 def _service_of(slice: Object) -> Iterable[str]:
     """Indexer: the key of the Service a slice of ours belongs to."""
     labels = meta.labels(slice)
-    if labels.get(slices.MANAGED_BY) == slices.MANAGER and labels.get(slices.SERVICE_NAME):
-        yield f"{meta.namespace(slice)}/{labels[slices.SERVICE_NAME]}"
+    if labels.get(slices.MANAGED_BY) == slices.MANAGER and labels.get(SERVICE_NAME):
+        yield f"{meta.namespace(slice)}/{labels[SERVICE_NAME]}"
 
 
 class EndpointsController(_ServiceController):

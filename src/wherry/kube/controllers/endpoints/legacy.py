@@ -10,9 +10,8 @@ from collections.abc import Iterable
 
 import orjson
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.endpoints import backends
 
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
@@ -22,6 +21,7 @@ LARGEST = 1000
 
 
 def address(service: Object, pod: Object, ip: str) -> Object:
+    """The EndpointAddress of a pod behind the Service."""
     result: Object = {"ip": ip}
     hostname = backends.hostname(service, pod)
     if hostname:
@@ -70,7 +70,7 @@ def subsets(service: Object, selected: Iterable[Object]) -> tuple[list[Object], 
 def _address(service: Object, pod: Object) -> str | None:
     """The pod's address of the Service's first family."""
     family = (service["spec"].get("ipFamilies") or ["IPv4"])[0]
-    own = backends.addresses(pod)
+    own = pods.addresses(pod)
     if not service["spec"].get("ipFamilies") and backends.is_headless(service):
         return own[0] if own else None
     return next((ip for ip in own if (":" in ip) == (family == "IPv6")), None)

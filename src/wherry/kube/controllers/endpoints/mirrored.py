@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import orjson
 
 from wherry.kube.api import meta
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.endpoints import backends, slices
-from wherry.kube.controllers.pods import controller_reference
+from wherry.kube.controllers.ownership import controller_reference
 
 MANAGER = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
@@ -105,7 +106,7 @@ def reconcile(endpoints: Object, mirror: Mirror, existing: Sequence[Object]) -> 
 
 def _metadata(endpoints: Object) -> Object:
     labels = dict(meta.labels(endpoints))
-    labels[slices.SERVICE_NAME] = meta.name(endpoints)
+    labels[SERVICE_NAME] = meta.name(endpoints)
     labels[slices.MANAGED_BY] = MANAGER
     annotations = meta.annotations(endpoints)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wherry.kube.api import meta
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from wherry.kube.client.recorder import WARNING
@@ -17,8 +18,8 @@ from wherry.kube.controllers.endpoints.writing import write
 def _mirror_of(slice: Object) -> Iterable[str]:
     """Indexer: the key of the Endpoints object a slice of ours mirrors."""
     labels = meta.labels(slice)
-    if labels.get(slices.MANAGED_BY) == mirrored.MANAGER and labels.get(slices.SERVICE_NAME):
-        yield f"{meta.namespace(slice)}/{labels[slices.SERVICE_NAME]}"
+    if labels.get(slices.MANAGED_BY) == mirrored.MANAGER and labels.get(SERVICE_NAME):
+        yield f"{meta.namespace(slice)}/{labels[SERVICE_NAME]}"
 
 
 class EndpointSliceMirroringController(Controller):

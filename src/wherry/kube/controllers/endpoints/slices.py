@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
+from wherry.kube.api.endpoint_slices import SERVICE_NAME
 from wherry.kube.api.resources import ENDPOINT_SLICES, SERVICES
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.endpoints import backends, hints
+from wherry.kube.controllers.ownership import controller_reference
 
-SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 LARGEST = 100
@@ -120,7 +120,7 @@ def _wanted(
     """The endpoints by port set, then by the pod's uid."""
     result: dict[bytes, dict[str, Object]] = defaultdict(dict)
     for pod in chosen:
-        own = [address for address in backends.addresses(pod) if _family(address) == family]
+        own = [address for address in pods.addresses(pod) if _family(address) == family]
         found = backends.ports(service, pod)
         if not own or (not found and service["spec"].get("ports")):
             continue
@@ -217,7 +217,7 @@ def _make(service: Object, family: str, endpoints: list[Object], ports: list[Obj
             "generateName": f"{meta.name(service)}-",
             "namespace": meta.namespace(service),
             "labels": _labels(service),
-            "ownerReferences": [pods.controller_reference(service, SERVICES)],
+            "ownerReferences": [controller_reference(service, SERVICES)],
         },
         "addressType": family,
         "endpoints": endpoints,
@@ -229,7 +229,7 @@ def _update(
     service: Object, slice: Object, endpoints: list[Object], ports: list[Object], changes: Changes
 ) -> None:
     labels = _labels(service)
-    owners = [pods.controller_reference(service, SERVICES)]
+    owners = [controller_reference(service, SERVICES)]
     same = (
         (slice.get("endpoints") or []) == endpoints
         and (slice.get("ports") or []) == ports

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions, pods
 from wherry.kube.controllers.job import indexes
 from wherry.kube.controllers.job.pod import (
     ended_at,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.api.resources import JOBS
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
-from wherry.kube.controllers.pods import from_template
+from wherry.kube.controllers.ownership import from_template
 
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
@@ -122,7 +121,7 @@ def ended_at(pod: Object, now: datetime) -> datetime:
     deleted = pod["metadata"].get("deletionTimestamp")
     if deleted:
         return min(meta.parse_time(deleted), now)
-    ready = pods.condition(pod, "Ready")
+    ready = conditions.of(pod, "Ready")
     if ready is not None and ready.get("lastTransitionTime"):
         return meta.parse_time(ready["lastTransitionTime"])
     return now

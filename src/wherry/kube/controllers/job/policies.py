@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.job import indexes
 
 
@@ -73,7 +72,7 @@ def _by_exit_code(rule: Object, pod: Object) -> str:
 
 def _by_condition(rule: Object, pod: Object) -> str:
     for pattern in rule.get("onPodConditions") or ():
-        found = pods.condition(pod, pattern.get("type", ""))
+        found = conditions.of(pod, pattern.get("type", ""))
         if found is not None and found.get("status") == (pattern.get("status") or "True"):
             return f"Pod {meta.key(pod)} has condition {pattern.get('type')}"
     return ""

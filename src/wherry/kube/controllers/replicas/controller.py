@@ -10,8 +10,8 @@ from wherry.kube.api.resources import REPLICA_SETS, REPLICATION_CONTROLLERS
 from wherry.kube.api.selectors import LabelSelector, labels_from_set
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import now, split_key
+from wherry.kube.controllers.ownership import from_template
 from wherry.kube.controllers.pod_owners import PodOwnerController
-from wherry.kube.controllers.pods import from_template
 from wherry.kube.controllers.replicas.plan import next_available, plan, status
 
 

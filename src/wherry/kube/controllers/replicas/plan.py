@@ -13,9 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import conditions, pods
 
 BURST = 500
 """The most pods made or removed in one go."""

@@ -7,6 +7,7 @@ from functools import partial
 
 from wherry.kube.api import meta
 from wherry.kube.api.errors import StatusError
+from wherry.kube.api.pods import is_finished
 from wherry.kube.api.resources import (
     CONTROLLER_REVISIONS,
     PERSISTENT_VOLUME_CLAIMS,
@@ -18,8 +19,8 @@ from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, namespace_is_leaving, now, split_key
 from wherry.kube.controllers.claims import claim_dependents
 from wherry.kube.controllers.histories import Collision, Histories
+from wherry.kube.controllers.ownership import by_controller
 from wherry.kube.controllers.pod_owners import PodOwnerController
-from wherry.kube.controllers.pods import by_controller, is_finished
 from wherry.kube.controllers.stateful_set import identity
 from wherry.kube.controllers.stateful_set.claims import claims_for, is_stale, references_for
 from wherry.kube.controllers.stateful_set.plan import plan, status

@@ -7,7 +7,7 @@ from wherry.kube.api import meta
 from wherry.kube.api.resources import STATEFUL_SETS
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.histories import HASH_LABEL
-from wherry.kube.controllers.pods import controller_reference
+from wherry.kube.controllers.ownership import controller_reference
 
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 POD_INDEX = "apps.kubernetes.io/pod-index"

@@ -11,9 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.amounts import resolve
 from wherry.kube.controllers.histories import template_of
 from wherry.kube.controllers.stateful_set.identity import (

@@ -12,7 +12,7 @@ from wherry.kube.api.resources import PERSISTENT_VOLUME_CLAIMS, PODS
 from wherry.kube.client.recorder import WARNING
 from wherry.kube.client.transport import Object
 from wherry.kube.controllers.base import Context, Controller, namespace_is_leaving, split_key
-from wherry.kube.controllers.pods import controller_reference
+from wherry.kube.controllers.ownership import controller_reference
 
 
 def volumes(pod: Object) -> list[Object]:

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable
 from typing import Final
 
-from wherry.kube.api import meta
+from wherry.kube.api import meta, pods
 from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import PERSISTENT_VOLUMES, PODS
 from wherry.kube.api.volume_matching import PROVISIONED_BY
@@ -18,7 +18,6 @@ from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
 from wherry.kube.client.recorder import NORMAL, EventRecorder
 from wherry.kube.client.transport import Object
-from wherry.kube.controllers import pods
 from wherry.kube.controllers.volumes import local_path
 
 NAMESPACE: Final = "kube-system"

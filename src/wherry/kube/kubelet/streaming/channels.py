@@ -7,6 +7,11 @@ from typing import Any, Protocol
 
 from wherry.wire.remotecommand import Channel
 
+PATIENCE = 3600.0
+"""Seconds in which a client that is still there may take the last of what it was sent (it may show
+it page by page). It tells that it has by closing the connection; whoever closed it before would cut
+off what is on its way."""
+
 
 class ClientGone(Exception):
     """The client has closed the connection."""
@@ -32,4 +37,4 @@ class Channels(Protocol):
         """Return when the client has closed the connection."""
 
     async def finish(self, status: Mapping[str, Any]) -> None:
-        """Tell how the command ended, and close the connection."""
+        """Tell how the command ended, and close the connection once the client has taken all."""

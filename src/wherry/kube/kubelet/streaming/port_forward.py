@@ -15,7 +15,8 @@ from wherry.engine.cri.types import CRIError
 from wherry.host.hijack import adopt
 from wherry.kube.kubelet.streaming.channels import ClientGone
 from wherry.kube.kubelet.streaming.spdy import Connection, Stream
-from wherry.wire.remotecommand import ProtocolError, decode_message, encode_message
+from wherry.kube.kubelet.streaming.websocket import send
+from wherry.wire.remotecommand import ProtocolError, decode_message
 
 FAREWELL = 2.0  # seconds a server in a pod has to take the last of what its client sent
 
@@ -123,27 +124,17 @@ class _Numbered:
     async def announce(self, port: int) -> None:
         """Both channels begin with the port's number."""
         head = struct.pack("<H", port)
-        await self._send(self._channel, head)
-        await self._send(self._channel + 1, head)
+        await send(self._socket, self._protocol, self._channel, head)
+        await send(self._socket, self._protocol, self._channel + 1, head)
 
     async def read(self) -> bytes:
         return await self.incoming.get()
 
     async def write(self, data: bytes) -> None:
-        await self._send(self._channel, data)
+        await send(self._socket, self._protocol, self._channel, data)
 
     async def write_error(self, text: str) -> None:
-        await self._send(self._channel + 1, text.encode())
-
-    async def _send(self, channel: int, data: bytes) -> None:
-        message = encode_message(self._protocol, channel, data)
-        try:
-            if isinstance(message, str):
-                await self._socket.send_str(message)
-            else:
-                await self._socket.send_bytes(message)
-        except (ConnectionError, RuntimeError) as error:
-            raise ClientGone from error
+        await send(self._socket, self._protocol, self._channel + 1, text.encode())
 
 
 async def serve_websocket(
@@ -160,14 +151,12 @@ async def serve_websocket(
         for end, port in zip(ends, ports, strict=True):
             await end.announce(port)
             tasks.append(asyncio.create_task(_forward_numbered(end, port, dial, described)))
-        tasks.append(asyncio.create_task(_close_after(socket_, tasks.copy())))
-        async for message in socket_:
-            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                break
-            channel, data = decode_message(protocol, message.data)
-            if channel % 2 == 0 and channel // 2 < len(ends) and data:
-                await ends[channel // 2].incoming.put(data)
-    except (ClientGone, ProtocolError):
+        hearing = asyncio.create_task(_hear(socket_, protocol, ends))
+        # A channel cannot be ended alone: when no forward is left, the whole connection ends.
+        forwarding = asyncio.gather(*tasks, return_exceptions=True)
+        tasks.append(hearing)
+        await asyncio.wait((hearing, forwarding), return_when=asyncio.FIRST_COMPLETED)
+    except ClientGone:
         return
     finally:
         for task in tasks:
@@ -176,13 +165,15 @@ async def serve_websocket(
         await socket_.close()
 
 
-async def _close_after(
-    socket_: web.WebSocketResponse, forwards: Sequence[asyncio.Task[None]]
-) -> None:
-    """A channel cannot be ended alone: when no forward is left, the whole connection ends."""
-    if forwards:
-        await asyncio.wait(forwards)
-    await socket_.close()
+async def _hear(socket_: web.WebSocketResponse, protocol: str, ends: Sequence[_Numbered]) -> None:
+    """Hand on what the client sends, until it closes or says what is no message."""
+    with contextlib.suppress(ProtocolError):
+        async for message in socket_:
+            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                break
+            channel, data = decode_message(protocol, message.data)
+            if channel % 2 == 0 and channel // 2 < len(ends) and data:
+                await ends[channel // 2].incoming.put(data)
 
 
 async def _forward_numbered(end: _Numbered, port: int, dial: Dial, described: str) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
-from wherry.kube.kubelet.streaming.channels import ClientGone
+from wherry.kube.kubelet.streaming.channels import PATIENCE, ClientGone
 from wherry.wire.remotecommand import (
     Channel,
     ResizeReader,
@@ -279,4 +279,8 @@ class SpdyChannels:
             await self._streams["error"].write(end)
         for stream in self._streams.values():
             await stream.finish()
+            self._connection.forget(stream)  # more input is of no use, and must not fill the way
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._connection.wait_closed()
         await self._connection.close()

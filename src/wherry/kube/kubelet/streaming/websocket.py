@@ -49,7 +49,7 @@ class WebSocketChannels:
             first = Channel.STDOUT
         elif self._options.stderr:
             first = Channel.STDERR
-        await self._send(first, b"")
+        await send(self._socket, self._protocol, first, b"")
 
     async def stdin(self) -> AsyncIterator[bytes]:
         """See ``Channels``."""
@@ -67,29 +67,21 @@ class WebSocketChannels:
 
     async def write(self, channel: Channel, data: bytes) -> None:
         """See ``Channels``."""
-        await self._send(channel, data)
+        await send(self._socket, self._protocol, channel, data)
 
     async def finish(self, status: Mapping[str, Any]) -> None:
         """See ``Channels``."""
         end = encode_end(self._version, status)
         if end:
-            await self._send(Channel.ERROR, end)
+            await send(self._socket, self._protocol, Channel.ERROR, end)
+        # aiohttp does not wait for the client's own Close while somebody else reads.
+        await self.close()
         await self._socket.close()
 
     async def close(self) -> None:
         """Stop reading."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
-
-    async def _send(self, channel: Channel, data: bytes) -> None:
-        message = encode_message(self._protocol, channel, data)
-        try:
-            if isinstance(message, str):
-                await self._socket.send_str(message)
-            else:
-                await self._socket.send_bytes(message)
-        except (ConnectionError, RuntimeError) as error:
-            raise ClientGone from error
 
     async def _read(self) -> None:
         resize = ResizeReader()
@@ -115,6 +107,22 @@ class WebSocketChannels:
             if self._input.full():
                 self._input.get_nowait()
             self._input.put_nowait(None)
+
+
+async def send(socket: web.WebSocketResponse, protocol: str, channel: int, data: bytes) -> None:
+    """Send a message of a channel, as ``protocol`` writes it.
+
+    Raises:
+        ClientGone: nobody is there to take it.
+    """
+    message = encode_message(protocol, channel, data)
+    try:
+        if isinstance(message, str):
+            await socket.send_str(message)
+        else:
+            await socket.send_bytes(message)
+    except (ConnectionError, RuntimeError) as error:
+        raise ClientGone from error
 
 
 def message_head(length: int) -> bytes:

@@ -11,9 +11,9 @@ from wherry.host import syscalls
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-def mount_tmpfs(target: Path, *, size: int = 0, mode: int = 0o777) -> None:
+def mount_tmpfs(target: Path, *, size: int = 0) -> None:
     """Mount a memory file system of at most ``size`` bytes (0: half of the memory)."""
-    options = f"mode={mode:o}" + (f",size={size}" if size else "")
+    options = "mode=777" + (f",size={size}" if size else "")
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.mount("tmpfs", str(target), "tmpfs", flags, options)
 

@@ -8,40 +8,17 @@ elsewhere. (Upstream's CVE-2017-1002101 and CVE-2021-25741 tell why.)
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-import struct
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from wherry.host.beneath import open_within
 from wherry.kube.kubelet.volumes import mounts
-
-_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_BENEATH = 0x08
 
 
 class SubPathError(Exception):
     """The path leads out of the volume, or cannot be made."""
-
-
-@cache
-def _library() -> Any:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _open_beneath(directory: int, path: str, flags: int) -> int:
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
-    descriptor: int = _library().syscall(
-        _OPENAT2, directory, os.fsencode(path), how, ctypes.c_size_t(len(how))
-    )
-    if descriptor < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return descriptor
 
 
 def open_subpath(volume: Path, path: str) -> int:
@@ -55,16 +32,16 @@ def open_subpath(volume: Path, path: str) -> int:
         raise SubPathError(f"subPath {path!r} must not contain '..'")
     root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        whole = "/".join(parts) or "."
+        whole = "/".join(parts)
         try:
-            return _open_beneath(root, whole, os.O_PATH)
+            return open_within(root, whole, os.O_PATH)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
         mode = stat.S_IMODE(os.fstat(root).st_mode)
         for count in range(1, len(parts) + 1):
             _make_directory(root, parts[:count], mode)
-        return _open_beneath(root, whole, os.O_PATH)
+        return open_within(root, whole, os.O_PATH)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise SubPathError(f"subPath {path!r} leads out of its volume") from error
@@ -82,7 +59,7 @@ def read_file(volume: Path, path: str, most: int) -> bytes | None:
     """
     root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        handle = _open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        handle = open_within(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -102,10 +79,10 @@ def read_file(volume: Path, path: str, most: int) -> bytes | None:
 
 
 def _make_directory(root: int, parts: list[str], mode: int) -> None:
-    parent = _open_beneath(root, "/".join(parts[:-1]) or ".", os.O_PATH | os.O_DIRECTORY)
+    parent = open_within(root, "/".join(parts[:-1]), os.O_PATH | os.O_DIRECTORY)
     try:
         os.mkdir(parts[-1], 0o700, dir_fd=parent)
-        made = _open_beneath(parent, parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        made = open_within(parent, parts[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             os.fchmod(made, mode)  # whatever our own mask is
         finally:

@@ -204,6 +204,16 @@ def test_openapi_2_says_nothing_that_is_not_so():
     }
 
 
+@pytest.mark.parametrize("form", [2, 3])
+def test_what_every_object_has_is_explained(form: int):
+    (kind,) = kinds_of(established(crd()))
+    for schema in kind.schemas(form).values():
+        said = {name: part["description"] for name, part in schema["properties"].items()}
+        assert said["apiVersion"].startswith("APIVersion defines")
+        assert said["kind"].startswith("Kind is a string")
+        assert said["metadata"].startswith("Standard ")
+
+
 def test_an_open_ended_object_has_no_properties_in_openapi_2():
     o = established(crd())
     whole = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

@@ -432,13 +432,3 @@ def test_a_pod_that_uses_much_is_fine(api: Any) -> None:
 def test_a_missing_spec_is_many_faults_not_a_traceback(api: Any) -> None:
     o = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
     assert api.faults(o) == ["spec.containers: Required value"]
-
-
-def test_a_binding_names_a_node() -> None:
-    from wherry.kube.api.kinds.pod import validate_binding
-
-    assert [str(f) for f in validate_binding({"target": {"kind": "Pod"}})] == [
-        'target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>"',
-        "target.name: Required value",
-    ]
-    assert validate_binding({"target": {"kind": "Node", "name": "n"}}) == []

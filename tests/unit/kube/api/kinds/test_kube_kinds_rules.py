@@ -14,7 +14,7 @@ Edit = Callable[[Object], Any]
 POD = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
 ONCE = {"spec": {**POD["spec"], "restartPolicy": "Never"}}
 SETS = {"selector": {"matchLabels": {"app": "a"}}, "template": POD}
-BACKEND = {"service": {"name": "s", "port": {"number": 80}}}
+BACKEND = {"service": {"name": "1s", "port": {"number": 80}}}
 BLOCK = {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}
 HOOK = {
     "name": "a.b.c",
@@ -245,6 +245,18 @@ CASES: list[tuple[Object, Edit, str]] = [
         at("spec.egress", [{"to": [{"ipBlock": BLOCK}]}]),
         'spec.egress[0].to[0].ipBlock.except[0]: Invalid value: "11.0.0.0/8": '
         'must be a strict subset of "10.0.0.0/8"',
+    ),
+    (
+        POLICY,
+        at("spec.egress", [{"to": [{"ipBlock": {"cidr": "10.0.0.0/255.0.0.0"}}]}]),
+        'spec.egress[0].to[0].ipBlock.cidr: Invalid value: "10.0.0.0/255.0.0.0": '
+        "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+    ),
+    (
+        POLICY,
+        at("spec.egress", [{"to": [{"ipBlock": {"cidr": "fd00::1%eth0/64"}}]}]),
+        'spec.egress[0].to[0].ipBlock.cidr: Invalid value: "fd00::1%eth0/64": '
+        "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
     ),
     (
         ROLE,

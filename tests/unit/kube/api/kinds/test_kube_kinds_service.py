@@ -154,12 +154,13 @@ def test_a_service_with_a_fault_is_refused_with_its_path(
     assert api.faults(with_(SERVICE, **changes)) == expected
 
 
-def test_a_services_name_starts_with_a_letter(api: Any, with_: Any) -> None:
-    assert api.faults(with_(SERVICE, **{"metadata.name": "1web"})) == [
-        'metadata.name: Invalid value: "1web": a DNS-1035 label must consist of lower case '
-        "alphanumeric characters or '-', start with an alphabetic character, and end with an "
-        "alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-        "'[a-z]([-a-z0-9]*[a-z0-9])?')"
+def test_a_services_name_is_a_label_and_may_start_with_a_digit(api: Any, with_: Any) -> None:
+    assert api.faults(with_(SERVICE, **{"metadata.name": "1web"})) == []
+    assert api.faults(with_(SERVICE, **{"metadata.name": "-web"})) == [
+        'metadata.name: Invalid value: "-web": a lowercase RFC 1123 label must consist of lower '
+        "case alphanumeric characters or '-', and must start and end with an alphanumeric "
+        "character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+        "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
     ]
 
 

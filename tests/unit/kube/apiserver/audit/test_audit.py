@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,8 +186,10 @@ def test_a_large_log_is_put_aside(tmp_path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 5.0)  # the machine has just started
+    monkeypatch.setattr("wherry.kube.apiserver.audit.log.time", clock)
     log = AuditLog(str(tmp_path / "audit.log"))
     os.close(log._descriptor)
     log._descriptor = os.open("/dev/full", os.O_WRONLY)

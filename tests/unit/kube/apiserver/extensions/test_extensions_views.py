@@ -75,7 +75,7 @@ async def test_objects_go_with_a_definition_whose_stored_version_is_not_served(a
     await define(api, version("v1", "x", storage=True, served=False), version("v2", "x"))
     await api("POST", path("v2"), {"metadata": {"name": "a"}, "x": "1"})
     await api("DELETE", f"{CRDS}/as.example.com")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await api("GET", f"{CRDS}/as.example.com")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from wherry.kube.api.kinds import checks, fields
 from wherry.kube.api.kinds.checks import Faults
 from wherry.kube.api.kinds.podspec import env, mounts, probes, resources, security
+from wherry.kube.api.pods import is_sidecar
 
 Spec = Mapping[str, Any]
 
@@ -81,7 +82,7 @@ def check_init_containers(
         elif name:
             seen.add(name)
         probes.check_host_ports([(container, where)], faults)
-        if resources.is_sidecar(container):
+        if is_sidecar(container):
             _check_hooks(container, pod, where, faults)
             continue
         for hook in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
-from wherry.kube.api import names
+from wherry.kube.api import amounts, names
 from wherry.kube.api.kinds import checks, fields
 from wherry.kube.api.kinds.checks import Faults
 from wherry.kube.api.quantity import ZERO, Quantity, QuantityError, parse
@@ -101,68 +101,17 @@ def requests_from_limits(requirements: Object) -> None:
         requirements["requests"] = {**limits, **(requirements.get("requests") or {})}
 
 
-def _read(resources: ResourceList | None) -> dict[str, Quantity]:
-    quantities: dict[str, Quantity] = {}
-    for name, value in (resources or {}).items():
-        try:
-            quantities[name] = parse(value if isinstance(value, str) else str(value))
-        except QuantityError:
-            continue
-    return quantities
-
-
-def is_sidecar(container: Spec) -> bool:
-    """An init container that goes on running beside the others."""
-    return container.get("restartPolicy") == "Always"
-
-
-def aggregate_requests(spec: Spec) -> dict[str, Quantity]:
-    """What the containers of a pod need together: all that run at once, or an init container that
-    needs more alone."""
-    total: dict[str, Quantity] = {}
-    for container in spec.get("containers") or ():
-        _add(total, _requests(container))
-    sidecars: dict[str, Quantity] = {}
-    peak: dict[str, Quantity] = {}
-    for container in spec.get("initContainers") or ():
-        needs = _requests(container)
-        if is_sidecar(container):
-            _add(total, needs)
-            _add(sidecars, needs)
-            needs = dict(sidecars)
-        else:
-            _add(needs, sidecars)
-        _raise(peak, needs)
-    _raise(total, peak)
-    return total
-
-
-def _requests(container: Spec) -> dict[str, Quantity]:
-    return _read((container.get("resources") or {}).get("requests"))
-
-
-def _add(total: dict[str, Quantity], more: Mapping[str, Quantity]) -> None:
-    for name, quantity in more.items():
-        total[name] = total[name] + quantity if name in total else quantity
-
-
-def _raise(total: dict[str, Quantity], floor: Mapping[str, Quantity]) -> None:
-    for name, quantity in floor.items():
-        if name not in total or total[name] < quantity:
-            total[name] = quantity
-
-
 def default_pod_level(spec: Object) -> None:
     """Requests of the pod as a whole, where it has limits as a whole."""
     requirements = spec.get("resources")
     if not requirements or not requirements.get("limits"):
         return
     requests = dict(requirements.get("requests") or {})
-    for name, quantity in aggregate_requests(spec).items():
+    for name, quantity in amounts.of_containers(spec, "requests").items():
         if name in _POD_LEVEL:
             requests.setdefault(name, str(quantity))
     for name, limit in requirements["limits"].items():
-        if name in _POD_LEVEL or _is_huge_page(name):
+        if amounts.is_pod_level(name):
             requests.setdefault(name, limit)
     if requests:
         requirements["requests"] = requests
@@ -188,9 +137,9 @@ def qos_class(spec: Spec) -> str:
     limits: dict[str, Quantity] = {}
     guaranteed = True
     for source in sources:
-        _add(requests, _said(source.get("requests")))
+        amounts.add(requests, _said(source.get("requests")))
         limited = _said(source.get("limits"))
-        _add(limits, limited)
+        amounts.add(limits, limited)
         guaranteed = guaranteed and len(limited) == len(_POD_LEVEL)
     if not requests and not limits:
         return "BestEffort"
@@ -200,7 +149,7 @@ def qos_class(spec: Spec) -> str:
 def _said(resources: ResourceList | None) -> dict[str, Quantity]:
     if not resources:
         return {}
-    return {n: q for n, q in _read(resources).items() if n in _POD_LEVEL and q > ZERO}
+    return {n: q for n, q in amounts.read(resources).items() if n in _POD_LEVEL and q > ZERO}
 
 
 # Validation -------------------------------------------------------------------------------------
@@ -225,14 +174,17 @@ def check_pod_level(spec: Spec, path: str, faults: Faults) -> None:
         why = "claims cannot be set for Resources at pod-level"
         faults.append(fields.forbidden(f"{path}.claims", why))
     _check_requirements(requirements, _check_pod_level_name, path, faults)
-    requests, limits = _read(requirements.get("requests")), _read(requirements.get("limits"))
-    for name, needed in sorted(aggregate_requests(spec).items()):
+    requests, limits = (
+        amounts.read(requirements.get("requests")),
+        amounts.read(requirements.get("limits")),
+    )
+    for name, needed in sorted(amounts.of_containers(spec, "requests").items()):
         have = requests.get(name, ZERO)
         if needed > have:
             why = f"must be greater than or equal to aggregate container requests of {needed}"
             faults.append(fields.invalid(f"{path}.requests[{name}]", str(have), why))
     for index, container in enumerate(spec.get("containers") or ()):
-        for name, limit in _read((container.get("resources") or {}).get("limits")).items():
+        for name, limit in amounts.read((container.get("resources") or {}).get("limits")).items():
             if name in limits and limit > limits[name]:
                 where = f"{path}.containers[{index}][{name}].limits"
                 why = f"must be less than or equal to pod limits of {limits[name]}"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wherry.kube.api.pods import all_containers
 from wherry.kube.apiserver.admission.pod_security.words import (
     CheckPod,
     Object,
     Violation,
-    containers,
     context,
     in_user_namespace,
     named,
@@ -80,7 +80,7 @@ _CAPABILITIES = frozenset(
 def added(spec: Object, allowed: frozenset[str]) -> tuple[list[str], list[str]]:
     """Which containers add capabilities that are not allowed, and which those are."""
     names, bad = [], set()
-    for container in containers(spec):
+    for container in all_containers(spec):
         given = set((context(container).get("capabilities") or {}).get("add") or ()) - allowed
         if given:
             names.append(container["name"])
@@ -117,7 +117,7 @@ def host_path_volumes(metadata: Object, spec: Object) -> Violation | None:
 
 def host_ports(metadata: Object, spec: Object) -> Violation | None:
     names, ports = [], set()
-    for container in containers(spec):
+    for container in all_containers(spec):
         given = {str(p["hostPort"]) for p in container.get("ports") or () if p.get("hostPort")}
         if given:
             names.append(container["name"])
@@ -143,7 +143,7 @@ def _hosts(container: Object) -> Iterator[str]:
 
 def hosts_of_probes(metadata: Object, spec: Object) -> Violation | None:
     names, hosts = set(), set()
-    for container in containers(spec):
+    for container in all_containers(spec):
         if given := set(_hosts(container)):
             names.add(container["name"])
             hosts |= given
@@ -171,7 +171,7 @@ def host_process(metadata: Object, spec: Object) -> Violation | None:
 
 
 def privileged(metadata: Object, spec: Object) -> Violation | None:
-    names = [c["name"] for c in containers(spec) if context(c).get("privileged")]
+    names = [c["name"] for c in all_containers(spec) if context(c).get("privileged")]
     if not names:
         return None
     return Violation("privileged", f"{named(names)} must not set securityContext.privileged=true")
@@ -179,7 +179,7 @@ def privileged(metadata: Object, spec: Object) -> Violation | None:
 
 def proc_mount(metadata: Object, spec: Object) -> Violation | None:
     names, kinds = [], set()
-    for container in containers(spec):
+    for container in all_containers(spec):
         kind = context(container).get("procMount")
         if kind not in (None, "Default"):
             names.append(container["name"])
@@ -234,7 +234,7 @@ _SECCOMP_CONTAINER = "container.seccomp.security.alpha.kubernetes.io/"
 
 def seccomp_annotations(metadata: Object, spec: Object) -> Violation | None:
     annotations = metadata.get("annotations") or {}
-    keys = {_SECCOMP_POD, *(f"{_SECCOMP_CONTAINER}{c['name']}" for c in containers(spec))}
+    keys = {_SECCOMP_POD, *(f"{_SECCOMP_CONTAINER}{c['name']}" for c in all_containers(spec))}
     bad = sorted(
         f'{key}="{annotations[key]}"'
         for key in keys & annotations.keys()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wherry.kube.api.errors import FieldError, invalid
+from wherry.kube.api.pods import all_containers
 from wherry.kube.api.resources import (
     CRON_JOBS,
     DAEMON_SETS,
@@ -30,7 +31,7 @@ from wherry.kube.apiserver.admission.pod_security.policy import (
     of_labels,
     stricter,
 )
-from wherry.kube.apiserver.admission.pod_security.words import Violation, containers
+from wherry.kube.apiserver.admission.pod_security.words import Violation
 from wherry.kube.apiserver.objects import Object, Stored
 
 WORKLOADS = (
@@ -156,7 +157,7 @@ def significant(new: Object, old: Object) -> bool:
     def looked_at(pod: Object) -> Any:
         annotations = pod["metadata"].get("annotations") or {}
         seccomp = {k: v for k, v in annotations.items() if "seccomp.security.alpha" in k}
-        return seccomp, [(c["name"], c.get("image")) for c in containers(pod["spec"])]
+        return seccomp, [(c["name"], c.get("image")) for c in all_containers(pod["spec"])]
 
     return bool(looked_at(new) != looked_at(old))
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from wherry.kube.api.pods import all_containers
 from wherry.kube.apiserver.admission.pod_security.baseline import added, seccomp
 from wherry.kube.apiserver.admission.pod_security.words import (
     CheckPod,
     Object,
     Violation,
-    containers,
     context,
     in_user_namespace,
     is_windows,
@@ -31,7 +31,7 @@ def _unless(exempt: Callable[[Object], bool], check: CheckPod) -> CheckPod:
 def privilege_escalation(metadata: Object, spec: Object) -> Violation | None:
     names = [
         c["name"]
-        for c in containers(spec)
+        for c in all_containers(spec)
         if context(c).get("allowPrivilegeEscalation") is not False
     ]
     if not names:
@@ -48,7 +48,7 @@ privilege_escalation_1_25 = _unless(is_windows, privilege_escalation)
 def capabilities(metadata: Object, spec: Object) -> Violation | None:
     keep = [
         c["name"]
-        for c in containers(spec)
+        for c in all_containers(spec)
         if "ALL" not in ((context(c).get("capabilities") or {}).get("drop") or ())
     ]
     names, bad = added(spec, frozenset(("NET_BIND_SERVICE",)))
@@ -102,7 +102,7 @@ def run_as_non_root(metadata: Object, spec: Object) -> Violation | None:
         return Violation(reason, f"{who} must not set securityContext.runAsNonRoot=false")
     if context(spec).get("runAsNonRoot"):
         return None
-    names = [c["name"] for c in containers(spec) if context(c).get("runAsNonRoot") is None]
+    names = [c["name"] for c in all_containers(spec) if context(c).get("runAsNonRoot") is None]
     if not names:
         return None
     return Violation(reason, f"pod or {named(names)} must set securityContext.runAsNonRoot=true")
@@ -126,7 +126,7 @@ def seccomp_set(metadata: Object, spec: Object) -> Violation | None:
         return wrong
     if context(spec).get("seccompProfile") is not None:
         return None
-    names = [c["name"] for c in containers(spec) if context(c).get("seccompProfile") is None]
+    names = [c["name"] for c in all_containers(spec) if context(c).get("seccompProfile") is None]
     if not names:
         return None
     return Violation(

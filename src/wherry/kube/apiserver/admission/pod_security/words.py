@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
+
+from wherry.kube.api.pods import all_containers
 
 Object = dict[str, Any]
 
@@ -20,12 +22,6 @@ class Violation(NamedTuple):
 
 CheckPod = Callable[[Object, Object], Violation | None]
 """From a pod's metadata and spec to what is wrong."""
-
-
-def containers(spec: Object) -> Iterator[Object]:
-    """All of them, in the order in which upstream names them."""
-    for field in ("initContainers", "containers", "ephemeralContainers"):
-        yield from spec.get(field) or ()
 
 
 def context(o: Object) -> Object:
@@ -49,7 +45,7 @@ def named(names: Sequence[str]) -> str:
 def setters(spec: Object, wrong: Callable[[Object], bool]) -> list[str]:
     """Who has a securityContext that is ``wrong``: ``pod``, ``containers "a", "b"``."""
     found = ["pod"] if wrong(context(spec)) else []
-    if names := [c["name"] for c in containers(spec) if wrong(context(c))]:
+    if names := [c["name"] for c in all_containers(spec) if wrong(context(c))]:
         found.append(named(names))
     return found
 

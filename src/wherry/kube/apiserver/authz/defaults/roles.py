@@ -161,7 +161,7 @@ system:coredns
     list,watch discovery.k8s.io: endpointslices
     get core: nodes
 wherry:ingress-controller
-    list,watch core: endpoints services secrets
+    list,watch core: configmaps endpoints services secrets
     read discovery.k8s.io: endpointslices
     read,create networking.k8s.io: ingressclasses
     read networking.k8s.io: ingresses
