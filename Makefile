@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OS_PACKAGES := python3-venv crun catatonit nftables busybox-static golang-github-containers-common
-TEST_PACKAGES := mmdebstrap iproute2 iptables procps curl skopeo docker-compose \
+TEST_PACKAGES := runc mmdebstrap iproute2 iptables procps curl skopeo docker-compose \
 	containernetworking-plugins
 
 # Three processes share the integration tests, a file each at a time: they wait half of their time.

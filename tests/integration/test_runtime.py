@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import secrets
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -384,3 +386,21 @@ async def test_more_than_a_hundred_layers_mount(tmp_path: Path) -> None:
         unmount(target)
     unmount(target)
     assert mounts_below(tmp_path) == []
+
+
+def test_instances_that_come_and_go_leave_each_other_their_trees() -> None:
+    def live(_: int) -> bool:
+        path = f"/wherry-test-{os.getpid()}-{secrets.token_hex(3)}"
+        with cgroups.settled():
+            layout = cgroups.claim_hugetlb(cgroups.discover())
+            cgroups.make(layout, path)
+        groups = [tree / path[1:] / "cgroup.procs" for tree in layout.trees]
+        whole = all(group.exists() for group in groups)  # a plain directory has no such file
+        assert cgroups.remove(layout, path)
+        cgroups.release_hugetlb()
+        return whole
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(live, range(60)))
+    with cgroups.settled():  # other tests may have instances of their own
+        assert cgroups.discover().tree("hugetlb") is not None or not cgroups.HUGETLB.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -87,13 +88,28 @@ def discover() -> Layout:
     return layout_of(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
 
 
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """Nobody else mounts or unmounts a tree meanwhile.
+
+    An instance holds it from its look at the trees until it has a group in each: before that,
+    nothing tells another one, which ends just now, that the tree of hugetlb is still in use.
+    """
+    descriptor = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def claim_hugetlb(layout: Layout) -> Layout:
     """Mount hugetlb as a v1 tree where v2 holds nothing else beside v1's controllers.
 
     crun refuses a machine whose v2 tree has controllers while v1 has others; this is what Debian's
     cgroupfs-mount does about it. ``favordynmods`` (Linux 6.0) makes moving a process into a group,
     which every start and exec does ten times here, wait for no RCU grace period: 0.3 ms in place of
-    7 to 17 ms, measured. ``release_hugetlb`` undoes it.
+    7 to 17 ms, measured. ``release_hugetlb`` undoes it. The caller has the trees ``settled``.
 
     Raises:
         OSError: the kernel refuses, as where a group uses hugetlb in v2.
@@ -126,11 +142,22 @@ def _kernel_has(controller: str) -> bool:
 
 
 def release_hugetlb() -> None:
-    """Unmount what ``claim_hugetlb`` mounted, unless another instance has groups in it."""
-    if not discover().hugetlb_is_ours or any(entry.is_dir() for entry in HUGETLB.iterdir()):
-        return
-    syscalls.umount(str(HUGETLB))
-    HUGETLB.rmdir()
+    """Unmount what ``claim_hugetlb`` mounted, unless another instance has groups in it.
+
+    Raises:
+        OSError: the kernel refuses for another reason than that somebody looks into the tree.
+    """
+    with settled():
+        if not discover().hugetlb_is_ours or any(entry.is_dir() for entry in HUGETLB.iterdir()):
+            return
+        try:
+            syscalls.umount(str(HUGETLB))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return  # the next instance to end takes it away
+        with contextlib.suppress(OSError):  # what lies beneath is not ours
+            HUGETLB.rmdir()
 
 
 def make(layout: Layout, path: str) -> None:

@@ -97,22 +97,14 @@ class Runtime:
         exits = self._state_dir / "exits"
         for directory in (exits, self._run_dir, self._run_dir / "oci"):
             make_private(directory)
-        layout = cgroups.discover()
-        if not layout.trees:
-            raise RuntimeFailure(f"no cgroups are mounted at {cgroups.ROOT}")
-        privileges = capabilities.effective()
-        preference = oci.preference(is_v2=layout.is_v2, privileges=privileges)
-        program = oci.find((self._program,) if self._program else preference)
-        if program.name == "crun":
-            try:
-                layout = cgroups.claim_hugetlb(layout)
-            except OSError as error:
-                _log.warning("cannot mount hugetlb as a v1 hierarchy (%s); using runc", error)
-                program = oci.find(("runc",))
-        runtime = oci.OCIRuntime(program, self._run_dir / "oci")
-        self._space = space = Workspace(self._run_dir, exits, self._cgroup_root, layout, runtime)
+        with cgroups.settled():
+            layout, program = self._choose()
+            runtime = oci.OCIRuntime(program, self._run_dir / "oci")
+            self._space = space = Workspace(
+                self._run_dir, exits, self._cgroup_root, layout, runtime
+            )
+            cgroups.make(layout, space.monitors)
         self.groups = Groups(space)
-        cgroups.make(layout, space.monitors)
         self.features = features.look(layout, space.monitors)
         self._host = bundle.this_host(self.features)
         # Streams are many; containers get what we had (see ``bundle``).
@@ -122,6 +114,22 @@ class Runtime:
         await self._monitors.open(start=monitor)
         self._filters = seccomp.CompiledFilters(self._run_dir / "seccomp", program)
         self._opened = True
+
+    def _choose(self) -> tuple[cgroups.Layout, Path]:
+        """The trees of the machine, and the OCI runtime that works with them."""
+        layout = cgroups.discover()
+        if not layout.trees:
+            raise RuntimeFailure(f"no cgroups are mounted at {cgroups.ROOT}")
+        privileges = capabilities.effective()
+        preference = oci.preference(is_v2=layout.is_v2, privileges=privileges)
+        program = oci.find((self._program,) if self._program else preference)
+        if program.name != "crun":
+            return layout, program
+        try:
+            return cgroups.claim_hugetlb(layout), program
+        except OSError as error:
+            _log.warning("cannot mount hugetlb as a v1 hierarchy (%s); using runc", error)
+            return layout, oci.find(("runc",))
 
     async def close(self) -> None:
         """Let go of everything; the containers live on under the monitor."""
