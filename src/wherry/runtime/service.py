@@ -38,6 +38,7 @@ from wherry.runtime.monitor.client import Holding, MonitorLost
 from wherry.runtime.monitors import Monitors
 from wherry.runtime.record import Record
 from wherry.runtime.rootfs import mounts_below, unmount
+from wherry.runtime.sealed import SealedProgram
 from wherry.runtime.streams import ExecProcess
 from wherry.runtime.types import (
     ContainerSpec,
@@ -83,6 +84,7 @@ class Runtime:
         self._held: dict[str, Held] = {}
         # How those ended that did so before we could hold them; None for those that have not.
         self._making: dict[str, tuple[int, int] | None] = {}
+        self._sealed: SealedProgram | None = None
         self._opened = False
         self.features = Features()  # what can be limited here, once it is open
 
@@ -99,7 +101,10 @@ class Runtime:
             make_private(directory)
         with cgroups.settled():
             layout, program = self._choose()
-            runtime = oci.OCIRuntime(program, self._run_dir / "oci")
+            if program.name == "crun":
+                self._sealed = SealedProgram(program, self._run_dir)
+            executed = self._sealed.path if self._sealed else program
+            runtime = oci.OCIRuntime(executed, self._run_dir / "oci")
             self._space = space = Workspace(
                 self._run_dir, exits, self._cgroup_root, layout, runtime
             )
@@ -137,6 +142,8 @@ class Runtime:
             await asyncio.gather(*(held.release() for held in self._held.values()))
             self._held.clear()
             await self._monitors.close()
+            if self._sealed:
+                self._sealed.close()
 
     def _get(self, id: str) -> Held:
         try:
