@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import kubernetes_asyncio as k8s
 import lightkube
@@ -105,8 +106,10 @@ async def test_a_stream_of_events(api: k8s.client.ApiClient, namespace: str) -> 
     assert seen == [("ADDED", "s0"), ("ADDED", "s1"), ("ADDED", "s2"), ("DELETED", "s1")]
 
 
-async def test_its_dynamic_client(api: k8s.client.ApiClient, namespace: str) -> None:
-    found = await k8s.dynamic.DynamicClient(api)
+async def test_its_dynamic_client(
+    api: k8s.client.ApiClient, namespace: str, tmp_path: Path
+) -> None:
+    found = await k8s.dynamic.DynamicClient(api, cache_file=str(tmp_path / "discovered"))
     maps = await found.resources.get(api_version="v1", kind="ConfigMap")
     await maps.create(body={"metadata": {"name": "a"}, "data": {"k": "v"}}, namespace=namespace)
     got = await maps.get(name="a", namespace=namespace)

@@ -121,8 +121,10 @@ def test_a_watch_streams_until_it_is_stopped(api: client.ApiClient, namespace: s
     assert seen == [("ADDED", "c0"), ("ADDED", "c1"), ("ADDED", "c2"), ("DELETED", "c0")]
 
 
-def test_the_dynamic_client_discovers_every_resource(api: client.ApiClient, namespace: str) -> None:
-    found = dynamic.DynamicClient(api)
+def test_the_dynamic_client_discovers_every_resource(
+    api: client.ApiClient, namespace: str, tmp_path: Path
+) -> None:
+    found = dynamic.DynamicClient(api, cache_file=str(tmp_path / "discovered"))
     deployments = found.resources.get(api_version="apps/v1", kind="Deployment")
     made = deployments.create(body=DEPLOYMENT, namespace=namespace)
     assert made.spec.replicas == 2
