@@ -170,7 +170,7 @@ def test_names_and_resolvers_are_the_pods_own(cluster: Instance, namespace: str)
         dnsPolicy="None",
         dnsConfig={
             "nameservers": ["192.0.2.53"],
-            "searches": ["a.example"],
+            "searches": ["a.example", "_b.example", "."],
             "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
         },
     )
@@ -182,7 +182,7 @@ def test_names_and_resolvers_are_the_pods_own(cluster: Instance, namespace: str)
         ready(cluster, namespace, name)
     assert run_in(cluster, namespace, "none", "cat /etc/resolv.conf").splitlines() == [
         "nameserver 192.0.2.53",
-        "search a.example",
+        "search a.example _b.example .",
         "options ndots:2 edns0",
     ]
     fqdn = f"h.s.{namespace}.svc.cluster.local"

@@ -13,6 +13,10 @@ from typing import Any
 
 from wherry.host.resolv_conf import ResolvConf
 
+SEARCH_ROOT = "io.wherry.search-root"
+"""The annotation of a container whose search path may hold a dot, for names as they stand: pods
+mean that by it."""
+
 # Docker falls back to these where the host has only name servers of its own.
 FALLBACK = ("8.8.8.8", "8.8.4.4")
 FALLBACK_IPV6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
@@ -28,9 +32,10 @@ class Wanted(ResolvConf):
 def with_choices(found: ResolvConf, host_config: Mapping[str, Any]) -> Wanted:
     """``found`` with ``--dns``, ``--dns-search`` (a dot for none) and ``--dns-option`` in place."""
     servers, search = host_config["Dns"], host_config["DnsSearch"]
+    root = SEARCH_ROOT in (host_config.get("Annotations") or {})
     return Wanted(
         servers=servers or found.servers,
-        search=[domain for domain in search or found.search if domain != "."],
+        search=[domain for domain in search or found.search if root or domain != "."],
         options=host_config["DnsOptions"] or found.options,
         chosen=bool(servers),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from wherry.engine.container.create import CreateRequest, decode
 from wherry.engine.container.limits import HUGE_PAGES
 from wherry.engine.container.remapping import USER_RANGE
+from wherry.engine.container.resolv_conf import SEARCH_ROOT
 from wherry.engine.container.users import STRICT_GROUPS
 from wherry.engine.cri import naming
 from wherry.engine.cri.types import (
@@ -78,6 +79,8 @@ def _endpoint(config: PodSandboxConfig) -> dict[str, Any]:
 def _annotations(config: PodSandboxConfig, *, strict: bool = False) -> dict[str, str]:
     """What the Engine API has no words for."""
     found = {STRICT_GROUPS: "true"} if strict else {}
+    if "." in config.dns.searches:
+        found[SEARCH_ROOT] = "true"
     if config.user_range is not None:
         first, size = config.user_range
         found[USER_RANGE] = f"{first}:{size}"

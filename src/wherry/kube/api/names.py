@@ -18,6 +18,8 @@ from wherry.kube.api.errors import FieldError
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_LABEL_WITH_UNDERSCORE = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN_WITH_UNDERSCORE = rf"{_LABEL_WITH_UNDERSCORE}(\.{_LABEL_WITH_UNDERSCORE})*"
 _LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
@@ -27,6 +29,7 @@ _WILDCARD_SUBDOMAIN = rf"\*\.{_SUBDOMAIN}"
 
 _label = re.compile(_LABEL)
 _subdomain = re.compile(_SUBDOMAIN)
+_subdomain_with_underscore = re.compile(_SUBDOMAIN_WITH_UNDERSCORE)
 _label_1035 = re.compile(_LABEL_1035)
 _qualified = re.compile(_QUALIFIED)
 _label_value = re.compile(_LABEL_VALUE)
@@ -46,6 +49,10 @@ _LABEL_RULE = (
 _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
     "'-' or '.', and must start and end with an alphanumeric character"
+)
+_SUBDOMAIN_WITH_UNDERSCORE_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, "
+    "'_', '-' or '.', and must start and end with an alphanumeric character"
 )
 _LABEL_1035_RULE = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
@@ -98,6 +105,17 @@ def is_dns1123_subdomain(value: str) -> list[str]:
         errors.append(max_length_error(SUBDOMAIN_MAX))
     if not _subdomain.fullmatch(value):
         errors.append(regex_error(_SUBDOMAIN_RULE, _SUBDOMAIN, "example.com"))
+    return errors
+
+
+def is_dns1123_subdomain_with_underscore(value: str) -> list[str]:
+    """What forbids ``value`` as a domain name whose labels may have underscores (RFC 2782)."""
+    errors = []
+    if len(value) > SUBDOMAIN_MAX:
+        errors.append(max_length_error(SUBDOMAIN_MAX))
+    if not _subdomain_with_underscore.fullmatch(value):
+        rule = _SUBDOMAIN_WITH_UNDERSCORE_RULE
+        errors.append(regex_error(rule, _SUBDOMAIN_WITH_UNDERSCORE, "example.com"))
     return errors
 
 

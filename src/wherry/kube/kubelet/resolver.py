@@ -12,6 +12,7 @@ from typing import Any
 from wherry.engine.cri.types import DNSConfig
 from wherry.host.resolv_conf import PATH
 from wherry.kube.api import meta
+from wherry.kube.api.names import SUBDOMAIN_MAX
 from wherry.kube.kubelet import pods
 
 Object = dict[str, Any]
@@ -59,13 +60,14 @@ def dns_config(
             *host.searches,
         ]
         options = ["ndots:5"]
-    servers += [s for s in own.get("nameservers") or () if s not in servers]
+    servers += own.get("nameservers") or ()
     searches += own.get("searches") or ()
     for option in own.get("options") or ():
         name = option["name"]
         options = [o for o in options if o.partition(":")[0] != name]
         options.append(f"{name}:{option['value']}" if option.get("value") else name)
-    return _within_limits(DNSConfig(servers, list(dict.fromkeys(searches)), options))
+    servers, searches = list(dict.fromkeys(servers)), list(dict.fromkeys(searches))
+    return _within_limits(DNSConfig(servers, searches, options))
 
 
 def _within_limits(wanted: DNSConfig) -> tuple[DNSConfig, list[str]]:
@@ -76,7 +78,8 @@ def _within_limits(wanted: DNSConfig) -> tuple[DNSConfig, list[str]]:
             "Nameserver limits were exceeded, some nameservers have been omitted, "
             f"the applied nameserver line is: {' '.join(servers)}"
         )
-    searches = list(wanted.searches)[:MAX_SEARCHES]
+    # Longer ones make some resolvers abort (glibc 2.28); the node's file may have such.
+    searches = [name for name in wanted.searches[:MAX_SEARCHES] if len(name) <= SUBDOMAIN_MAX]
     while len(" ".join(searches)) > MAX_SEARCH_CHARACTERS:
         searches.pop()
     if len(searches) < len(wanted.searches):

@@ -18,6 +18,14 @@ def test_what_the_user_chose_replaces_what_the_host_has():
     assert str(resolv_conf.with_choices(parse(HOST), choices())) == str(parse(HOST))
 
 
+def test_a_pod_may_search_the_root():
+    chosen = choices(["1.1.1.1"], ["a.example", "."])
+    assert list(resolv_conf.with_choices(parse(HOST), chosen).search) == ["a.example"]
+    chosen["Annotations"] = {resolv_conf.SEARCH_ROOT: "true"}
+    text = str(resolv_conf.with_choices(parse(HOST), chosen))
+    assert text == "nameserver 1.1.1.1\nsearch a.example .\noptions edns0\n"
+
+
 @pytest.mark.parametrize(
     ("servers", "ipv6", "left"),
     [

@@ -7,6 +7,7 @@ sys.path.append(str(Path(__file__).parents[1] / "container"))
 from containers_helper import make
 
 from wherry.engine.container.container import Endpoint
+from wherry.engine.container.resolv_conf import SEARCH_ROOT
 from wherry.engine.cri import naming, requests, status
 from wherry.engine.cri.types import (
     ContainerConfig,
@@ -64,6 +65,17 @@ def test_a_sandbox_has_the_network_of_its_pod():
     }
     assert (host["Dns"], host["DnsOptions"]) == (["10.96.0.10"], ["ndots:5"])
     assert host["CgroupParent"] == "kubepods/pod12ab"
+
+
+def test_a_sandbox_searches_the_root_where_its_pod_says_so():
+    for searches, wanted, noted in (
+        (("a.b", "."), ["a.b", "."], {SEARCH_ROOT: "true"}),
+        (("a.b",), ["a.b"], None),
+        ((), ["."], None),  # none of the host's
+    ):
+        config = sandbox(dns=DNSConfig(("10.96.0.10",), searches))
+        host = requests.sandbox_request(config, "pause").host_config
+        assert (host["DnsSearch"], host.get("Annotations")) == (wanted, noted)
 
 
 def test_a_pod_on_the_host_s_network_publishes_nothing():

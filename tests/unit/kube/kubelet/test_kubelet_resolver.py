@@ -54,6 +54,23 @@ def test_the_host_s_file_is_read_as_it_is_now(tmp_path: Path):
     assert host_dns(str(file)) == DNSConfig(("192.0.2.2",), [], ())
 
 
+def test_the_root_is_searched_where_the_pod_says_so():
+    assert resolver(dnsConfig={"searches": ["."]})[0].searches[-1] == "."
+    found, _ = resolver(
+        dnsPolicy="None", dnsConfig={"nameservers": ["192.0.2.1"] * 2, "searches": ["."]}
+    )
+    assert found == DNSConfig(["192.0.2.1"], ["."], [])
+
+
+def test_a_name_too_long_to_be_searched_is_left_out_and_told():
+    wanted = pod("web")
+    long = ".".join(["x" * 63] * 4)
+    host = DNSConfig(["192.0.2.1"], [long, "a.example"])
+    found, [complaint] = dns_config(wanted, ["10.96.0.10"], "cluster.local", host)
+    assert long not in found.searches and found.searches[-1] == "a.example"
+    assert "Search Line limits were exceeded" in complaint
+
+
 def test_more_than_the_library_takes_is_left_out_and_told():
     own = {"nameservers": [f"192.0.2.{n}" for n in range(5)], "searches": ["x" * 63 + ".y"] * 1}
     found, complaints = resolver(dnsPolicy="None", dnsConfig=own)

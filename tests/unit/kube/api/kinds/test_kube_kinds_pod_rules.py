@@ -256,6 +256,17 @@ LABEL_RULE = (
             {"spec.dnsPolicy": "None"},
             ["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],
         ),
+        ({"spec.dnsConfig": {"searches": [".", "_sip._tcp.a_b.example", "a.example."]}}, []),
+        (
+            {"spec.dnsConfig": {"searches": ["a_.example"]}},
+            [
+                'spec.dnsConfig.searches[0]: Invalid value: "a_.example": a lowercase RFC 1123 '
+                "subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', "
+                "and must start and end with an alphanumeric character (e.g. 'example.com', regex "
+                r"used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+                r"(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')"
+            ],
+        ),
         (
             {"spec.activeDeadlineSeconds": 0},
             [

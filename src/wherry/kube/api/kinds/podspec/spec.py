@@ -176,8 +176,7 @@ def _check_dns(spec: Spec, path: str, faults: Faults) -> None:
         if search == ".":
             continue
         name = search.removesuffix(".")
-        # Underscores are allowed here (RFC 2782 names); a letter stands in for them.
-        messages = names.is_dns1123_subdomain(name.replace("_", "a"))
+        messages = names.is_dns1123_subdomain_with_underscore(name)
         faults += [fields.invalid(f"{path}.searches[{index}]", name, m) for m in messages]
     for index, option in enumerate(config.get("options") or ()):
         if not option.get("name"):
