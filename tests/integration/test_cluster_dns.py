@@ -214,7 +214,11 @@ def test_dig_finds_what_the_specification_says(asker: Instance, namespace: str) 
     assert dig("-x", service) == f"web.{end}"
     assert dig(f"crew.{end}") == dig(f"first.crew.{end}") == pod
     assert dig(f"_http._tcp.crew.{end}", "SRV") == f"0 100 8080 first.crew.{end}"
-    assert dig("-x", pod) == f"first.crew.{end}"
+    dashed = f"{pod.replace('.', '-')}.web.{end}"
+    eventually(lambda: dig("-x", pod).split() == [f"first.crew.{end}", dashed])
+    assert dig(dashed) == dig(f"_http._tcp.crew.{end}") == pod
+    assert dig(dashed, "SRV") == f"0 100 8080 {dashed}"
+    assert dig("cluster.local", "NS") == "kube-dns.kube-system.svc.cluster.local."
     assert dig(f"elsewhere.{end}", "CNAME") == f"web.{end}"
     assert dig(f"elsewhere.{end}").split() == [f"web.{end}", service]
     whole = dig(f"nobody.{end}", short=False)

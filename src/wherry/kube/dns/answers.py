@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from wherry.kube.dns.names import Entry
 from wherry.kube.dns.zone import VERSION, Zone
 from wherry.wire.dns import Code, Question, Record, Reply, Type, plain
 
-TTL = 5  # seconds
+TTL = 30
+"""Seconds, as kubeadm has CoreDNS say."""
+_VERSION_TTL = 28_800
 _FIT = 100
 """More addresses than fit into a datagram of ours; nobody need write down the others for it."""
 _HOPS = 8
 """So many aliases lead on to others, at most."""
 _PLACE = struct.Struct("!HHH")
-_TIMES = struct.pack("!IIIII", 1, 7200, 1800, 86400, TTL)
+_TIMES = struct.Struct("!IIIII")
 _VERSION = bytes([len(VERSION)]) + VERSION.encode()
 
 
 def answer(question: Question, zone: Zone, turn: int = 0, *, datagram: bool = False) -> Reply:
     """What ``zone`` says; an alias alone where its target lies elsewhere.
+
+    Questions of the type ANY hear no more than whether there is such a name, and an alias: no
+    records of all types, as from CoreDNS.
 
     ``turn`` chooses with which of several addresses the answer begins: hosts share the load. For a
     ``datagram`` an answer that does not fit is not whole.
@@ -32,7 +37,7 @@ def answer(question: Question, zone: Zone, turn: int = 0, *, datagram: bool = Fa
     name, type = question.name, question.type
     if name.endswith(".arpa"):
         found = zone.names_of(name)
-        if found is not None and type in (Type.PTR, Type.ANY):
+        if found is not None and type == Type.PTR:
             reply.answers = [Record("", Type.PTR, TTL, (target,)) for target in found]
         above = name[name.rindex(".", 0, -len(".arpa")) + 1 :]
         return _said(reply, zone, above, exists=found is not None)
@@ -49,12 +54,14 @@ def answer(question: Question, zone: Zone, turn: int = 0, *, datagram: bool = Fa
 
 def orders(question: Question, zone: Zone) -> int:
     """How many answers to a question there are that differ in their order alone."""
+    if question.type not in (Type.A, Type.AAAA):
+        return 1
     entry = zone.find(question.name)
     for _ in range(_HOPS):
         if entry is None or not entry.alias:
             break
         entry = zone.find(entry.alias)
-    return max(1, len(entry.addresses)) if entry is not None else 1
+    return max(1, len(entry.addresses or entry.targets)) if entry is not None else 1
 
 
 def _said(reply: Reply, zone: Zone, domain: str, *, exists: bool) -> Reply:
@@ -82,31 +89,45 @@ def _add(
         if target is not None and hops and type != Type.CNAME:
             _add(reply, entry.alias, target, question, zone, turn, most, hops - 1)
         return
-    if type in (Type.A, Type.AAAA, Type.ANY):
-        reply.answers += islice(_addresses(owner, entry, type, turn), most)
-    if type in (Type.SRV, Type.ANY) and entry.targets:
-        weight = max(1, 100 // len(entry.targets))
+    if type in (Type.A, Type.AAAA):
+        addresses = entry.addresses or tuple(_addresses_there(entry, zone, most))
+        reply.answers += islice(_addresses(owner, addresses, type, turn), most)
+    elif type == Type.SRV:
         targets = entry.targets[:most]
         for place in targets:
-            data = _PLACE.pack(0, weight, place.port) + plain(place.name)
+            data = _PLACE.pack(0, entry.weight, place.port) + plain(place.name)
             reply.answers.append(Record(owner, Type.SRV, TTL, (data,)))
-        for host in dict.fromkeys(place.name for place in targets):
-            if found := zone.find(host):
-                reply.additional += islice(_addresses(host, found, Type.ANY), most)
-    if name == zone.domain and type in (Type.SOA, Type.ANY):
+        _add_hosts(reply, dict.fromkeys(place.name for place in targets), zone, most)
+    elif name == zone.domain and type == Type.SOA:
         reply.answers.append(_authority(zone, owner))
-    if name == zone.domain and type in (Type.NS, Type.ANY):
-        server = f"ns.dns.{zone.domain}"
-        reply.answers.append(Record(owner, Type.NS, TTL, (server,)))
-        reply.additional += _addresses(server, Entry(zone.servers), Type.ANY)
-    if name == f"dns-version.{zone.domain}" and type in (Type.TXT, Type.ANY):
-        reply.answers.append(Record(owner, Type.TXT, TTL, (_VERSION,)))
+    elif name == zone.domain and type == Type.NS:
+        servers = zone.name_servers()
+        reply.answers += (Record(owner, Type.NS, TTL, (server,)) for server in servers)
+        _add_hosts(reply, servers, zone, most)
+    elif name == f"dns-version.{zone.domain}" and type == Type.TXT:
+        reply.answers.append(Record(owner, Type.TXT, _VERSION_TTL, (_VERSION,)))
 
 
-def _addresses(owner: str, entry: Entry, type: int, turn: int = 0) -> Iterator[Record]:
-    """The address records of an entry, beginning with another one each ``turn``."""
-    start = turn % max(1, len(entry.addresses))
-    for text in (*entry.addresses[start:], *entry.addresses[:start]):
+def _add_hosts(reply: Reply, hosts: Iterable[str], zone: Zone, most: int | None) -> None:
+    """The addresses of names in the answer, which spare the client another question."""
+    for host in hosts:
+        if found := zone.find(host):
+            reply.additional += islice(_addresses(host, found.addresses, Type.ANY), most)
+
+
+def _addresses_there(entry: Entry, zone: Zone, most: int | None) -> dict[str, None]:
+    """The addresses at which a port is; no more of them than ``most`` places have."""
+    found: dict[str, None] = {}
+    for host in dict.fromkeys(place.name for place in entry.targets[:most]):
+        if there := zone.find(host):
+            found |= dict.fromkeys(there.addresses)
+    return found
+
+
+def _addresses(owner: str, addresses: Sequence[str], type: int, turn: int = 0) -> Iterator[Record]:
+    """The records of addresses (of type ANY: of both families), from another one each ``turn``."""
+    start = turn % max(1, len(addresses))
+    for text in (*addresses[start:], *addresses[:start]):
         six = ":" in text
         wanted = Type.AAAA if six else Type.A
         if type in (wanted, Type.ANY):
@@ -116,7 +137,7 @@ def _addresses(owner: str, entry: Entry, type: int, turn: int = 0) -> Iterator[R
 
 def _authority(zone: Zone, owner: str) -> Record:
     names = f"ns.dns.{zone.domain}", f"hostmaster.{zone.domain}"
-    return Record(owner, Type.SOA, TTL, (*names, _TIMES))
+    return Record(owner, Type.SOA, TTL, (*names, _TIMES.pack(zone.serial, 7200, 1800, 86400, TTL)))
 
 
 def alias_of(reply: Reply) -> str | None:

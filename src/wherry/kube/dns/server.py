@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
@@ -68,6 +69,7 @@ class NameServer:
             case Whole() if self._next is not None:
                 self.zone, self._next = self._next, None
                 self.whole.set()
+        zone.serial = int(time.time())
         if self._next is None:
             self._kept.clear()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wherry.kube.dns.names import Described, Entry, Target
+from wherry.kube.dns.names import Described, Endpoints, Entry, Target
 from wherry.kube.dns.settings import Settings
 
 SOCKET, PID_FILE = "dns.sock", "dns.pid"
@@ -75,10 +75,11 @@ def _plain(told: Told) -> list[Any]:
             return ["gone", key]
         case ServiceTold(key, Described() as described):
             entries = {
-                name: [entry.addresses, [(t.name, t.port) for t in entry.targets], entry.alias]
-                for name, entry in described.entries.items()
+                name: [e.addresses, [(t.name, t.port) for t in e.targets], e.alias, e.weight]
+                for name, e in described.entries.items()
             }
-            return ["service", key, entries, described.pointers, described.endpoints]
+            endpoints = [(group.ports, group.addresses) for group in described.endpoints]
+            return ["service", key, entries, described.pointers, endpoints, described.hosts]
         case NamespaceTold():
             return ["namespace", told.name, told.there]
         case SettingsTold():
@@ -94,13 +95,13 @@ def _read(plain: list[Any]) -> Told:
             return Begin(domain, tuple(servers), tuple(ranges))
         case ["gone", key]:
             return ServiceTold(key, None)
-        case ["service", key, entries, pointers, endpoints]:
+        case ["service", key, entries, pointers, endpoints, hosts]:
             found = {
-                name: Entry(tuple(addresses), tuple(Target(*t) for t in targets), alias)
-                for name, (addresses, targets, alias) in entries.items()
+                name: Entry(tuple(addresses), tuple(Target(*t) for t in targets), alias, weight)
+                for name, (addresses, targets, alias, weight) in entries.items()
             }
-            hosts = {label: tuple(addresses) for label, addresses in endpoints.items()}
-            return ServiceTold(key, Described(found, pointers, hosts))
+            groups = tuple(Endpoints(tuple(ports), _tuples(labels)) for ports, labels in endpoints)
+            return ServiceTold(key, Described(found, pointers, groups, _tuples(hosts)))
         case ["namespace", name, there]:
             return NamespaceTold(name, there)
         case ["settings", upstreams, stubs, resolv_conf]:
@@ -114,6 +115,10 @@ def _read(plain: list[Any]) -> Told:
         case ["whole"]:
             return Whole()
     raise ValueError(f"no such message: {plain!r:.80}")
+
+
+def _tuples(lists: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(values) for key, values in lists.items()}
 
 
 class Unpacker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from wherry.kube.dns.names import (
     NOTHING,
@@ -15,6 +16,8 @@ from wherry.wire.dns import reversed_address
 
 VERSION = "1.1.0"
 """Of the specification; ``dns-version.DOMAIN`` says it."""
+_BEFORE_PODS = 2
+"""So many labels before a pod's name mean nothing, as to CoreDNS."""
 
 
 class Zone:
@@ -34,6 +37,9 @@ class Zone:
         self._described: dict[str, Described] = {}
         self._entries: dict[str, Entry] = {}
         self._pointers: dict[str, dict[str, str]] = {}
+        self._behind: dict[str, tuple[str, ...]] = {}
+        self.serial = 0
+        """When it changed last, in seconds since 1970."""
         self._namespaces: set[str] = set()
         self._fixed = {
             domain: NOTHING,
@@ -49,11 +55,13 @@ class Zone:
         old = self._described.get(key)
         if old == described:
             return False
-        self.drop(key)
+        if old is not None:
+            self._forget(key, old)
         self._described[key] = described
         self._entries.update(described.entries)
         for address, name in described.pointers.items():
             self._pointers.setdefault(address, {})[key] = name
+        self._put_behind(key, old, described)
         return True
 
     def drop(self, key: str) -> bool:
@@ -61,6 +69,11 @@ class Zone:
         old = self._described.pop(key, None)
         if old is None:
             return False
+        self._forget(key, old)
+        self._put_behind(key, old, None)
+        return True
+
+    def _forget(self, key: str, old: Described) -> None:
         for name in old.entries:
             self._entries.pop(name, None)
         for address in old.pointers:
@@ -68,7 +81,20 @@ class Zone:
             del names[key]
             if not names:
                 del self._pointers[address]
-        return True
+
+    def _put_behind(self, key: str, old: Described | None, new: Described | None) -> None:
+        """Note which addresses are behind the Service, and which no longer are."""
+        was = old.addresses() if old is not None else set()
+        now = new.addresses() if new is not None else set()
+        for address in was - now:
+            if left := tuple(other for other in self._behind[address] if other != key):
+                self._behind[address] = left
+            else:
+                del self._behind[address]
+        alone = (key,)  # one object for all: most addresses are behind one Service
+        for address in now - was:
+            others = self._behind.get(address)
+            self._behind[address] = tuple(sorted((*others, key))) if others else alone
 
     def put_namespace(self, name: str) -> None:
         self._namespaces.add(name)
@@ -83,7 +109,7 @@ class Zone:
         address = reversed_address(name)
         if address is None:
             return False
-        if address in self._pointers:
+        if address in self._pointers or address in self._behind:
             return True
         parsed = ipaddress.ip_address(address)
         return any(parsed in range for range in self._ranges)
@@ -103,17 +129,47 @@ class Zone:
         if len(labels) == 2:
             return NOTHING
         match labels:
-            case [label, _, "pod"]:
+            case [*more, label, _, "pod"] if len(more) <= _BEFORE_PODS:
                 address = address_in_label(label)
                 return Entry((address,)) if address else None
             case [label, service, namespace, "svc"]:
-                described = self._described.get(f"{namespace}/{service}")
-                addresses = described.endpoints.get(label) if described is not None else None
-                return Entry(addresses) if addresses else None
+                if (described := self._described.get(f"{namespace}/{service}")) is None:
+                    return None
+                return described.endpoint(label, f"{service}.{namespace}.svc{self._suffix}")
+            case [port, protocol, service, namespace, "svc"]:
+                return self._find_port(port, protocol, f"{service}.{namespace}.svc{self._suffix}")
         return None
 
+    def _find_port(self, port: str, protocol: str, service: str) -> Entry | None:
+        """A port whose name is asked for without underscores; of an alias any may be asked for."""
+        above = self._entries.get(service)
+        if above is not None and above.alias:
+            return NOTHING
+        port, protocol = port.removeprefix("_"), protocol.removeprefix("_")
+        return self._entries.get(f"_{port}._{protocol}.{service}")
+
     def names_of(self, name: str) -> tuple[str, ...] | None:
-        """The names of the address that ``name``, below ``arpa``, means; None for nobody's."""
+        """The names of the address that ``name``, below ``arpa``, means; None for nobody's.
+
+        Those of a Service's own address; else of each endpoint that has it, and host names come
+        first: many clients read no more than one.
+        """
         address = reversed_address(name)
-        found = self._pointers.get(address) if address else None
-        return tuple(dict.fromkeys(found.values())) if found else None
+        if address is None:
+            return None
+        if own := self._pointers.get(address):
+            return tuple(dict.fromkeys(own.values()))
+        hosts: list[str] = []
+        others: list[str] = []
+        for key in self._behind.get(address, ()):
+            namespace, _, service = key.partition("/")
+            described = self._described[key]
+            for label in described.labels(address):
+                found = hosts if label in described.hosts.get(address, ()) else others
+                found.append(f"{label}.{service}.{namespace}.svc{self._suffix}")
+        return (*hosts, *others) or None
+
+    def name_servers(self) -> tuple[str, ...]:
+        """Names of the name server: those of the Service at whose addresses it is asked."""
+        own = (self._pointers.get(address, {}).values() for address in self.servers)
+        return tuple(dict.fromkeys(chain.from_iterable(own))) or (f"ns.dns.{self.domain}",)

@@ -32,7 +32,7 @@ class Cluster:
             domain="cluster.local",
             node_name="n",
             service_addresses=["10.96.0.10"],
-            ranges=["10.96.0.0/16", "fd00::/64"],
+            ranges=["10.96.0.0/16", "10.244.0.0/16", "fd00::/64"],
             resolv_conf="",
         )
         self.server = NameServer()
@@ -118,8 +118,8 @@ def test_2_3_a_service_with_a_cluster_ip() -> None:
     web = "web.shop.svc.cluster.local"
     assert it.said(web, "A") == ["10.96.0.7"]
     assert it.said(web, "AAAA") == ["fd00::7"]
-    assert it.said(f"_https._tcp.{web}", "SRV") == [f"0 100 443 {web}."]
-    assert it.said(f"_dns._udp.{web}", "SRV") == [f"0 100 53 {web}."]
+    assert it.said(f"_https._tcp.{web}", "SRV") == [f"0 50 443 {web}."]
+    assert it.said(f"_dns._udp.{web}", "SRV") == [f"0 50 53 {web}."]
     assert {str(r.rdata) for r in it.ask(f"_dns._udp.{web}", "SRV").ar} == set(addresses)
     assert it.ask(f"_https._udp.{web}", "SRV").header.rcode == RCODE.NXDOMAIN
     assert it.said("7.0.96.10.in-addr.arpa", "PTR") == [f"{web}."]
@@ -327,4 +327,5 @@ def test_whatever_happened_the_zone_is_that_of_the_last_state(steps: list[Any]) 
     assert one._described == other._described
     assert one._entries == other._entries
     assert one._pointers == other._pointers
+    assert one._behind == other._behind
     assert one._namespaces == other._namespaces
