@@ -8,6 +8,8 @@ does the work within the call that sends it).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 import struct
@@ -16,6 +18,7 @@ from types import TracebackType
 
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
 NLM_F_REPLACE = 0x100
@@ -190,11 +193,20 @@ def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The messages in ``data`` as (kind, sequence, body)."""
+    return ((kind, sequence, body) for kind, _, sequence, body in _flagged(data))
+
+
+def _flagged(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The messages in ``data`` as (kind, flags, sequence, body)."""
     offset = 0
     while offset + _HEADER.size <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield kind, sequence, data[offset + _HEADER.size : offset + length]
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
         offset += _aligned(length)
+
+
+# A list is asked for so often while others change it.
+_ATTEMPTS = 100
 
 
 class Connection:
@@ -255,22 +267,35 @@ class Connection:
     def ask(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
         """The bodies of the kernel's answer; with ``NLM_F_DUMP`` of all there are.
 
+        A list that changed while it was told may lack what was there all the time, and is asked for
+        again.
+
         Raises:
             OSError: with the kernel's error number.
         """
-        self._send(kind, flags if flags & NLM_F_DUMP else flags | NLM_F_ACK, body)
-        return list(self._answers())
+        if flags & NLM_F_DUMP != NLM_F_DUMP:
+            self._send(kind, flags | NLM_F_ACK, body)
+            return list(self._answers())
+        for _ in range(_ATTEMPTS):
+            self._send(kind, flags, body)
+            with contextlib.suppress(InterruptedError):
+                return list(self._answers())
+        raise InterruptedError(errno.EINTR, "the list changes all the time")
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
         self._socket.send(message(kind, NLM_F_REQUEST | flags, self._sequence, body))
 
     def _answers(self) -> Iterator[bytes]:
+        interrupted = False
         while True:
-            for kind, sequence, body in messages(self._socket.recv(1 << 20)):
+            for kind, flags, sequence, body in _flagged(self._socket.recv(1 << 20)):
                 if sequence != self._sequence:
                     continue
+                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
                 if kind == NLMSG_DONE:
+                    if interrupted:
+                        raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
                     return
                 if kind == NLMSG_ERROR:
                     (number,) = _ERROR.unpack_from(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,47 @@ def test_a_link_a_route_and_an_address_are_read_back() -> None:
     assert netlink.read_route(route) == (8, 254, 7, {1: b"\n\0\0\0"})
     route = netlink.route(netlink.attribute(netlink.RTA_TABLE, 1000))
     assert netlink.read_route(route)[1] == 1000
+
+
+class Telling:
+    """A socket of a kernel whose list is changed by others, so often, while it tells it."""
+
+    def __init__(self, changed: int) -> None:
+        self._changed = changed
+        self._sequence = 0
+        self._left: list[bytes] = []
+
+    def send(self, data: bytes) -> None:
+        assert not self._left, "the last list has not been heard to its end"
+        ((_, self._sequence, _),) = netlink.messages(data)
+        flags = [0, 0, 0]
+        if self._changed:
+            self._changed -= 1
+            flags[1] = netlink.NLM_F_DUMP_INTR
+        kinds = (20, 20, netlink.NLMSG_DONE)
+        self._left = [
+            netlink.message(kind, 2 | flag, self._sequence, bytes(4))
+            for kind, flag in zip(kinds, flags, strict=True)
+        ]
+
+    def recv(self, size: int) -> bytes:
+        return self._left.pop(0)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def asked(changed: int) -> int:
+    with netlink.Connection() as connection:
+        connection._socket.close()
+        connection._socket = Telling(changed)  # type: ignore[assignment]
+        return len(connection.ask(netlink.RTM_GETADDR, b"", netlink.NLM_F_DUMP))
+
+
+def test_a_list_that_changed_while_it_was_told_is_asked_for_again() -> None:
+    assert asked(0) == asked(3) == 2
+    with pytest.raises(InterruptedError, match="changes all the time"):
+        asked(10_000)
 
 
 def test_a_hardware_address_follows_from_the_address() -> None:
