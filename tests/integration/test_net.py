@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from ports import free_port
 from wherry.net import namespaces
 from wherry.net.firewall.firewall import Firewall, PortTaken
 from wherry.net.firewall.rules import PortBinding, Segment
-from wherry.net.link import cables, links, routes
+from wherry.net.link import cables, links, routes, vxlan
 from wherry.net.link.cables import Inner
 from wherry.net.nftables.nft import Nftables, NftError
 
@@ -31,7 +32,10 @@ class Net:
         self.tag = secrets.token_hex(3)
         self.bridge = f"wt{self.tag}"
         self.uplink = f"wu{self.tag}"
+        # (What a test that was killed left behind stays claimed.)
         self.octet = 1 + secrets.randbelow(250)
+        while not routes.claim(f"10.251.{self.octet}.0/24"):
+            self.octet = 1 + secrets.randbelow(250)
         self.subnet = f"10.251.{self.octet}.0/24"
         self.outside_range = f"10.252.{self.octet}.0/24"
         self.gateway = f"10.251.{self.octet}.1"
@@ -72,6 +76,7 @@ class Net:
             namespaces.delete(path)
         links.remove_link(self.bridge)
         links.remove_link(self.uplink)
+        routes.unblock(self.subnet)
 
 
 @pytest.fixture
@@ -202,6 +207,26 @@ def test_a_failed_cable_leaves_nothing(net: Net, tmp_path: Path) -> None:
             host_interface=f"wx{net.tag}",
         )
     assert not Path(f"/sys/class/net/wx{net.tag}").exists()
+
+
+def test_a_tunnel_has_as_many_ends_as_the_cluster_has_nodes(tmp_path: Path) -> None:
+    ends = {f"10.244.{n}.0": f"198.18.0.{n}" for n in range(1, 251)}
+    ends |= {f"10.245.{n}.0": f"198.18.1.{n}" for n in range(1, 251)}
+    namespaces.create(tmp_path / "ns")
+    try:
+        with namespaces.enter(tmp_path / "ns"):
+            links.ensure_bridge("uplink", "198.18.2.1/15")
+            device = vxlan.Device("tunnel", 7, "198.18.2.1", "10.244.0.0")
+            vxlan.ensure(device)
+            for wanted in (ends, {"10.244.1.0": "198.18.0.1"}):
+                vxlan.set_peers(device, wanted)
+                argv = ["bridge", "fdb", "show", "dev", "tunnel"]
+                known = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+                assert known.count("198.18.") == len(wanted)
+    except vxlan.NotSupported as why:
+        pytest.skip(str(why))
+    finally:
+        namespaces.delete(tmp_path / "ns")
 
 
 def test_blocked_ranges_are_refused_at_once_and_not_listed() -> None:

@@ -207,6 +207,8 @@ def _flagged(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 # A list is asked for so often while others change it.
 _ATTEMPTS = 100
+# The answers to so many changes fit into the socket.
+_AT_ONCE = 64
 
 
 class Connection:
@@ -241,11 +243,15 @@ class Connection:
             continue
 
     def change_all(self, changes: Sequence[tuple[int, bytes, int]]) -> None:
-        """Have the kernel make several changes (kind, body, flags), in this order, at one go.
+        """Have the kernel make several changes (kind, body, flags), in this order.
 
         Raises:
             OSError: the first that the kernel refused; those after it may have been made.
         """
+        for start in range(0, len(changes), _AT_ONCE):
+            self._change_some(changes[start : start + _AT_ONCE])
+
+    def _change_some(self, changes: Sequence[tuple[int, bytes, int]]) -> None:
         data = b""
         first = self._sequence + 1
         for kind, body, flags in changes:
