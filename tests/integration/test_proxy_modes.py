@@ -174,6 +174,24 @@ def test_a_mode_leaves_no_rule_of_another_and_touches_none_of_others(
     leaves_nothing_of_others(world, mode, foreign)
 
 
+def test_a_host_port_answers_at_loopback(world: Instance, mode: str) -> None:
+    port = free_port()
+    container = {
+        "name": "hello",
+        "image": "hello:1",
+        "ports": [{"containerPort": 8080, "hostPort": port}],
+    }
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "held"}, "spec": spec}
+    world.kubectl("-n", SPACE, "apply", "-f", "-", stdin=json.dumps(made))
+    world.kubectl("-n", SPACE, "wait", "--for=condition=Ready", "pod", "held")
+    # Node ports at loopback need the same of the bridge, in modes in which the kernel leads there.
+    number = serve(world, SPACE, "near", type="NodePort")["spec"]["ports"][0]["nodePort"]
+    for at in (port, number):
+        eventually(lambda p=at: answers(f"http://127.0.0.1:{p}"))
+    world.kubectl("-n", SPACE, "delete", "svc/near", "pod/held")
+
+
 def test_every_endpoint_answers_the_machine_and_pods_themselves_among_them(
     world: Instance, mode: str
 ) -> None:

@@ -78,7 +78,7 @@ def _mode(nft: Nftables, config: ProxyConfig) -> Mode:
     if config.mode == IPTABLES:
         return KernelMode(IPTABLES, iptables, nftables, config.bridge)
     assert config.mode == USERSPACE, config.mode
-    return UserspaceMode(Balancers(config.node_ips), nftables, iptables)
+    return UserspaceMode(Balancers(config.node_ips), nftables, iptables, config.bridge)
 
 
 def _rules(nft: Nftables, config: ProxyConfig) -> tuple[NftablesServices, IptablesServices]:

@@ -63,7 +63,8 @@ class Rules(Protocol):
 class KernelMode:
     """By rules alone: elements of nftables' maps, or chains of iptables.
 
-    ``other`` are the rules of the other of these two, which go once ours are there.
+    ``other`` are the rules of the other of these two, which go once ours are there. By ``bridge``,
+    behind which this node's pods are, connections from 127.0.0.1 leave in any mode, for host ports.
     """
 
     def __init__(self, name: str, rules: Rules, other: Rules, bridge: str) -> None:
@@ -85,7 +86,7 @@ class KernelMode:
         await self._rules.start(wanted)
         self._links, self._opened = {}, set()
         await self._accept_loopback(wanted.values())
-        await self._other.refuse_loopback(self._opened)
+        await self._other.refuse_loopback({*self._opened, self._bridge})
         await self._other.remove()
         await self._datagrams.start(wanted)
 
@@ -125,16 +126,18 @@ class KernelMode:
 class UserspaceMode:
     """By this process, to which rules lead everybody; without it nobody is served.
 
-    ``other`` are the rules of mode ``iptables``; those of ``nftables`` are taken over.
+    ``other`` are the rules of mode ``iptables``; those of ``nftables`` are taken over. ``bridge``
+    is that of ``KernelMode``.
     """
 
     name = USERSPACE
     protocols = BALANCED
 
-    def __init__(self, balancers: Balancers, rules: Rules, other: Rules) -> None:
+    def __init__(self, balancers: Balancers, rules: Rules, other: Rules, bridge: str) -> None:
         self._balancers = balancers
         self._rules = rules
         self._other = other
+        self._bridge = bridge
         self._datagrams = _Datagrams()
 
     async def start(self, wanted: Wanted) -> None:
@@ -147,8 +150,8 @@ class UserspaceMode:
         await self._rules.start({k: new for k, new in ours.items() if new is not None})
         for key in self._balancers.keys - wanted.keys():
             self._balancers.close(key)
-        await self._rules.refuse_loopback()
-        await self._other.refuse_loopback()
+        for rules in (self._rules, self._other):
+            await rules.refuse_loopback((self._bridge,))
         await self._other.remove()
         await self._datagrams.start(ours)
 

@@ -11,6 +11,7 @@ masqueraded: the link it leaves by must let it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -78,5 +79,6 @@ def refuse_loopback(link: str) -> None:
 
 def _set(link: str, value: str) -> None:
     setting = _SETTINGS / link / "route_localnet"
-    if setting.exists() and setting.read_text().strip() != value:
-        setting.write_text(value)
+    with contextlib.suppress(FileNotFoundError):
+        if setting.read_text().strip() != value:
+            setting.write_text(value)
