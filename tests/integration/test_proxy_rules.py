@@ -13,6 +13,7 @@ PLAYER = Path(__file__).with_name("rules_in_namespace.py")
 
 UNDER_FIRE = Path(__file__).with_name("datagrams_during_changes.py")
 SCTP = Path(__file__).with_name("sctp_to_service.py")
+BESIDE = Path(__file__).with_name("packets_beside_the_window.py")
 
 
 def played(script: Path, *arguments: str) -> tuple[int, str, str]:
@@ -45,3 +46,17 @@ def test_no_datagram_is_refused_while_endpoints_come_and_go(affinity: int) -> No
 def test_sctp_is_led_to_an_endpoint(mode: str) -> None:
     code, said, error = played(SCTP, mode)
     assert (code, said) == (0, "10.244.0.2:3868\n"), error
+
+
+@pytest.mark.parametrize(
+    ("mode", "tracking", "told"),
+    [
+        ("iptables", "strictly", "from nobody; goes on"),
+        ("iptables", "liberally", "from 10.96.0.1; goes on"),
+        # (As upstream's, which advises to track liberally.)
+        ("nftables", "strictly", "from 10.244.0.2; is reset"),
+    ],
+)
+def test_what_becomes_of_a_packet_beside_the_window(mode: str, tracking: str, told: str) -> None:
+    code, said, error = played(BESIDE, mode, tracking)
+    assert (code, said) == (0, f"{told}\n"), error

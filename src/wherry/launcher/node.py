@@ -243,6 +243,7 @@ def _proxy_config(instance: Instance) -> ProxyConfig:
         healthz=told.healthz or ("0.0.0.0", instance.proxy_health_port),
         metrics=told.metrics or ("127.0.0.1", instance.proxy_metrics_port),
         further_ranges=instance.data_dir / "further-service-ranges",
+        tcp_be_liberal=told.tcp_be_liberal,
     )
 
 

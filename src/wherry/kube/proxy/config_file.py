@@ -24,6 +24,7 @@ class Settings:
     mode: str = NFTABLES
     healthz: Address | None = None
     metrics: Address | None = None
+    tcp_be_liberal: bool = False
 
 
 def parse(text: str) -> Settings:
@@ -59,7 +60,24 @@ def parse(text: str) -> Settings:
         mode=mode,
         healthz=_address(document, "healthzBindAddress"),
         metrics=_address(document, "metricsBindAddress"),
+        tcp_be_liberal=_tcp_be_liberal(document),
     )
+
+
+def _tcp_be_liberal(document: dict[str, Any]) -> bool:
+    conntrack = document.get("conntrack") or {}
+    if not isinstance(conntrack, dict):
+        raise ValueError(
+            "the proxy's configuration: conntrack: "
+            f'Invalid value: "{conntrack}": must be a mapping'
+        )
+    value = conntrack.get("tcpBeLiberal") or False
+    if not isinstance(value, bool):
+        raise ValueError(
+            "the proxy's configuration: conntrack.tcpBeLiberal: "
+            f'Invalid value: "{value}": must be true or false'
+        )
+    return value
 
 
 def _address(document: dict[str, Any], field: str) -> Address | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from wherry.kube.proxy.loopback import WithLoopback
 from wherry.kube.proxy.modes import IPTABLES, NFTABLES, USERSPACE, KernelMode, Mode, UserspaceMode
 from wherry.kube.proxy.proxy import Proxy
 from wherry.kube.proxy.ranges import Ways
+from wherry.net.conntrack import tcp_window
 from wherry.net.nftables.nft import Nftables
 from wherry.net.service.iptables.chains import Names
 from wherry.net.service.iptables.tables import IptablesServices
 from wherry.net.service.nftables.tables import NftablesServices
 from wherry.net.service.userspace import Balancers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class ProxyConfig:
     tables that are ours alone, ``chains`` the beginning of the names of iptables' chains that are,
     ``bridge`` the interface behind which this node's pods are.
     ``healthz`` and ``metrics`` are where to serve those, None for nowhere. ``further_ranges`` is
-    the file in which those of ServiceCIDRs are noted.
+    the file in which those of ServiceCIDRs are noted. With ``tcp_be_liberal`` the kernel tracks TCP
+    so (``net.conntrack.tcp_window``).
     """
 
     node_name: str
@@ -42,6 +47,7 @@ class ProxyConfig:
     healthz: tuple[str, int] | None = None
     metrics: tuple[str, int] | None = None
     further_ranges: Path | None = None
+    tcp_be_liberal: bool = False
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -56,7 +62,11 @@ class ProxyConfig:
 
 def make(informers: SharedInformers, nft: Nftables, config: ProxyConfig) -> Proxy:
     """The proxy of a node; ``run`` it once ``informers`` start."""
-
+    if config.tcp_be_liberal:
+        try:
+            tcp_window.be_liberal()
+        except OSError as error:
+            log.error("conntrack.tcpBeLiberal: connections are tracked strictly: %s", error)
     mode = _mode(nft, config)
     six = config.node_ip("::/0")
     return Proxy(

@@ -19,11 +19,18 @@ def test_what_is_acted_upon_is_read_and_the_rest_is_taken():
     assert parse(text) == Settings("iptables", ("0.0.0.0", 10256), ("::1", 10249))
 
 
+def test_how_tcp_is_tracked_is_left_as_it_is_unless_the_file_says_otherwise():
+    assert not parse(HEAD + "conntrack: {tcpBeLiberal: false, min: 0}\n").tcp_be_liberal
+    assert parse(HEAD + "conntrack: {tcpBeLiberal: true}\n") == Settings(tcp_be_liberal=True)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (HEAD + "mode: ipvs\n", 'mode: Invalid value: "ipvs": must be nftables, iptables'),
         (HEAD + "healthzBindAddress: here\n", 'Invalid value: "here": must be IP:port'),
+        (HEAD + "conntrack: {tcpBeLiberal: 'yes'}\n", "must be true or false"),
+        (HEAD + "conntrack: all\n", 'conntrack: Invalid value: "all": must be a mapping'),
         ("kind: Pod\napiVersion: v1\n", "no kind 'Pod' is registered"),
         ("- a\n", "is no mapping"),
         ("a: [\n", "is no YAML"),

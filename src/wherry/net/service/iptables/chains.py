@@ -106,12 +106,20 @@ def jumps(names: Names) -> dict[Chain, Rules]:
     }
 
 
-def frame(names: Names, family: str, services: Sequence[str]) -> dict[Chain, Rules]:
-    """The chains of all, without a Service; ``services`` are ranges of ``family``."""
+def frame(
+    names: Names, family: str, services: Sequence[str], *, liberal: bool = False
+) -> dict[Chain, Rules]:
+    """The chains of all, without a Service; ``services`` are ranges of ``family``.
+
+    ``liberal`` is how the kernel tracks TCP (``net.conntrack.tcp_window``).
+    """
     translated = "-m conntrack --ctstate DNAT -j RETURN"
     # Nothing that was sent to ::1 can leave by another link and find back.
     elsewhere = "! -d ::1/128 " if family == "ip6" else ""
     local = "-m addrtype --dst-type LOCAL"
+    # A late packet of an endpoint is not translated back. The client, who has no connection with
+    # the endpoint's own address, would answer it with a reset, and that ends the good one.
+    invalid = () if liberal else ("-m conntrack --ctstate INVALID -j DROP",)
     refuse = [translated]
     for cidr in services:
         refuse += [f"-d {cidr} -p tcp {_refuse(family, 'tcp')}", f"-d {cidr} {_refuse(family)}"]
@@ -122,6 +130,7 @@ def frame(names: Names, family: str, services: Sequence[str]) -> dict[Chain, Rul
         ("filter", names.of("PROXY-FIREWALL")): (translated,),
         ("filter", names.of("REFUSE")): tuple(refuse),
         ("filter", names.of("FORWARD")): (
+            *invalid,
             f"{_comment('kubernetes forwarding rules')} -m mark --mark {MARK} -j ACCEPT",
             f"{_comment('kubernetes forwarding conntrack rule')} "
             "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+from wherry.net.conntrack import tcp_window
 from wherry.net.service import local_routing
 from wherry.net.service.iptables import chains, programs
 from wherry.net.service.iptables.chains import Chain, Names, Part, Rules
@@ -33,6 +34,7 @@ class IptablesServices:
         self._current: dict[Key, ServicePort] | None = None
         self._families: set[str] = set()
         self._links: list[str] = []
+        self._liberal = False  # how the kernel tracks TCP
 
     async def start(self, wanted: Mapping[Key, ServicePort]) -> None:
         """Make the tables say ``wanted``, whatever a former process left in them.
@@ -127,6 +129,7 @@ class IptablesServices:
 
     def _begin(self, family: str, wanted: Mapping[Key, ServicePort]) -> None:
         programs.check_owner(family, self._names)
+        self._liberal = tcp_window.is_liberal()
         listed = programs.read(family, self._names)
         if family == "ip":
             self._links = self._opened(listed)
@@ -143,7 +146,8 @@ class IptablesServices:
         self, family: str, wanted: Mapping[Key, ServicePort], listed: programs.Listed
     ) -> Change:
         names = self._names
-        wished = chains.frame(names, family, of_family(family, self._services))
+        services = of_family(family, self._services)
+        wished = chains.frame(names, family, services, liberal=self._liberal)
         if family == "ip":
             wished[chains.firewall(names)] = tuple(map(chains.closed, self._links))
         for served in wanted.values():

@@ -70,6 +70,13 @@ def test_a_local_policy_leaves_this_nodes_endpoints_to_strangers_alone():
     assert re.search(r"KUBE-EXT-\S+ -s 10.244.0.0/16 .* -j KUBE-SVC-", text)
 
 
+def test_what_belongs_to_no_connection_is_not_forwarded_where_the_kernel_is_strict():
+    chain = ("filter", "KUBE-FORWARD")
+    drop = "-m conntrack --ctstate INVALID -j DROP"
+    strict, liberal = (frame(NAMES, "ip", [], liberal=each)[chain] for each in (False, True))
+    assert strict == (drop, *liberal) and drop not in liberal
+
+
 ENDPOINTS = st.lists(st.integers(2, 6), max_size=3, unique=True).map(
     lambda numbers: tuple((f"10.244.0.{n}", 8080) for n in sorted(numbers))
 )
