@@ -388,6 +388,20 @@ async def test_more_than_a_hundred_layers_mount(tmp_path: Path) -> None:
     assert mounts_below(tmp_path) == []
 
 
+async def test_nothing_is_left_in_a_tree_that_another_instance_has_mounted(bench: Bench) -> None:
+    other = f"{bench.name}-other"
+    with cgroups.settled():
+        layout = cgroups.claim_hugetlb(cgroups.discover())
+        cgroups.make(layout, other)
+    try:
+        assert await bench.run("true") == (0, b"")
+        left = [str(tree) for tree in layout.trees for _ in (tree / bench.name[1:]).glob("?" * 64)]
+        assert left == []
+    finally:
+        assert cgroups.remove(layout, other)
+        cgroups.release_hugetlb()
+
+
 def test_instances_that_come_and_go_leave_each_other_their_trees() -> None:
     def live(_: int) -> bool:
         path = f"/wherry-test-{os.getpid()}-{secrets.token_hex(3)}"

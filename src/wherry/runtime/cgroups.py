@@ -168,14 +168,19 @@ def make(layout: Layout, path: str) -> None:
             directory = directory / name
             with contextlib.suppress(FileExistsError):
                 directory.mkdir()
-                if not layout.is_v2 and tree == layout.v1.get("cpuset"):
-                    _inherit_cpuset(directory)
+            if not layout.is_v2 and tree == layout.v1.get("cpuset"):
+                _inherit_cpuset(directory)
 
 
 def _inherit_cpuset(directory: Path) -> None:
-    """A new v1 cpuset is empty and takes no process; give it what its parent has."""
+    """A new v1 cpuset is empty and takes no process; give it what its parent has.
+
+    So is one whose maker was killed before it came to this.
+    """
     for name in ("cpuset.cpus", "cpuset.mems"):
-        (directory / name).write_text((directory.parent / name).read_text())
+        file = directory / name
+        if not (file.exists() and file.read_text().strip()):
+            file.write_text((directory.parent / name).read_text())
 
 
 def add(layout: Layout, path: str, pid: int) -> None:

@@ -128,11 +128,14 @@ class Runtime:
         privileges = capabilities.effective()
         preference = oci.preference(is_v2=layout.is_v2, privileges=privileges)
         program = oci.find((self._program,) if self._program else preference)
-        if program.name != "crun":
-            return layout, program
         try:
+            # Only crun needs it. But another instance may mount it at any time, and take it away
+            # at its end: a runtime that finds it there makes groups in it, which we must know of.
             return cgroups.claim_hugetlb(layout), program
         except OSError as error:
+            if program.name != "crun":
+                _log.info("hugetlb is no v1 hierarchy here: %s", error)
+                return layout, program
             _log.warning("cannot mount hugetlb as a v1 hierarchy (%s); using runc", error)
             return layout, oci.find(("runc",))
 

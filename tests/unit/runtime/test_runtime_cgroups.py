@@ -72,6 +72,17 @@ def test_a_group_is_made_in_every_tree_and_a_cpuset_is_filled(v1: Layout) -> Non
     assert (v1.v1["cpuset"] / "w/monitors/cpuset.cpus").read_text() == "0-1\n"
 
 
+def test_a_cpuset_whose_maker_was_killed_is_filled_by_the_next(v1: Layout) -> None:
+    group = v1.v1["cpuset"] / "w"
+    group.mkdir()
+    (group / "cpuset.cpus").write_text("0\n")  # the kernel has both files from the beginning
+    (group / "cpuset.mems").write_text("\n")
+    cgroups.make(v1, "/w/monitors")
+    assert (group / "cpuset.mems").read_text() == "0-1\n"
+    for group_or_inner in (group, group / "monitors"):
+        assert (group_or_inner / "cpuset.cpus").read_text() == "0\n"
+
+
 def test_empty_groups_go_up_to_the_root_and_no_further(v2: Layout) -> None:
     cgroups.make(v2, "/w/kubepods/pod1/c1")
     cgroups.make(v2, "/w/kubepods/pod2/c2")
