@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 
 import kernel
 from conftest import Instance, eventually
 
 from wherry.launcher import instance as instances
+from wherry.launcher import slots
+from wherry.runtime import cgroups
 
 NewInstance = Callable[[], Instance]
 
@@ -79,6 +83,31 @@ def test_two_instances_do_not_see_each_other(cluster: Instance, new_instance: Ne
         cluster.docker("rm", "-f", "only-here")
         other.wherry("down", "--purge")
     assert "hello" in cluster.kubectl("get", "pods").out
+
+
+def test_the_purge_of_one_whose_slot_is_anothers_by_now_leaves_that_alone(
+    new_instance: NewInstance,
+) -> None:
+    """As after a restart of the machine: who is started first has the slot."""
+    holder, former = new_instance(), new_instance()
+    one, two = (instances.open_or_create(each.data_dir) for each in (holder, former))
+    slots.release(instances.RUN_ROOT, two.slot, two.data_dir)
+    instances.save(dataclasses.replace(two, slot=one.slot))
+    group = f"{one.cgroup_root}/monitors"
+    with cgroups.settled():
+        layout = cgroups.discover()
+        cgroups.make(layout, group)
+    monitor = subprocess.Popen(["sleep", "1000"])
+    try:
+        cgroups.add(layout, group, monitor.pid)
+        former.wherry("down", "--purge")
+        assert not former.data_dir.exists()
+        assert monitor.poll() is None
+        assert slots.holder(instances.RUN_ROOT, one.slot) == one.data_dir
+    finally:
+        monitor.kill()
+        monitor.wait()
+        cgroups.remove(layout, one.cgroup_root)
 
 
 def test_objects_and_containers_survive_kill_of_every_process(new_instance: NewInstance) -> None:

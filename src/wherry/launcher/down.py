@@ -26,7 +26,9 @@ async def down(instance: Instance, *, grace: float, purge: bool) -> Sequence[str
         await supervise.power_off(instance, seconds)
     await supervise.stop(instance)
     await ingress.clear(instance)
-    await node.clear(instance, grace=grace, purge=purge)
+    if instances.successor(instance) is None:
+        await node.clear(instance, grace=grace, purge=purge)
+    # Else what carries the slot's names in the kernel is the other's.
     if purge:
         still = mounts_below(instance.data_dir)
         if still:  # deleting would go through to what lies behind the mount

@@ -317,6 +317,16 @@ def address_field(instance: Instance, address: str) -> str:
     )
 
 
+def successor(instance: Instance) -> Path | None:
+    """The data directory of the instance that has the slot of ``instance`` by now; None where that
+    is its own, or nobody's.
+
+    Claims do not outlive the machine's: after that, whoever is started first has the slot.
+    """
+    holder = slots.holder(RUN_ROOT, instance.slot)
+    return holder if holder != instance.data_dir else None
+
+
 def forget(instance: Instance) -> None:
     """Remove all files of an instance of which nothing runs, and give its slot back."""
     shutil.rmtree(instance.run_dir, ignore_errors=True)
