@@ -459,8 +459,20 @@ def _block(network: Network) -> None:
 
 
 def _claim(network: Network, cidr: str) -> bool:
-    """Take a range; False where another engine has it. That of a shared wire is not ours."""
-    return network.driver != "bridge" or routes.claim(cidr)
+    """Take a range; False where another engine has it, or a part of it. That of a shared wire is
+    not ours.
+
+    Of two engines that take ranges of different sizes at the same moment, none may have seen the
+    other when it chose; but one of them at least sees the other after it has taken its own.
+    """
+    if network.driver != "bridge":
+        return True
+    if not routes.claim(cidr):
+        return False
+    if pools.overlapping(cidr, [other for other in routes.blocked() if other != cidr]):
+        routes.unblock(cidr)
+        return False
+    return True
 
 
 def take_away(network: Network) -> None:

@@ -410,6 +410,24 @@ async def test_ranges_are_chosen_apart_from_all_others(networks, kernel):
     assert "172.31.0.0/16" in kernel.foreign_routes
 
 
+async def test_of_two_engines_that_have_not_seen_each_other_one_gives_way(
+    networks, kernel, monkeypatch
+):
+    claim = kernel.claim
+
+    def claiming(cidr):
+        kernel.routes.add("172.31.7.0/24")  # the other has looked when we did, and was faster
+        return claim(cidr)
+
+    monkeypatch.setattr(kernel, "claim", claiming)
+    assert (await create(networks, "a")).ranges == ["192.168.0.0/20"]
+    kernel.routes.discard("172.31.7.0/24")
+    with pytest.raises(Forbidden, match="Pool overlaps"):
+        await create(networks, "second", **ipam({"Subnet": "172.31.0.0/20"}))
+    assert {r for r in kernel.routes if r.startswith("172.31.")} == {"172.31.7.0/24"}
+    assert networks.find("second") is None
+
+
 async def test_ranges_run_out(networks):
     for number in range(1 + 16 + 12):  # without our own of slot 7
         await create(networks, f"n{number}")
