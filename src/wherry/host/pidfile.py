@@ -64,12 +64,23 @@ def running_pid(path: Path) -> int | None:
         for _ in range(_MOMENTS):
             if _locked(descriptor, fcntl.LOCK_SH):
                 return None
-            if (pid := _read(path)) is not None or not path.exists():
+            pid = _read(path)
+            if (pid is not None and _lives(pid)) or not path.exists():
                 return pid
-            time.sleep(_MOMENT)  # it has not written it down yet
+            time.sleep(_MOMENT)  # it has not written it down yet; a killed one's is still there
     finally:
         os.close(descriptor)
     return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _locked(descriptor: int, kind: int) -> bool:

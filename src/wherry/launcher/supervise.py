@@ -193,12 +193,12 @@ async def _end(
     ended = asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        os.kill(pid, polite)
+        signal.pidfd_send_signal(descriptor, polite)
         try:
             async with asyncio.timeout(seconds):
                 await ended.wait()
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             await ended.wait()
     except ProcessLookupError:
         return

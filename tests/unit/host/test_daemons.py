@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def test_a_stale_file_deceives_nobody(tmp_path: Path) -> None:
     path = tmp_path / "server.pid"
     path.write_text("1\n")
     assert running_pid(path) is None
+
+
+def test_the_number_of_a_killed_daemon_is_not_its_successors(tmp_path: Path) -> None:
+    path = tmp_path / "server.pid"
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    path.write_text(f"{killed.pid}\n")
+    with path.open("r+") as successor:  # it has the file, and has not yet written to it
+        fcntl.flock(successor, fcntl.LOCK_EX)
+        writing = threading.Timer(0.05, path.write_text, (f"{os.getpid()}\n",))
+        writing.start()
+        assert running_pid(path) == os.getpid()
+        writing.join()
 
 
 async def test_readiness_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
