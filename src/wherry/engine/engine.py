@@ -260,7 +260,8 @@ class Engine:
         """What kind of file system the data directory is on, as ``docker info`` calls it."""
         best, kind = "", "unknown"
         data = str(self.config.data_dir)
-        for line in Path("/proc/self/mounts").read_text().splitlines():
+        # (Where others mount need be no UTF-8.)
+        for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
             _, target, name, *_ = line.split()
             inside = data == target or data.startswith(target.rstrip("/") + "/")
             if inside and len(target) >= len(best):

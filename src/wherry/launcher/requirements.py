@@ -42,4 +42,5 @@ def _filesystems() -> set[str]:
 
 
 def _mounts() -> list[str]:
-    return Path("/proc/self/mounts").read_text().splitlines()
+    # (Where others mount need be no UTF-8.)
+    return Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
