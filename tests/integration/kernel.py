@@ -92,7 +92,7 @@ def _monitors() -> set[str]:
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            command = path.read_text().replace("\0", " ")
+            command = path.read_text(errors="replace").replace("\0", " ")
         except OSError:
             continue
         if "/runtime/monitor/__main__.py" in command or " wherry.kube.dns " in command:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,7 @@ class Machines:
     def __init__(self, home: Path, *, v4: bool = True) -> None:
         self.home = home
         self._v4 = v4
-        tag = f"w{os.getpid() % 100000}"
+        tag = f"w{secrets.token_hex(3)}"
         self.router = f"{tag}r"
         self.by_name: Mapping[str, Machine] = {
             name: Machine(f"{tag}{name}", address) for name, address in _ADDRESSES.items()
@@ -123,8 +124,7 @@ class Machines:
 
     def close(self) -> None:
         for instance in reversed(self._made):
-            if (instance.data_dir / "instance.json").exists():
-                instance.wherry("down", "--purge", "--grace", "1", ok=False)
+            instance.purge()
         for name in (*(m.namespace for m in self.by_name.values()), self.router):
             _ip("netns", "del", name, ok=False)
 

@@ -36,12 +36,14 @@ def program(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 async def bench(tmp_path: Path, layer: Path, program: str) -> AsyncIterator[Bench]:
     bench = Bench(tmp_path, layer, program)
-    await bench.runtime.open()
-    yield bench
-    await bench.runtime.close()
-    bench.runtime = bench.make()
-    await bench.runtime.destroy_all(0, log=bench.log)
-    for point in mounts_below(tmp_path):
-        unmount(point)
+    try:
+        await bench.runtime.open()
+        yield bench
+        await bench.runtime.close()
+    finally:
+        bench.runtime = bench.make()
+        await bench.runtime.destroy_all(0, log=bench.log)
+        for point in mounts_below(tmp_path):
+            unmount(point)
     for tree in cgroups.discover().trees:
         assert not (tree / bench.name.lstrip("/")).exists()

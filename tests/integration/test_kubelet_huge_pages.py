@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
-def paged(new_instance: Callable[[], Instance]) -> Iterator[Instance]:
-    """An instance on a kernel with eight huge pages more than before, which are given back."""
+def alone() -> Iterator[None]:
+    """Nobody beside us changes how many huge pages the machine has."""
     if not PAGES.exists():
         pytest.skip("this kernel has no huge pages of 2 MiB")
+    with PAGES.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def paged(alone: None, new_instance: Callable[[], Instance]) -> Iterator[Instance]:
+    """An instance on a kernel with eight huge pages more than before, which are given back."""
     before = int(PAGES.read_text())
     try:
         PAGES.write_text(str(before + 8))
