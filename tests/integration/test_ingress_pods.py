@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 from conftest import CLIENTS, Instance, eventually
 
 from ports import free_port
@@ -134,6 +136,58 @@ def test_a_daemon_set_in_the_nodes_network(edge: Instance) -> None:
     edge.kubectl("label", "nodes", "--all", "edge-")
     eventually(lambda: reported(edge) == [])
     edge.kubectl("delete", "namespace", "ingress-nginx")
+
+
+def alike(count: int) -> str:
+    """Controllers that each believe to be reached at an address of their own: the pod's."""
+    objects = list(yaml.safe_load_all(manifest("--kind", "nodeport")))
+    (deployment,) = (o for o in objects if o["kind"] == "Deployment")
+    deployment["spec"]["replicas"] = count
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["args"] = [
+        word for word in container["args"] if not word.startswith("--publish-service")
+    ]
+    container["args"].append("--publish-status-address=$(POD_IP)")
+    address = {"fieldRef": {"fieldPath": "status.podIP"}}
+    container["env"].append({"name": "POD_IP", "valueFrom": address})
+    return yaml.safe_dump_all(objects)
+
+
+def holder(edge: Instance) -> str:
+    lease = edge.get("lease", "ingress-nginx-leader", "-n", "ingress-nginx")
+    return lease["spec"].get("holderIdentity") or ""
+
+
+def reported_by_holder(edge: Instance) -> str:
+    """The pod that leads, where the status says its address."""
+    leads = holder(edge)
+    listed = edge.get("pods", "-n", "ingress-nginx")["items"]
+    addresses = {pod["metadata"]["name"]: pod["status"].get("podIP") for pod in listed}
+    return leads if leads in addresses and reported(edge) == [addresses[leads]] else ""
+
+
+def version(edge: Instance) -> str:
+    return edge.get("ingress", "kubia")["metadata"]["resourceVersion"]
+
+
+def test_of_several_controllers_one_writes_statuses(edge: Instance) -> None:
+    edge.kubectl("apply", "-f", "-", stdin=alike(2))
+    ready(edge, "deploy/ingress-nginx-controller")
+    first = eventually(lambda: reported_by_holder(edge))
+    before = version(edge)
+    time.sleep(3)  # long enough for a war of many battles
+    assert version(edge) == before
+    # Another follows the leader, and is heard.
+    edge.kubectl("-n", "ingress-nginx", "delete", "pod", first, "--wait=false")
+    second = eventually(lambda: (found := reported_by_holder(edge)) != first and found)
+    eventually(lambda: first not in pods(edge))
+    ready(edge, "deploy/ingress-nginx-controller")
+    before = version(edge)
+    time.sleep(3)
+    assert version(edge) == before and reported_by_holder(edge) == second
+    # All end at once, and none writes what another has taken back.
+    edge.kubectl("delete", "namespace", "ingress-nginx")
+    eventually(lambda: reported(edge) == [])
 
 
 def test_without_nginx_it_is_said_what_is_missing(cluster: Instance, namespace: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,15 +75,19 @@ def concerns(instance: Instance) -> bool:
     return bool(instance.ingress) or _told(instance).exists()
 
 
-async def run(instance: Instance, transport: Transport) -> None:
+async def run(instance: Instance, transport: Transport, *, shared: bool) -> None:
     """Serve the Ingresses of ``instance`` until cancelled; or end that, and say so.
+
+    Args:
+        instance: of which the options are.
+        transport: to the API server, as ``ACCOUNT``.
+        shared: other servers may serve the same Ingresses.
 
     Raises:
         NginxError: nginx is not here, or does not start.
     """
     if instance.ingress:
-        _told(instance).write_text("\n".join(instance.node_ips))
-        await _serve(instance, transport)
+        await _serve(instance, transport, shared=shared)
     else:
         await clear(instance)
         await _take_back(instance, transport)
@@ -102,18 +107,18 @@ async def _take_back(instance: Instance, transport: Transport) -> None:
     addresses = Fixed(_told(instance).read_text().split()).current()
     options = flags.read(instance.ingress_args)
     try:
-        if options.update_status_on_shutdown:
+        if options.update_status and options.update_status_on_shutdown:
             classes = (await client.list(INGRESS_CLASSES))["items"]
             ingresses = (await client.list(INGRESSES))["items"]
             ours = [i for i in ingresses if is_ours(i, classes, options.ingress_class)]
-            await statuses.take_back(client, [i for i in ours if statuses.told(i) == addresses])
+            await statuses.take_back(client, ours, only=addresses or [])
     except (StatusError, ConnectionError) as error:
         log.warning("Ingresses say that they are served, which is tried again later: %s", error)
     else:
         _told(instance).unlink()
 
 
-async def _serve(instance: Instance, transport: Transport) -> None:
+async def _serve(instance: Instance, transport: Transport, *, shared: bool) -> None:
     """Serve until cancelled.
 
     Raises:
@@ -122,11 +127,16 @@ async def _serve(instance: Instance, transport: Transport) -> None:
     # Not at the top: whoever starts or stops an instance needs none of it.
     from wherry.kube.client.client import Client
     from wherry.kube.client.informer import SharedInformers
-    from wherry.kube.ingress import flags
+    from wherry.kube.ingress import flags, leadership
     from wherry.kube.ingress.addresses import Fixed
     from wherry.kube.ingress.controller import IngressController
+    from wherry.kube.ingress.manifests import LEASE
     from wherry.kube.ingress.settings import Settings
 
+    options = flags.read(instance.ingress_args)
+    addresses = flags.addresses(options) or list(instance.node_ips)
+    _told(instance).write_text("\n".join(addresses))
+    identity = f"{instance.node_name}_{uuid.uuid4()}"  # a machine may have several instances
     http, https = ports(instance)
     client = Client(transport, manager=ACCOUNT)
     informers = SharedInformers(client)
@@ -138,8 +148,9 @@ async def _serve(instance: Instance, transport: Transport) -> None:
         Settings(
             str(directory), listeners(http), listeners(https), https, resolver=_resolver(instance)
         ),
-        addresses=Fixed(instance.node_ips),
-        options=flags.read(instance.ingress_args),
+        addresses=Fixed(addresses),
+        leadership=leadership.by_lease(client, "kube-system", LEASE, identity) if shared else None,
+        options=options,
     )
     informers.start()
     try:

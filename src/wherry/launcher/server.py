@@ -76,7 +76,9 @@ async def serve(instance: Instance, stop: asyncio.Event) -> None:
             (scheduler, "kube-scheduler", lambda: run_scheduler(scheduler, profiles)),
         ]
         serving = (
-            [ingress.run(instance, identity(ingress.ACCOUNT))] if ingress.concerns(instance) else []
+            [ingress.run(instance, identity(ingress.ACCOUNT), shared=store.shared)]
+            if ingress.concerns(instance)
+            else []
         )
         # Alone on its store a server need not ask whether it leads.
         await run_until(

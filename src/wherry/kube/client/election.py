@@ -60,6 +60,7 @@ class LeaderElector:
         self._retry_period = retry_period
         self._observed: dict[str, Any] | None = None
         self._observed_at = 0.0
+        self._denied = False  # said once, as it stays so until somebody does something
         self._latest = 0  # version seen since the attempt that is under way began
 
     @property
@@ -149,7 +150,10 @@ class LeaderElector:
             async with asyncio.timeout(self._renew_deadline / 2):
                 return await self._take()
         except (StatusError, ConnectionError, TimeoutError) as error:
-            log.debug("%s/%s: %s", self._namespace, self._name, error)
+            denied = isinstance(error, StatusError) and error.code == 403
+            level = logging.WARNING if denied and not self._denied else logging.DEBUG
+            self._denied = denied
+            log.log(level, "%s/%s: %s", self._namespace, self._name, error)
             return False
 
     async def _take(self) -> bool:

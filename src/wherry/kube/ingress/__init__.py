@@ -12,7 +12,8 @@ From what users wrote to what nginx reads, in this order:
   ``text`` quotes what users wrote. ``settings`` are where nginx runs.
 - ``nginx`` keeps the process, ``orphans`` those whose master was killed.
 
-``controller`` is the loop around them; ``addresses`` are what ``statuses`` writes into Ingresses.
+``controller`` is the loop around them; ``addresses`` are what ``statuses`` writes into Ingresses,
+where ``leadership`` says that it is this controller who writes.
 ``manifests`` are for those who want it in pods.
 (https://kubernetes.io/docs/concepts/services-networking/ingress/)
 """

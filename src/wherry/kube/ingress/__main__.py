@@ -24,9 +24,11 @@ from wherry.kube.api.resources import PODS
 from wherry.kube.client.client import Client
 from wherry.kube.client.https import KubeconfigError, from_kubeconfig, in_cluster
 from wherry.kube.client.informer import SharedInformers
-from wherry.kube.ingress import flags, statuses
+from wherry.kube.client.standalone import seconds
+from wherry.kube.ingress import flags, leadership, statuses
 from wherry.kube.ingress.addresses import Addresses, Fixed, OfNodes, OfService, own_labels
 from wherry.kube.ingress.controller import IngressController
+from wherry.kube.ingress.leadership import Leadership
 from wherry.kube.ingress.nginx import Nginx, NginxError, find, listeners
 from wherry.kube.ingress.settings import Settings
 
@@ -41,17 +43,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=int, default=80, help="(%(default)s)")
     parser.add_argument("--https-port", type=int, default=443, help="(%(default)s)")
     flags.add(parser)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--publish-service", default="", metavar="NAMESPACE/NAME", help="the Service in front of us"
+    parser.add_argument(
+        "--publish-service",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="the Service in front of us; without it and --publish-status-address we are reached "
+        "at the nodes on which pods like this one run",
     )
-    where.add_argument(
-        "--publish-status-address", default="", metavar="ADDRESS,…", help="where we are reached"
-    )
-    where.add_argument(
+    parser.add_argument(
         "--report-node-internal-ip-address",
         action="store_true",
-        help="we are reached at the nodes on which pods like this one run",
+        help="at the nodes' internal addresses, though they have external ones",
+    )
+    parser.add_argument(
+        "--election-id",
+        default="ingress-controller-leader",
+        metavar="NAME",
+        help="the Lease in the pod's namespace whose holder writes statuses (%(default)s)",
+    )
+    parser.add_argument(
+        "--election-ttl",
+        type=seconds,
+        default=leadership.TTL,
+        metavar="DURATION",
+        help="others take over after so long a silence (%(default)gs)",
     )
     parser.add_argument(
         "--directory", type=Path, default=Path("/run/ingress"), help="(%(default)s)"
@@ -67,7 +82,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.publish_service and given.publish_status_address:
+        parser.error("--publish-service and --publish-status-address are mutually exclusive")
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -82,15 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(given: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, loop.call_later, given.shutdown_grace_period, stop.set)
     if given.kubeconfig is not None:
         transport = from_kubeconfig(given.kubeconfig, user_agent=_NAME)
     else:
         transport = in_cluster(user_agent=_NAME)
     client = Client(transport, manager=_NAME)
+    leading = _leadership(client, given)
+    stop = _stopping(given.shutdown_grace_period, leading)
     informers = SharedInformers(client)
     nginx = Nginx(find(), given.directory)
     settings = Settings(
@@ -109,17 +125,42 @@ async def _serve(given: argparse.Namespace) -> None:
             nginx,
             settings,
             addresses=await _addresses(client, given),
+            leadership=leading,
             own_class=False,
             options=flags.options(given),
         )
         informers.start()
         await run_until(stop, controller.run())
-        if given.update_status_on_shutdown:
+        if given.update_status and given.update_status_on_shutdown:
             await _take_back(client, controller)
     finally:
         await nginx.stop()
         await informers.stop()
         await transport.close()
+
+
+def _stopping(grace: float, leading: Leadership) -> asyncio.Event:
+    """Set ``grace`` seconds after the process is told to end; whoever stays writes statuses from
+    the first moment on, so that nobody writes what is taken back in the last."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        leading.resign()
+        loop.call_later(grace, stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    return stop
+
+
+def _leadership(client: Client, given: argparse.Namespace) -> Leadership:
+    """Among the pods of a namespace; outside of pods there is no other."""
+    namespace, name = _own()
+    if not (namespace and name):
+        return Leadership()
+    ttl = given.election_ttl or leadership.TTL
+    return leadership.by_lease(client, namespace, given.election_id, name, ttl)
 
 
 async def _take_back(client: Client, controller: IngressController) -> None:
@@ -140,13 +181,15 @@ def _own() -> tuple[str, str]:
 async def _addresses(client: Client, given: argparse.Namespace) -> Addresses:
     if given.publish_service:
         return OfService(client, given.publish_service)
-    if given.report_node_internal_ip_address:
-        namespace, name = _own()
-        if not namespace or not name:
-            raise KubeconfigError("POD_NAMESPACE and POD_NAME must say which pod this is")
-        own = await client.get(PODS, name, namespace)
-        return OfNodes(client, namespace, own_labels(own))
-    return Fixed(filter(None, given.publish_status_address.split(",")))
+    told = flags.addresses(flags.options(given))
+    namespace, name = _own()
+    internal = given.report_node_internal_ip_address
+    if told or not (internal or (namespace and name)):
+        return Fixed(told)
+    if not (namespace and name):
+        raise KubeconfigError("POD_NAMESPACE and POD_NAME must say which pod this is")
+    own = await client.get(PODS, name, namespace)
+    return OfNodes(client, namespace, own_labels(own), internal=internal)
 
 
 def _resolver(path: Path = Path("/etc/resolv.conf")) -> str:

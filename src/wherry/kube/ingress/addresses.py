@@ -1,7 +1,7 @@
 """Where clients reach the controller: what it writes into the status of Ingresses.
 
 On a machine of its own it is told; in a pod it follows the Service in front of it, or the nodes on
-which it and its like run. All replicas come to the same result, so none must lead.
+which it and its like run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from wherry.kube.api import meta
+from wherry.kube.api import conditions, meta
 from wherry.kube.api.resources import NODES, PODS, SERVICES
 from wherry.kube.client.client import Client
 from wherry.kube.client.informer import Informer
@@ -70,16 +70,25 @@ class OfService:
 
 
 class OfNodes:
-    """Those of the nodes on which pods with these labels run."""
+    """Those of the nodes on which pods with these labels run; the nodes' internal ones, if told."""
 
-    def __init__(self, client: Client, namespace: str, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        labels: Mapping[str, str],
+        *,
+        internal: bool = False,
+    ) -> None:
         selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         self._pods = Informer(client, PODS, namespace=namespace, label_selector=selector)
         self._nodes = Informer(client, NODES)
+        self._internal = internal
 
     def current(self) -> list[Ingress] | None:
         # (While this is asked at least one runs, whether it is seen or not.)
-        return of_nodes(self._pods.list(), self._nodes.list()) or None
+        found = of_nodes(self._pods.list(), self._nodes.list(), internal=self._internal)
+        return found or None
 
     async def follow(self, changed: Changed) -> None:
         await _follow((self._pods, self._nodes), changed)
@@ -110,6 +119,8 @@ async def _follow(informers: Sequence[Informer], changed: Changed) -> None:
 def of_service(service: Object) -> list[Ingress]:
     """A load balancer's addresses; else the external ones, else the Service's own."""
     spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return [{"hostname": spec["externalName"]}]
     balancer = (service.get("status") or {}).get("loadBalancer") or {}
     if spec.get("type") == "LoadBalancer":
         found = [
@@ -120,24 +131,28 @@ def of_service(service: Object) -> list[Ingress]:
     return [_named(address) for address in spec.get("externalIPs") or own]
 
 
-def of_nodes(pods: Iterable[Object], nodes: Iterable[Object]) -> list[Ingress]:
-    """The address of each node that has a running pod: the external one, else the internal."""
-    used = {
-        (pod.get("spec") or {}).get("nodeName")
-        for pod in pods
-        if (pod.get("status") or {}).get("phase") == "Running"
-        and not pod["metadata"].get("deletionTimestamp")
-    }
+def of_nodes(
+    pods: Iterable[Object], nodes: Iterable[Object], *, internal: bool = False
+) -> list[Ingress]:
+    """The address of each node that has a ready pod: the external one, else the internal; or the
+    latter alone."""
+    used = {(pod.get("spec") or {}).get("nodeName") for pod in pods if _serves(pod)}
+    kinds = ("InternalIP",) if internal else ("ExternalIP", "InternalIP")
     found = set()
     for node in nodes:
         if meta.name(node) not in used:
             continue
         listed = (node.get("status") or {}).get("addresses") or ()
-        for kind in ("ExternalIP", "InternalIP"):
+        for kind in kinds:
             if addresses := [a["address"] for a in listed if a.get("type") == kind]:
                 found.add(addresses[0])
                 break
     return [_named(address) for address in sorted(found)]
+
+
+def _serves(pod: Object) -> bool:
+    running = (pod.get("status") or {}).get("phase") == "Running"
+    return running and conditions.is_true(pod, "Ready") and not meta.is_deleting(pod)
 
 
 def _kind(entry: Mapping[str, Any]) -> Iterable[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from wherry.host.tasks import run_until
 from wherry.kube.api import meta
 from wherry.kube.api.endpoint_slices import service_key
 from wherry.kube.api.errors import StatusError
@@ -30,6 +32,7 @@ from wherry.kube.ingress import certificates, statuses
 from wherry.kube.ingress.addresses import Addresses
 from wherry.kube.ingress.build import build
 from wherry.kube.ingress.flags import Options
+from wherry.kube.ingress.leadership import Leadership
 from wherry.kube.ingress.model import Configuration
 from wherry.kube.ingress.nginx import Nginx, NginxError
 from wherry.kube.ingress.render import render
@@ -53,6 +56,7 @@ class IngressController:
         nginx: the process to drive.
         settings: of the configuration.
         addresses: where clients reach us; written into the Ingresses' status.
+        leadership: whether it is we who write that; without one it is.
         own_class: make the IngressClass, the default one, where there is none of ours.
         options: the controller's own.
     """
@@ -65,6 +69,7 @@ class IngressController:
         settings: Settings,
         *,
         addresses: Addresses,
+        leadership: Leadership | None = None,
         own_class: bool = True,
         options: Options | None = None,
     ) -> None:
@@ -72,6 +77,7 @@ class IngressController:
         self._nginx = nginx
         self._settings = settings
         self._addresses = addresses
+        self._leadership = leadership or Leadership()
         self._own_class = own_class
         self._options = options or Options()
         self._watched: int | None = None
@@ -120,6 +126,10 @@ class IngressController:
         Raises:
             NginxError: nginx does not start, as when somebody else has a port.
         """
+        leading = self._leadership.run(self._changed.set)
+        await run_until(asyncio.Event(), self._serve(), leading)
+
+    async def _serve(self) -> None:
         self._nginx.prepare()
         self._settings = replace(self._settings, version=await self._nginx.version())
         self._recorder.start()
@@ -199,10 +209,7 @@ class IngressController:
             self._nginx.retire()
         self._watch_nginx()
         self._tell(world, configuration)
-        addresses = self._addresses.current()
-        if addresses is not None:
-            for ingress in world.ingresses:
-                await statuses.report(self._client, ingress, addresses)
+        await self._report(world.ingresses)
 
     def _warn(self, configuration: Configuration) -> None:
         """Of what is given to the controller itself."""
@@ -289,6 +296,15 @@ class IngressController:
         return render(configuration, self._settings)
 
     # -- telling
+
+    async def _report(self, ingresses: Iterable[Object]) -> None:
+        """Write into the statuses where we are reached, for as long as that is ours to do."""
+        addresses = self._addresses.current()
+        if addresses is None or not self._options.update_status:
+            return
+        for ingress in ingresses:
+            if self._leadership.held:
+                await statuses.report(self._client, ingress, addresses)
 
     def _tell(self, world: World, configuration: Configuration) -> None:
         """Events: what is wrong with an Ingress, or with the settings of all, once; that an

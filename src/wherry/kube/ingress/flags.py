@@ -25,7 +25,16 @@ class Options:
     default_ssl_certificate: str = ""
     default_backend_service: str = ""
     configmap: str = f"{NAMESPACE}/{NAME}"
+    publish_status_address: str = ""
+    """Where clients reach us, with commas; empty: that is found out."""
+    update_status: bool = True
     update_status_on_shutdown: bool = True
+
+
+def addresses(options: Options) -> list[str]:
+    """Those that clients are told to come to; empty where nobody said."""
+    named = (address.strip() for address in options.publish_status_address.split(","))
+    return [address for address in named if address]
 
 
 def _reference(text: str) -> str:
@@ -41,6 +50,8 @@ _ALL: Final[dict[str, tuple[Any, str, str]]] = {
     "default-ssl-certificate": (_reference, "NAMESPACE/NAME", "for hosts without one"),
     "default-backend-service": (_reference, "NAMESPACE/NAME", "answers what no rule has"),
     "configmap": (_reference, "NAMESPACE/NAME", "has settings for all Ingresses"),
+    "publish-status-address": (str, "ADDRESS,…", "what Ingresses' statuses say"),
+    "update-status": (boolean, "true|false", "write addresses into Ingresses' statuses"),
     "update-status-on-shutdown": (
         boolean,
         "true|false",

@@ -17,6 +17,7 @@ Object = dict[str, Any]
 KINDS: Final = ("loadbalancer", "nodeport", "daemonset")
 NAMESPACE: Final = "ingress-nginx"
 NAME: Final = "ingress-nginx-controller"
+LEASE: Final = "ingress-nginx-leader"
 _ACCOUNT: Final = "ingress-nginx"
 _LABELS: Final = {
     "app.kubernetes.io/name": "ingress-nginx",
@@ -48,16 +49,9 @@ def manifests(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _own(_ACCOUNT)},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _own(NAME)},
         {**_rbac("ClusterRole"), "metadata": {"name": _ACCOUNT}, "rules": _rules()},
-        {
-            **_rbac("ClusterRoleBinding"),
-            "metadata": {"name": _ACCOUNT},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": _ACCOUNT,
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": NAMESPACE}],
-        },
+        {**_binding("ClusterRole"), "metadata": {"name": _ACCOUNT}},
+        {**_rbac("Role"), "metadata": _own(_ACCOUNT), "rules": _leading()},
+        {**_binding("Role"), "metadata": _own(_ACCOUNT)},
         {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "IngressClass",
@@ -106,33 +100,52 @@ def _rbac(kind: str) -> Object:
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind}
 
 
-def _rules() -> list[Object]:
-    def rule(group: str, resources: list[str], verbs: list[str]) -> Object:
-        return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+def _binding(role: str) -> Object:
+    """Of our account to a role that is called as it is."""
+    return {
+        **_rbac(f"{role}Binding"),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": _ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": NAMESPACE}],
+    }
 
+
+def _rule(group: str, resources: list[str], verbs: list[str]) -> Object:
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+
+
+def _leading() -> list[Object]:
+    """To be the one that writes statuses."""
+    lease = _rule("coordination.k8s.io", ["leases"], [*_WATCH, "update"])
     return [
-        rule("networking.k8s.io", ["ingresses", "ingressclasses"], _WATCH),
-        rule("networking.k8s.io", ["ingresses/status"], ["update"]),
-        rule("", ["configmaps", "services", "secrets", "pods", "nodes"], _WATCH),
+        _rule("coordination.k8s.io", ["leases"], ["create"]),
+        {**lease, "resourceNames": [LEASE]},
+    ]
+
+
+def _rules() -> list[Object]:
+    return [
+        _rule("networking.k8s.io", ["ingresses", "ingressclasses"], _WATCH),
+        _rule("networking.k8s.io", ["ingresses/status"], ["update"]),
+        _rule("", ["configmaps", "services", "secrets", "pods", "nodes"], _WATCH),
         # Whether others serve on where one ends.
-        rule("", ["namespaces"], ["get"]),
-        rule("apps", ["daemonsets", "replicasets"], ["get"]),
-        rule("discovery.k8s.io", ["endpointslices"], _WATCH),
-        rule("", ["events"], ["create", "patch"]),
-        rule("events.k8s.io", ["events"], ["create", "patch"]),
+        _rule("", ["namespaces"], ["get"]),
+        _rule("apps", ["daemonsets", "replicasets"], ["get"]),
+        _rule("discovery.k8s.io", ["endpointslices"], _WATCH),
+        _rule("", ["events"], ["create", "patch"]),
+        _rule("events.k8s.io", ["events"], ["create", "patch"]),
     ]
 
 
 def _pod(image: str, http: int, https: int, *, alone: bool) -> Object:
-    where = (
-        "--report-node-internal-ip-address" if alone else f"--publish-service={NAMESPACE}/{NAME}"
-    )
+    args = [f"--election-id={LEASE}", f"--http-port={http}", f"--https-port={https}"]
+    if not alone:  # else it is reached at the nodes on which it runs
+        args.insert(0, f"--publish-service={NAMESPACE}/{NAME}")
     fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace"}
     probe = {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 2}
     container = {
         "name": "controller",
         "image": image,
-        "args": [where, f"--http-port={http}", f"--https-port={https}"],
+        "args": args,
         "env": [
             {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
             for name, path in fields.items()

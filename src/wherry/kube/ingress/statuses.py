@@ -52,13 +52,37 @@ async def report(client: Client, ingress: Object, addresses: Sequence[Ingress]) 
             log.warning("the status of %s is refused: %s", meta.key(ingress), error)
 
 
-async def take_back(client: Client, ingresses: Iterable[Object]) -> None:
-    """Nobody serves these any longer; what cannot be said is left."""
+async def take_back(
+    client: Client, ingresses: Iterable[Object], only: Sequence[Ingress] | None = None
+) -> None:
+    """Nobody serves these any longer; what cannot be said is left.
+
+    Args:
+        client: to write with.
+        ingresses: as they were known last: what they say now is asked.
+        only: those that say just these addresses; None: whatever they say.
+    """
     for ingress in ingresses:
         try:
-            await report(client, ingress, [])
+            while not await _clear(client, ingress, only):
+                pass  # somebody else wrote in between
         except (StatusError, ConnectionError) as error:
             log.warning("the status of %s stays: %s", meta.key(ingress), error)
+
+
+async def _clear(client: Client, ingress: Object, only: Sequence[Ingress] | None) -> bool:
+    """Whether there is nothing more to do."""
+    held = await _find(client, INGRESSES, meta.name(ingress), meta.namespace(ingress))
+    said = told(held or {})
+    if held is None or not said or (only is not None and said != only):
+        return True
+    try:
+        await client.update_status(INGRESSES, {**held, "status": {"loadBalancer": {}}})
+    except StatusError as error:
+        if error.code not in (404, 409):
+            raise
+        return error.code == 404
+    return True
 
 
 async def is_followed(client: Client, namespace: str, name: str) -> bool:

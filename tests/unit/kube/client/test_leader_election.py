@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from types import SimpleNamespace
+import logging
 
+import idle_clock
 import pytest
 from fake_api import FakeAPI
 
+from wherry.kube.api.errors import StatusError
 from wherry.kube.api.resources import LEASES
 from wherry.kube.client.client import Client
 from wherry.kube.client.election import LeaderElector, LeadershipLost
@@ -15,23 +17,7 @@ from wherry.kube.client.election import LeaderElector, LeadershipLost
 
 @pytest.fixture(autouse=True)
 async def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time passes only while nobody has anything to do: how fast the machine is counts nowhere."""
-    loop = asyncio.get_running_loop()
-    selector, now = loop._selector, loop.time()  # type: ignore[attr-defined]
-    select = selector.select
-
-    def skip(timeout: float | None = None):
-        nonlocal now
-        if timeout is None:
-            return select()
-        events = select(0)
-        if not events:
-            now += timeout
-        return events
-
-    monkeypatch.setattr(selector, "select", skip)
-    monkeypatch.setattr(loop, "time", lambda: now)
-    monkeypatch.setattr("wherry.kube.client.election.time", SimpleNamespace(monotonic=lambda: now))
+    idle_clock.install(monkeypatch)
 
 
 def elector(api: FakeAPI, identity: str) -> LeaderElector:
@@ -127,6 +113,24 @@ async def test_a_leader_cut_off_stops_before_another_may_begin():
     await asyncio.wait_for(first.stopped.wait(), 0.29)
     with pytest.raises(LeadershipLost):
         await first.task
+
+
+async def test_whoever_may_not_stand_for_election_is_told_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api = FakeAPI()
+
+    def denied(*_):
+        raise StatusError(403, "Forbidden", "no rights to leases")
+
+    api.before = denied
+    with caplog.at_level(logging.WARNING, "wherry.kube.client.election"):
+        mine = elector(api, "mine")
+        assert not await mine._attempt()
+        assert not await mine._attempt()
+    assert [record.message for record in caplog.records] == [
+        "kube-system/scheduler: no rights to leases"
+    ]
 
 
 async def test_an_answer_that_comes_after_later_news_changes_nothing():

@@ -17,6 +17,8 @@ def test_a_service_says_where_it_is_reached():
     assert of_service({"spec": port}) == [{"ip": "10.96.0.9"}]
     assert of_service({"spec": {**port, "externalIPs": ["192.0.2.3"]}}) == [{"ip": "192.0.2.3"}]
     assert of_service({"spec": {"clusterIP": "None"}}) == []
+    named = {"type": "ExternalName", "externalName": "edge.example.com"}
+    assert of_service({"spec": named}) == [{"hostname": "edge.example.com"}]
 
 
 def test_nodes_with_a_running_pod_are_where_it_is_reached():
@@ -24,8 +26,9 @@ def test_nodes_with_a_running_pod_are_where_it_is_reached():
         listed = [{"type": kind, "address": address} for kind, address in addresses.items()]
         return {"metadata": {"name": name}, "status": {"addresses": listed}}
 
-    def pod(node: str, phase: str = "Running", **metadata: str) -> dict:
-        return {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": phase}}
+    def pod(node: str, phase: str = "Running", ready: str = "True", **metadata: str) -> dict:
+        status = {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]}
+        return {"metadata": metadata, "spec": {"nodeName": node}, "status": status}
 
     nodes = [
         node("a", InternalIP="10.0.0.1", Hostname="a"),
@@ -33,8 +36,12 @@ def test_nodes_with_a_running_pod_are_where_it_is_reached():
         node("c", InternalIP="10.0.0.3"),
         node("d", InternalIP="10.0.0.4"),
     ]
-    pods = [pod("a"), pod("b"), pod("c", "Pending"), pod("d", deletionTimestamp="now")]
+    pods = [
+        *(pod("a"), pod("b"), pod("b", ready="False"), pod("c", ready="False")),
+        *(pod("c", "Pending"), pod("d", deletionTimestamp="now")),
+    ]
     assert of_nodes(pods, nodes) == [{"ip": "10.0.0.1"}, {"ip": "192.0.2.2"}]
+    assert of_nodes(pods, nodes, internal=True) == [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,6 +52,9 @@ def test_a_cluster_gets_what_its_kind_needs(kind: str):
     pod = workload["spec"]["template"]["spec"]
     assert pod["nodeSelector"]["edge"] == "true" and pod["containers"][0]["image"] == "image:1"
     assert pod.get("hostNetwork", False) == (kind == "daemonset")
+    (_, lease) = objects[kinds.index("Role")]["rules"]
+    assert f"--election-id={lease['resourceNames'][0]}" in pod["containers"][0]["args"]
+    assert objects[kinds.index("RoleBinding")]["roleRef"]["kind"] == "Role"
     if kind == "daemonset":
         assert "Service" not in kinds
     else:

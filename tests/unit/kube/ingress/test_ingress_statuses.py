@@ -41,7 +41,45 @@ async def test_what_is_taken_back_is_gone_and_who_is_gone_harms_nobody():
     await statuses.report(client, held, [HERE])
     held = api.get(INGRESSES, "a", "shop")
     assert held is not None
-    await statuses.take_back(client, [{**held, "metadata": {"name": "b"}}, held])
+    gone = {**held, "metadata": {"name": "b", "namespace": "shop"}}
+    await statuses.take_back(client, [gone, held])
+    held = api.get(INGRESSES, "a", "shop")
+    assert held is not None and statuses.told(held) == []
+
+
+async def test_what_others_write_meanwhile_keeps_nothing_from_being_taken_back():
+    api = FakeAPI()
+    client = Client(api)
+    known = await made(client)  # and says nothing yet
+    await statuses.report(client, known, [HERE])
+    times = 0
+
+    def another(method: str, path: str, _: Any) -> None:
+        nonlocal times
+        if method == "PUT" and times < 3:
+            times += 1
+            held = api.get(INGRESSES, "a", "shop")
+            assert held is not None
+            status = {"loadBalancer": {"ingress": [{"ip": f"192.0.2.{10 + times}"}]}}
+            api._update(INGRESSES, held, {**held, "status": status}, "status")
+
+    api.before = another
+    await statuses.take_back(client, [known])
+    held = api.get(INGRESSES, "a", "shop")
+    assert held is not None and statuses.told(held) == [] and times == 3
+
+
+async def test_what_others_say_by_now_is_theirs():
+    api = FakeAPI()
+    client = Client(api)
+    await statuses.report(client, await made(client), [HERE])
+    known = api.get(INGRESSES, "a", "shop")
+    assert known is not None
+    await statuses.report(client, known, [THERE])
+    await statuses.take_back(client, [known], only=[HERE])
+    held = api.get(INGRESSES, "a", "shop")
+    assert held is not None and statuses.told(held) == [THERE]
+    await statuses.take_back(client, [held], only=[THERE])
     held = api.get(INGRESSES, "a", "shop")
     assert held is not None and statuses.told(held) == []
 

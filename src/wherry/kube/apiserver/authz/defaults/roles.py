@@ -436,6 +436,9 @@ system:controller:token-cleaner
     events
 wherry:cluster-dns
     read core: configmaps = kube-dns
+wherry::leader-locking-ingress-controller
+    create coordination.k8s.io: leases
+    read,update coordination.k8s.io: leases = ingress-nginx-leader
 system::leader-locking-kube-controller-manager
     watch core: configmaps
     get,update core: configmaps = kube-controller-manager
@@ -479,6 +482,7 @@ NAMESPACE_BINDINGS = {
     "kube-system": """
 system::extension-apiserver-authentication-reader = extension-apiserver-authentication-reader: User system:kube-controller-manager, User system:kube-scheduler
 wherry:cluster-dns: User system:kube-proxy
+wherry::leader-locking-ingress-controller: ServiceAccount kube-system/ingress-controller
 system::leader-locking-kube-controller-manager: User system:kube-controller-manager, ServiceAccount kube-system/kube-controller-manager
 system::leader-locking-kube-scheduler: User system:kube-scheduler, ServiceAccount kube-system/kube-scheduler
 system:controller:bootstrap-signer: ServiceAccount kube-system/bootstrap-signer
