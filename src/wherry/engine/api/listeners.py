@@ -42,11 +42,10 @@ def bind_unix(path: Path) -> socket.socket:
     """A listening place at ``path`` that nobody can reach before its mode is right."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    former = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(former)
+    # Linux makes the name with the socket's own mode (``unix_bind_bsd`` of the kernel). A umask
+    # would hold for all threads: also for those that make directories of containers meanwhile.
+    os.fchmod(listener.fileno(), 0o600)
+    listener.bind(str(path))
     try:
         os.chown(path, -1, grp.getgrnam(SOCKET_GROUP).gr_gid)
     except KeyError:
