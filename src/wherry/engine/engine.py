@@ -28,6 +28,7 @@ from wherry.engine.network.cni.plugins import Plugins
 from wherry.engine.network.network import Network
 from wherry.engine.network.networks import Networks, take_away
 from wherry.engine.volume.volumes import Volumes
+from wherry.host import mount_table
 from wherry.host.files import make_private, write_atomic
 from wherry.host.limits import raise_open_files
 from wherry.host.process import run
@@ -260,9 +261,8 @@ class Engine:
         """What kind of file system the data directory is on, as ``docker info`` calls it."""
         best, kind = "", "unknown"
         data = str(self.config.data_dir)
-        # (Where others mount need be no UTF-8.)
-        for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
-            _, target, name, *_ = line.split()
+        for line in mount_table.lines(mount_table.read("mounts")):
+            _, target, name, *_ = line.split(" ")
             inside = data == target or data.startswith(target.rstrip("/") + "/")
             if inside and len(target) >= len(best):
                 best, kind = target, name

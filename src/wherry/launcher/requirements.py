@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from wherry.host import mount_table
+
 _PROGRAMS = {
     "catatonit": "catatonit",
 }
@@ -29,7 +31,7 @@ def missing() -> Sequence[str]:
         faults.append(
             "the kernel has no overlay file system (try `modprobe overlay`; CONFIG_OVERLAY_FS)"
         )
-    if not any(line.split()[2] in ("cgroup", "cgroup2") for line in _mounts()):
+    if not any(line.split(" ")[2] in ("cgroup", "cgroup2") for line in _mounts()):
         faults.append("no cgroup hierarchy is mounted (mount cgroup2 on /sys/fs/cgroup)")
     for namespace in ("net", "pid", "mnt", "ipc", "uts"):
         if not Path(f"/proc/self/ns/{namespace}").exists():
@@ -42,5 +44,4 @@ def _filesystems() -> set[str]:
 
 
 def _mounts() -> list[str]:
-    # (Where others mount need be no UTF-8.)
-    return Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+    return mount_table.lines(mount_table.read("mounts"))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wherry.host import syscalls
+from wherry.host import mount_table, syscalls
 from wherry.runtime.rootfs import unescape
 
 ROOT = Path("/sys/fs/cgroup")
@@ -59,7 +59,7 @@ def layout_of(mountinfo: str) -> Layout:
     v1: dict[str, Path] = {}
     unified: Path | None = None
     ours = False
-    for line in mountinfo.splitlines():
+    for line in mount_table.lines(mountinfo):
         fields, _, tail = line.partition(" - ")
         kind, source, options = tail.split(" ", 2)
         point = Path(unescape(fields.split(" ")[4]))
@@ -85,7 +85,7 @@ _CONTROLLERS = frozenset(
 
 def discover() -> Layout:
     """The trees as they are mounted now."""
-    return layout_of(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    return layout_of(mount_table.read())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from wherry.host import syscalls
+from wherry.host import mount_table, syscalls
 
 # mount(2) takes one page of options, its closing zero included.
 _OPTIONS_LIMIT = 4095
@@ -120,13 +120,12 @@ def unmount(target: Path) -> None:
 
 def mounts_below(root: Path) -> list[Path]:
     """Mount points at or below ``root``, in the order in which they can be unmounted."""
-    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-    return mount_points(text, root.resolve())
+    return mount_points(mount_table.read(), root.resolve())
 
 
 def mount_points(mountinfo: str, root: Path) -> list[Path]:
     """``mounts_below`` for the text of a mountinfo file (proc(5)): later mounts come first."""
-    points = (Path(unescape(line.split(" ", 5)[4])) for line in mountinfo.splitlines())
+    points = (Path(unescape(line.split(" ", 5)[4])) for line in mount_table.lines(mountinfo))
     return [point for point in points if point.is_relative_to(root)][::-1]
 
 

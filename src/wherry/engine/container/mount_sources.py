@@ -25,7 +25,7 @@ from wherry.engine.image.store import ImageStore
 from wherry.engine.image.threads import in_thread
 from wherry.engine.volume.volume import DRIVER
 from wherry.engine.volume.volumes import Volumes
-from wherry.host import syscalls
+from wherry.host import mount_table, syscalls
 from wherry.host.beneath import hold_within
 from wherry.runtime.rootfs import mount_layers, unescape, unmount
 from wherry.runtime.types import MountSpec, RuntimeFailure
@@ -331,8 +331,7 @@ def source_mount(source: str) -> tuple[str, list[str]]:
     """The mount point that ``source`` is on, and the propagation fields of its mountinfo line."""
     path = Path(source).resolve()
     best: tuple[str, list[str]] = ("/", [])
-    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-    for line in text.splitlines():
+    for line in mount_table.lines(mount_table.read()):
         fields = line.split(" ")
         point = unescape(fields[4])
         if path.is_relative_to(point) and len(point) >= len(best[0]):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from pathlib import Path
 
-from wherry.host import syscalls
+from wherry.host import mount_table, syscalls
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -37,7 +38,7 @@ def mounts_below(root: Path) -> list[Path]:
     """Mount points at or below ``root``, deepest first."""
     prefix = str(root)
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mount_table.lines(mount_table.read()):
         place = _ESCAPE.sub(lambda m: chr(int(m[1], 8)), line.split(" ")[4])
         if place == prefix or place.startswith(prefix + "/"):
             found.append(Path(place))
@@ -52,7 +53,12 @@ def is_mounted(path: Path) -> bool:
 def unmount(path: Path) -> None:
     """Unmount what is mounted at or below ``path``, busy or not; no error where nothing is."""
     for place in mounts_below(path):
-        syscalls.umount(str(place), syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+        try:
+            syscalls.umount(str(place), syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # It went with another, as mounts within a shared one do (mount_namespaces(7)).
 
 
 def remove_tree(root: Path) -> None:
