@@ -27,7 +27,7 @@ from wherry.kube.dns.following import Follower
 from wherry.kube.dns.keeping import Keeper
 from wherry.kube.kubelet import config, machine
 from wherry.kube.kubelet.kubelet import Kubelet, KubeletConfig
-from wherry.kube.kubelet.node import addresses, node_object
+from wherry.kube.kubelet.node_status import addresses, node_object
 from wherry.kube.network_policy.enforcer import Enforcer, Running
 from wherry.kube.pod_network.router import PodRouter, Setting
 from wherry.kube.proxy import config_file as proxy_file

@@ -30,7 +30,8 @@ from wherry.kube.kubelet.log_files import LogFiles
 from wherry.kube.kubelet.manifests import mirrors
 from wherry.kube.kubelet.metrics import MeasuredTransport, Metrics, measured
 from wherry.kube.kubelet.network import PodNetwork
-from wherry.kube.kubelet.node import NodeAgent, allocatable
+from wherry.kube.kubelet.node import NodeAgent
+from wherry.kube.kubelet.node_status import allocatable
 from wherry.kube.kubelet.objects import ObjectCache
 from wherry.kube.kubelet.pages import Pages
 from wherry.kube.kubelet.parts import KubeletConfig, NoWalls, Parts, Walls, Withdrawn, at_once

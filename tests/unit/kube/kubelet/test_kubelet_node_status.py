@@ -9,7 +9,7 @@ from wherry.kube.kubelet.config import DEFAULTS, settings
 from wherry.kube.kubelet.eviction.signals import observe
 from wherry.kube.kubelet.images import default_policy
 from wherry.kube.kubelet.machine import Machine, read_machine
-from wherry.kube.kubelet.node import (
+from wherry.kube.kubelet.node_status import (
     addresses,
     allocatable,
     capacity,
