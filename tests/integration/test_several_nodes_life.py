@@ -3,6 +3,7 @@ and made anew, images that only the first node has."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import eventually
-from machines import join
+from machines import Machine, join
 from node_pair import Pair, daemon_set, docker, kept, node_pair, pod
 
 from ports import free_port
@@ -104,24 +105,40 @@ def _names(pair: Pair) -> set[str]:
     return {p["metadata"]["name"] for p in pair.server.get("pods")["items"]}
 
 
+def _write(pair: Pair, static: dict[str, Any]) -> Path:
+    """Have node b run a static pod."""
+    manifests = pair.node.data_dir / "manifests"
+    manifests.mkdir(exist_ok=True)
+    manifest = manifests / f"{static['metadata']['name']}.yaml"
+    manifest.write_text(json.dumps(static))
+    return manifest
+
+
+def _hostname(machine: Machine, place: str) -> str:
+    argv = ("curl", "-s", "-m", "30", f"http://{place}/hostname")
+    return machine.run(*argv, ok=False).out.strip()
+
+
+def _place(pair: Pair, name: str) -> str:
+    """Where a pod of node b is found, as the node itself knows."""
+    sandbox = docker(pair.node, "ps", "-q", "--filter", f"name=k8s_POD_{name}_").out.strip()
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    return docker(pair.node, "inspect", "-f", form, sandbox).out.strip() if sandbox else ""
+
+
 def test_a_node_starts_while_the_server_is_away_and_goes_on_when_it_is_back(pair: Pair) -> None:
     pair.run("served")
     pair.kubectl("expose", "pod", "served", "--port=80", "--target-port=8080")
     cluster_ip = pair.server.get("service", "served")["spec"]["clusterIP"]
 
-    def hostname(place: str) -> str:
-        argv = ("curl", "-s", "-m", "30", f"http://{place}/hostname")
-        return pair.node.machine.run(*argv, ok=False).out.strip()
-
-    eventually(lambda: hostname(cluster_ip) == "served")
+    here = pair.node.machine
+    eventually(lambda: _hostname(here, cluster_ip) == "served")
     port = free_port()
     static = pod("static", command=["httpd", "-f", "-p", str(port), "-h", "/etc"])
     static["spec"]["hostNetwork"] = True
     for instance, daemon in ((pair.server, "server"), (pair.node, "node")):
         os.kill(instance.pid(daemon), signal.SIGKILL)
-    manifests = pair.node.data_dir / "manifests"
-    manifests.mkdir(exist_ok=True)
-    (manifests / "static.yaml").write_text(json.dumps(static))
+    manifests = [_write(pair, each) for each in (static, pod("inner"))]
 
     why = "the API server cannot be reached (Connection refused)"
     assert f"node b is not Ready yet: {why}" in pair.node.wherry("up").out
@@ -129,21 +146,28 @@ def test_a_node_starts_while_the_server_is_away_and_goes_on_when_it_is_back(pair
     shown = pair.node.wherry("status").out
     assert f"running, pid {running}," in shown and why in shown
     assert "already running" in pair.node.wherry("up").out
-    assert hostname(cluster_ip) == "served"
-    assert eventually(lambda: hostname(f"127.0.0.1:{port}"))
+    assert _hostname(here, cluster_ip) == "served"
+    assert eventually(lambda: _hostname(here, f"127.0.0.1:{port}"))
+    inner = eventually(lambda: _place(pair, "inner-b"))
+    eventually(lambda: _hostname(here, f"{inner}:8080") == "inner-b")
 
     pair.server.wherry("up")
     pair.run("after")
     eventually(lambda: pair.kubectl("logs", "after").out == "said\n")
     assert pair.kubectl("exec", "served", "--", "hostname").out == "served\n"
-    eventually(lambda: "static-b" in _names(pair))
-    pair.kubectl("wait", "--for=condition=Ready", "pod/static-b", "--timeout=110s")
-    assert pair.restarts("served") == pair.restarts("static-b") == 0
+    mirrors = {"static-b", "inner-b"}
+    eventually(lambda: mirrors <= _names(pair))
+    wait = [f"pod/{name}" for name in mirrors]
+    pair.kubectl("wait", "--for=condition=Ready", *wait, "--timeout=110s")
+    assert [pair.restarts(name) for name in ("served", *mirrors)] == [0, 0, 0]
+    assert pair.server.get("pod", "inner-b")["status"]["podIP"] == inner
+    assert eventually(lambda: _hostname(pair.server.machine, f"{inner}:8080")) == "inner-b"
     assert pair.node.pid("node") == running
     eventually(lambda: " Ready\n" in pair.node.wherry("status").out)
-    (manifests / "static.yaml").unlink()
+    for manifest in manifests:
+        manifest.unlink()
     pair.remove("pod/served", "pod/after", "service/served")
-    eventually(lambda: "static-b" not in _names(pair))
+    eventually(lambda: not mirrors & _names(pair))
 
 
 # ---- seen by clients
@@ -210,6 +234,34 @@ def test_a_drained_node_is_empty_and_comes_back(pair: Pair) -> None:
     pair.kubectl("rollout", "status", "ds/everywhere", "--timeout=110s")
     assert pair.restarts(names("everywhere")["b"]) == 0
     pair.kubectl("delete", "deploy/moving", "ds/everywhere")
+
+
+def test_static_pods_follow_a_node_that_was_made_anew_to_its_new_range(pair: Pair) -> None:
+    manifest = _write(pair, pod("moved"))
+
+    def address() -> str:
+        found = pair.kubectl("get", "pod", "moved-b", "-o", "jsonpath={.status.podIP}", ok=False)
+        return found.out.strip()
+
+    def given(node: str) -> str:
+        return str(pair.server.get("node", node)["spec"].get("podCIDR", ""))
+
+    old = ipaddress.ip_address(eventually(address))
+    former = given("b")
+    os.kill(pair.node.pid("node"), signal.SIGKILL)
+    pair.kubectl("delete", "node", "b")
+    pair.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "heir"}})
+    eventually(lambda: given("heir") == former)  # the first that is free
+    pair.node.wherry("up")
+    range_ = ipaddress.ip_network(eventually(lambda: given("b")))
+    assert old not in range_
+    # (Its mirror belonged to the former Node, and is followed by another at some time.)
+    eventually(lambda: (found := address()) and ipaddress.ip_address(found) in range_)
+    eventually(lambda: _hostname(pair.server.machine, f"{address()}:8080") == "moved-b")
+    eventually(pair.ready)
+    manifest.unlink()
+    eventually(lambda: "moved-b" not in _names(pair))
+    pair.kubectl("delete", "node", "heir")
 
 
 def test_a_server_that_was_purged_is_made_anew_and_its_node_joins_again(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Run several endless coroutines together, until told to stop or until one of them fails."""
+"""Run several endless coroutines together, until told to stop or until one of them ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 
 async def run_until(stop: asyncio.Event, *work: Coroutine[Any, Any, Any]) -> None:
-    """Run all of ``work`` until ``stop`` is set; then cancel them and wait for their end.
+    """Run all of ``work`` until ``stop`` is set, or one of it ends; then cancel the others and wait
+    for their end.
 
     Raises:
         Exception: what ended one of them; the others have been cancelled by then.

@@ -32,6 +32,7 @@ from wherry.engine.cri.errors import cri_errors
 from wherry.engine.cri.images import EngineImages
 from wherry.engine.cri.streams import KilledAtClose, connect, run_to_end
 from wherry.engine.cri.types import (
+    POD_CIDR_IN_USE,
     ContainerConfig,
     ContainerEvent,
     ContainerRuntime,
@@ -51,6 +52,7 @@ from wherry.engine.cri.usage import measured
 from wherry.engine.engine import Engine
 from wherry.engine.errors import Conflict, EngineError, NotModified
 from wherry.engine.image.pause import ensure_pause
+from wherry.engine.network.network import POD_NETWORK
 from wherry.net.nftables.nft import NftError
 from wherry.runtime.streams import ExecProcess
 from wherry.runtime.types import RuntimeFailure
@@ -103,19 +105,26 @@ class EngineRuntime(EngineImages, ContainerRuntime):
         mapped = mapped and Path("/proc/self/ns/user").exists()
         return [RuntimeHandler(name, recursive, mapped) for name in sorted(RUNTIMES)]
 
+    async def pod_cidr(self) -> str:
+        """The ranges of this node's pods, with commas in between; the disk keeps them."""
+        network = self._engine.networks.find(POD_NETWORK)
+        return ",".join(network.ranges) if network is not None else ""
+
     @cri_errors()
     async def update_runtime_config(self, pod_cidr: str) -> None:
-        """The ranges of this node's pods, with commas in between; they are kept over restarts."""
+        """The ranges of this node's pods, with commas in between."""
         try:
             await self._engine.networks.set_pod_ranges(pod_cidr.split(","))
+        except Conflict as error:
+            raise CRIError(error.message, POD_CIDR_IN_USE) from error
         except (OSError, NftError) as error:
             raise EngineError(
                 f"NetworkReady=false message:the network {pod_cidr} cannot be made: {error}"
             ) from error
 
     async def network_changed(self) -> None:
-        """Plugins' configuration is another."""
-        await self._engine.networks.plugins.changed()
+        """Plugins' configuration is another, or the last pod has left the former range."""
+        await self._engine.networks.pods_may_change()
 
     # ---- sandboxes
 

@@ -11,6 +11,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+POD_CIDR_IN_USE = "PodCIDRInUse"
+"""The reason for which a range is refused as long as sandboxes have addresses of another."""
+
 
 class CRIError(Exception):
     """A call failed; the text is for the user (events and container status carry it).
@@ -364,8 +367,12 @@ class ContainerRuntime(Protocol):
     async def handlers(self) -> Sequence[RuntimeHandler]:
         """The handlers on this node."""
 
+    async def pod_cidr(self) -> str:
+        """The range that was last taken, also by a runtime that has ended since; empty: none."""
+
     async def update_runtime_config(self, pod_cidr: str) -> None:
-        """The range from which this node's sandboxes get their addresses."""
+        """The range from which this node's sandboxes get their addresses; it may be refused with
+        reason ``POD_CIDR_IN_USE``."""
 
     async def network_changed(self) -> None:
         """Return when a range that was refused may be taken; never where that is not known."""

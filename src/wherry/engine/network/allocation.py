@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from wherry.engine.container.container import Endpoint
@@ -15,6 +16,7 @@ class Pools:
 
     def __init__(self) -> None:
         self._pools: dict[str, list[tuple[Subnet, AddressPool]]] = {}
+        self._released = asyncio.Event()
 
     def add(self, network: Network, *, rotating: bool = False) -> None:
         """Addresses of ``network`` may be given out."""
@@ -38,6 +40,12 @@ class Pools:
     def used(self, network: Network) -> bool:
         """Whether any address of it is given out."""
         return any(pool.owners() for _, pool in self._pools.get(network.id, ()))
+
+    async def unused(self, network: Network) -> None:
+        """Return when no address of it is given out."""
+        while self.used(network):
+            self._released.clear()
+            await self._released.wait()
 
     def give(self, network: Network, endpoint: Endpoint, owner: str) -> None:
         """Fill in the addresses of ``endpoint``, those it wants if it does.
@@ -95,3 +103,4 @@ class Pools:
         """Take back what ``owner`` has on a network."""
         for _, pool in self._pools.get(network_id, ()):
             pool.release(owner)
+        self._released.set()

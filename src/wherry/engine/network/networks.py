@@ -32,6 +32,7 @@ from wherry.engine.network.network import (
 )
 from wherry.engine.network.places import Places
 from wherry.host.files import make_private
+from wherry.host.tasks import run_until
 from wherry.net import namespaces
 from wherry.net.firewall.firewall import Firewall
 from wherry.net.link import routes
@@ -73,6 +74,7 @@ class Networks:
         self._site = ""  # this engine's /48 of unique local addresses
         self._pod_mtu = 0
         self._neighbours: tuple[str, ...] = ()
+        self._to_leave: Network | None = None  # by pods, before another range comes
         self._changing = asyncio.Lock()  # one network is made, changed or removed at a time
         self.plugins = plugins
         self.places = Places(namespaces_root, self._firewall, self.find, self._tell_of, plugins)
@@ -136,8 +138,10 @@ class Networks:
         """Pods of this node get an address from each of ``cidrs``, by us or by plugins.
 
         Raises:
-            EngineError: pods still have addresses of another range, or the plugins are not ready.
+            Conflict: pods still have addresses of another range.
+            EngineError: the plugins are not ready.
         """
+        self._to_leave = None
         await self.plugins.judge()
         async with self._changing:
             kind = cni.DRIVER if self.plugins.wanted else "bridge"
@@ -145,7 +149,8 @@ class Networks:
             if present and present.ranges == list(cidrs) and present.driver == kind:
                 return
             if present and self.places.pools.used(present):
-                raise EngineError(
+                self._to_leave = present
+                raise Conflict(
                     f"pods have addresses of {','.join(present.ranges)}, which must go before "
                     f"{','.join(cidrs)} comes"
                 )
@@ -162,6 +167,14 @@ class Networks:
             self.places.pools.add(network, rotating=True)
             await self._raise_walls()
             self._save()
+
+    async def pods_may_change(self) -> None:
+        """Return when ``set_pod_ranges`` may find otherwise than before: who is in its way has
+        left, or plugins have news."""
+        ways = [self.plugins.changed()]
+        if self._to_leave is not None:
+            ways.append(self.places.pools.unused(self._to_leave))
+        await run_until(asyncio.Event(), *ways)
 
     async def set_pod_mtu(self, mtu: int) -> None:
         """Packets of pods may have ``mtu`` bytes, also those of pods that run; 0 is the kernel's

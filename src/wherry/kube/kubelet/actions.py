@@ -58,6 +58,7 @@ def compute_pod_actions(
     health: Health,
     *,
     restarting: Collection[str] = (),
+    stranded: bool = False,
 ) -> Actions:
     """The acts that bring ``pod`` nearer to what it should be.
 
@@ -66,11 +67,12 @@ def compute_pod_actions(
         runtime: what runs of it.
         health: what its probes found.
         restarting: ids of containers that were stopped in order to be started again.
+        stranded: the sandbox's addresses are none of the node's any more.
     """
     if rounds.is_ending(pod, runtime):
         return Actions(kill=_restarting_all(runtime))
     runtime = rounds.current(pod, runtime)
-    change, attempt = _sandbox_change(pod, runtime)
+    change, attempt = _sandbox_change(pod, runtime, stranded=stranded)
     if change:
         return _with_new_sandbox(pod, runtime, attempt, restarting)
     assert runtime.sandbox is not None
@@ -99,12 +101,13 @@ def compute_pod_actions(
     return Actions(kill=tuple(kills), start=tuple(starts))
 
 
-def _sandbox_change(pod: Object, runtime: PodRuntime) -> tuple[bool, int]:
+def _sandbox_change(pod: Object, runtime: PodRuntime, *, stranded: bool) -> tuple[bool, int]:
     """Whether a new sandbox is needed, and its number."""
     newest = runtime.sandbox
     if newest is None:
         return True, 0
-    broken = runtime.ready_sandbox is None or (not pods.is_host_network(pod) and not newest.ips)
+    unconnected = stranded or not newest.ips
+    broken = runtime.ready_sandbox is None or (not pods.is_host_network(pod) and unconnected)
     return broken, newest.metadata.attempt + 1 if broken else 0
 
 

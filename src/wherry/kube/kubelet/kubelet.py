@@ -109,7 +109,10 @@ class Kubelet:
         )
         asker = Asker(runtime)
         self._network = PodNetwork(
-            runtime, lambda fault: self._node.set_ready(fault), self._objects_changed
+            runtime,
+            tell=lambda fault: self._node.set_ready(fault),
+            wake=self._objects_changed,
+            wake_all=self._wake_all,
         )
         self._node = NodeAgent(
             config,
@@ -280,6 +283,7 @@ class Kubelet:
     async def _keep_pods(self) -> None:
         """Those of files run without the API, as it may be one of them."""
         await self._view.loaded.wait()
+        await self._network.recall()
         await self._static.load()
         await run_until(asyncio.Event(), self._static.run(), self._follow_pods())
 
@@ -358,6 +362,10 @@ class Kubelet:
     def _wake(self, uid: str) -> None:
         worker = self._workers.get(uid)
         if worker is not None:
+            worker.wake()
+
+    def _wake_all(self) -> None:
+        for worker in self._workers.values():
             worker.wake()
 
     def _objects_changed(self, uid: str) -> None:

@@ -162,7 +162,8 @@ class NodeAgent:
                     content_type=STRATEGIC_MERGE_PATCH,
                 )
         self.observed = self._node
-        self._take_pod_cidr(self._node)
+        # One that was made anew has no range yet, whatever the one before it had.
+        self._on_pod_cidr(_pod_cidrs(self._node))
 
     def observe(self, node: Object) -> None:
         """The Node as a watch shows it. Who says that he knows nothing of us is put right."""
@@ -175,9 +176,8 @@ class NodeAgent:
         self._take_pod_cidr(node)
 
     def _take_pod_cidr(self, node: Object) -> None:
-        spec = node.get("spec") or {}
-        if cidr := spec.get("podCIDR"):
-            self._on_pod_cidr(",".join(spec.get("podCIDRs") or [cidr]))
+        if cidrs := _pod_cidrs(node):
+            self._on_pod_cidr(cidrs)
 
     async def keep_status(self) -> None:
         """Write the Node's status when it has news, until cancelled."""
@@ -280,6 +280,12 @@ class NodeAgent:
             "renewTime": now,
         }
         self._lease = await self._client.update(LEASES, {**self._lease, "spec": spec})
+
+
+def _pod_cidrs(node: Object) -> str:
+    """The ranges of its pods, with commas in between; empty where it has none yet."""
+    spec = node.get("spec") or {}
+    return ",".join(spec.get("podCIDRs") or filter(None, [spec.get("podCIDR")]))
 
 
 def _is_ready(status: Object) -> bool:

@@ -87,8 +87,11 @@ class KubeletConfig:
 class Walls(Protocol):
     """Who judges the connections of pods (``kube.network_policy``), if anybody does."""
 
-    async def cover(self, pod: Object, ips: Sequence[str]) -> None:
-        """Return when a pod with addresses ``ips`` may start; may be repeated."""
+    async def cover(self, pod: Object, ips: Sequence[str], *, alone: bool = False) -> None:
+        """Return when a pod with addresses ``ips`` may start; may be repeated.
+
+        One that is to run ``alone``, without the API, may start though nobody answers there.
+        """
 
     def uncover(self, pod: Object) -> None:
         """Nothing is left of a pod; may be repeated."""
@@ -97,7 +100,7 @@ class Walls(Protocol):
 class NoWalls:
     """Nobody does."""
 
-    async def cover(self, pod: Object, ips: Sequence[str]) -> None:
+    async def cover(self, pod: Object, ips: Sequence[str], *, alone: bool = False) -> None:
         return
 
     def uncover(self, pod: Object) -> None:

@@ -1,4 +1,4 @@
-"""What a pod's containers live in: its volumes, then its sandbox."""
+"""What a pod's containers live in: its volumes, its sandbox, the walls around it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from wherry.engine.cri.types import CRIError, PodSandboxConfig
 from wherry.kube.api.errors import StatusError
 from wherry.kube.kubelet import containers, machine, pod_volumes, pods, resolver
 from wherry.kube.kubelet.environment import ConfigError
+from wherry.kube.kubelet.manifests import is_static
 from wherry.kube.kubelet.parts import Parts
 from wherry.kube.kubelet.resizer import Resizer
 from wherry.kube.kubelet.retries import Retries
@@ -58,6 +59,8 @@ class Surroundings:
     ) -> tuple[PodRuntime, PodSandboxConfig | None]:
         """Replace or make the sandbox; the volumes must be there before, ``kills`` be over."""
         parts = self._parts
+        if parts.network.strands(runtime.ips):
+            await self._strike(runtime, kills)
         if self._retries.too_early(SANDBOX) or not await self._network(pod):
             return runtime, None
         if runtime.sandboxes:
@@ -88,6 +91,13 @@ class Surroundings:
         if self.volumes_due:
             await self.volumes(pod, runtime)
         return runtime, config
+
+    async def _strike(self, runtime: PodRuntime, kills: Sequence[asyncio.Task[None]]) -> None:
+        """Have the pod give back its addresses, for which the new ones wait."""
+        if kills:
+            await self._unless_leaving(asyncio.wait(kills))
+        for sandbox in runtime.sandboxes:
+            await self._parts.runtime.stop_pod_sandbox(sandbox.id)
 
     async def _network(self, pod: Object) -> bool:
         """Whether there is a network to connect the pod to; it is woken when there is."""
@@ -157,6 +167,12 @@ class Surroundings:
         if renewal is not None:
             self._renew_at(renewal)
         return self._there
+
+    async def walls(self, pod: Object, runtime: PodRuntime) -> None:
+        """Return when what the pod sends and gets is judged; nobody judges the node's network."""
+        if not pods.is_host_network(pod):
+            cover = self._parts.walls.cover(pod, runtime.ips, alone=is_static(pod))
+            await self._unless_leaving(cover)
 
     def _renew_at(self, moment: float) -> None:
         if self._renewal is not None:

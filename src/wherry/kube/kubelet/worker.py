@@ -249,7 +249,10 @@ class PodWorker:
         health = Health(self._parts.probes.started, self._parts.probes.unhealthy)
         for kill in await self._resizer.carry_out(pod, runtime):
             self._begin_kill(pod, runtime, kill)
-        actions = compute_pod_actions(pod, runtime, health, restarting=self._restarting)
+        stranded = self._parts.network.strands(runtime.ips)
+        actions = compute_pod_actions(
+            pod, runtime, health, restarting=self._restarting, stranded=stranded
+        )
         # What is about to be started is worth a moment's wait: one write may tell of both.
         self._tell_status(pod, status, urgent=not actions.start)
         await self._carry_out(pod, runtime, actions)
@@ -320,8 +323,7 @@ class PodWorker:
         if runtime.ready_sandbox is None:
             return
         if actions.start:
-            if not pods.is_host_network(pod):
-                await self._unless_leaving(self._parts.walls.cover(pod, runtime.ips))
+            await self._house.walls(pod, runtime)
             attempt = runtime.ready_sandbox.metadata.attempt
             config = sandbox or await self._house.sandbox_config(pod, attempt)
             for name in actions.start:

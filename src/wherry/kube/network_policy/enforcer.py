@@ -8,6 +8,9 @@ The kubelet tells each pod's addresses as soon as it has them (``cover``), and s
 before they are covered; from the API they would come only after the first packet. Covered is a pod
 when every policy that was written before is in force, which the watch alone would not promise: the
 pod may have come quicker. What ran already when this process began is known from the runtime.
+
+Pods that need no API (static ones) wait for its answer only while one may come: without it they
+start under the policies that are known, and those that are not are in force as soon as they are.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from wherry.net.policy_table import PolicyTable, remove_table
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+
+_PATIENCE = 10.0  # seconds for which those who need no answer wait for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,8 @@ class Enforcer:
         self._waiting: list[asyncio.Future[None]] = []
         self._reading = asyncio.Lock()
         self._reads: dict[str, asyncio.Task[None]] = {}  # by namespace, not yet begun
+        self._unanswered = asyncio.Event()  # the last of them was not
+        self._knowing = False  # the cluster's rules are, or were, in force
         self._standing = True  # a former process may have left a table
         if name_server is not None:
             name_server.add_done_callback(self._name_server_known)
@@ -124,6 +131,7 @@ class Enforcer:
                 self._changed.set()
                 continue
             backoff.reset()
+            self._knowing = True
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
@@ -229,10 +237,12 @@ class Enforcer:
 
     # ---- what the kubelet says
 
-    async def cover(self, pod: Object, ips: Sequence[str]) -> None:
+    async def cover(self, pod: Object, ips: Sequence[str], *, alone: bool = False) -> None:
         """A pod of this node has addresses ``ips``; returns when the rules know them.
 
-        Until then no container of it may be started. May be repeated, which costs nothing.
+        Until then no container of it may be started. May be repeated, which costs nothing. For a
+        pod that is to run ``alone``, without the API, the rules are those that are known where the
+        API does not answer.
         """
         key = meta.key(pod)
         told = self._told.get(key)
@@ -242,12 +252,13 @@ class Enforcer:
             told = self._hold(key, pod, ips)
         if told.covered:
             return
-        await self._heard(meta.namespace(pod))
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        self._changed.set()
-        await future
-        told.covered = True
+        heard = await self._heard(meta.namespace(pod), alone=alone)
+        if heard or self._knowing:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            self._changed.set()
+            await future
+        told.covered = heard
 
     def _hold(self, key: str, pod: Object, ips: Sequence[str]) -> _Told:
         """A pod of this node has addresses ``ips``, whoever the API says has them."""
@@ -258,15 +269,27 @@ class Enforcer:
             self._refresh(other)
         return told
 
-    async def _heard(self, namespace: str) -> None:
-        """Return once all policies that a namespace has by now are known.
+    async def _heard(self, namespace: str, *, alone: bool) -> bool:
+        """Return once all policies that a namespace has by now are known; or, for a pod ``alone``,
+        False when nobody answers.
 
         Those who ask while an answer is awaited share the next one.
         """
         task = self._reads.get(namespace)
         if task is None:
             task = self._reads[namespace] = asyncio.create_task(self._read(namespace))
+        if alone:
+            silence = asyncio.create_task(self._unanswered.wait())
+            try:
+                await asyncio.wait(
+                    (task, silence), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                silence.cancel()
+            if not task.done():
+                return False
         await asyncio.shield(task)
+        return True
 
     async def _read(self, namespace: str) -> None:
         async with self._reading:
@@ -275,10 +298,12 @@ class Enforcer:
             while True:
                 try:
                     answer = await self._client.list(NETWORK_POLICIES, namespace)
+                    self._unanswered.clear()
                     break
                 except (StatusError, ConnectionError, TimeoutError) as error:
                     delay = backoff.next()
                     log.debug("policies of %s, again in %.1f s: %s", namespace, delay, error)
+                    self._unanswered.set()
                     await asyncio.sleep(delay)
         await asyncio.gather(*(self._policies.reached(policy) for policy in answer["items"]))
 

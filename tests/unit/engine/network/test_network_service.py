@@ -312,9 +312,13 @@ async def test_the_network_of_pods_comes_with_its_range_and_stays(networks, tmp_
     pod.endpoints = {POD_NETWORK: Endpoint(POD_NETWORK)}
     await connect(again, pod)
     assert pod.endpoints[POD_NETWORK].address == "10.237.4.2"
-    with pytest.raises(EngineError, match="must go before"):
+    with pytest.raises(Conflict, match="must go before"):
         await again.set_pod_ranges(["10.237.5.0/24"])
+    leaving = asyncio.ensure_future(again.pods_may_change())
+    await asyncio.sleep(0)
+    assert not leaving.done()
     await again.disconnect(pod)
+    await asyncio.wait_for(leaving, 60)
     await again.set_pod_ranges(["10.237.5.0/24"])
     assert kernel.bridges["wherry7p"] == ("10.237.5.1/24",)
 

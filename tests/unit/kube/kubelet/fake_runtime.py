@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from wherry.engine.cri.types import (
+    POD_CIDR_IN_USE,
     ContainerConfig,
     ContainerEvent,
     ContainerState,
@@ -42,7 +44,7 @@ class FakeRuntime:
         self.ignores_term: set[str] = set()
         self.exec_results: dict[str, ExecResult] = {}  # by the first word of the command
         self.cannot_run = False
-        self.pod_cidr = ""
+        self.cidr = ""
         self.stats: list = []
         self.layers: dict[str, FilesystemUsage] = {}
         self.updated: dict = {}  # limits by container
@@ -110,7 +112,13 @@ class FakeRuntime:
 
     async def update_runtime_config(self, pod_cidr: str) -> None:
         await self._call("update_runtime_config", pod_cidr)
-        self.pod_cidr = pod_cidr
+        held = [s for s in self.sandboxes.values() if s.state is PodSandboxState.READY and s.ips]
+        if held and pod_cidr != self.cidr:
+            raise CRIError(f"pods have addresses of {self.cidr}", POD_CIDR_IN_USE)
+        self.cidr = pod_cidr
+
+    async def pod_cidr(self) -> str:
+        return self.cidr
 
     async def run_pod_sandbox(self, config: PodSandboxConfig) -> str:
         await self._call("run_pod_sandbox", config.metadata.name)
@@ -121,7 +129,7 @@ class FakeRuntime:
             config.metadata,
             PodSandboxState.READY,
             time.time_ns(),
-            [f"10.244.0.{number}"] if config.network.value == "POD" else [],
+            [str(ipaddress.ip_network(self.cidr)[number])] if config.network.value == "POD" else [],
             config.labels,
             config.annotations,
         )
@@ -139,6 +147,7 @@ class FakeRuntime:
             if container.pod_sandbox_id == sandbox_id and running:
                 self.exit(container.id, 137)
         self.sandboxes[sandbox_id] = dataclasses.replace(sandbox, state=PodSandboxState.NOTREADY)
+        self.network_news.set()
         self._tell("stopped", sandbox_id)
 
     async def remove_pod_sandbox(self, sandbox_id: str) -> None:

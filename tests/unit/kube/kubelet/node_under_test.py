@@ -23,6 +23,8 @@ NODE = "one"
 class API(FakeAPI):
     """The fake API with real strategic merge patches, and a node controller of one line."""
 
+    pod_cidr = "10.244.0.0/24"  # of new nodes; empty: they have none yet
+
     async def request(self, method, path, *, query=(), body=None, content_type="application/json"):
         if content_type == STRATEGIC_MERGE_PATCH:
             resource, namespace, name, _subresource = _parse(path)
@@ -33,7 +35,7 @@ class API(FakeAPI):
                 self.requests.append(("PATCH", path))
                 method = "PUT"
         if method == "POST" and path == "/api/v1/nodes":
-            body = {**body, "spec": {"podCIDR": "10.244.0.0/24"}}
+            body = {**body, "spec": {"podCIDR": self.pod_cidr} if self.pod_cidr else {}}
         return await super().request(
             method, path, query=query, body=body, content_type=content_type
         )

@@ -7,11 +7,11 @@ from wherry.engine.cri.types import PodSandboxState
 from wherry.kube.kubelet.actions import Health, compute_pod_actions
 
 
-def act(pod_, runtime_, *, started=None, unhealthy=None, restarting=()):
+def act(pod_, runtime_, *, started=None, unhealthy=None, restarting=(), stranded=False):
     if started is None:
         started = {c.id for c in runtime_.running()}
     health = Health(started, unhealthy or {})
-    return compute_pod_actions(pod_, runtime_, health, restarting=restarting)
+    return compute_pod_actions(pod_, runtime_, health, restarting=restarting, stranded=stranded)
 
 
 def test_a_new_pod_gets_a_sandbox_and_all_its_containers():
@@ -43,6 +43,13 @@ def test_a_sandbox_without_an_address_is_replaced_unless_the_network_is_the_host
     host = pod("web")
     host["spec"]["hostNetwork"] = True
     assert not act(host, runtime(sandboxes=(bare,))).create_sandbox
+
+
+def test_a_sandbox_whose_address_is_none_of_the_nodes_any_more_is_replaced():
+    actions = act(pod("web"), runtime(status("web")), stranded=True)
+    assert [kill.name for kill in actions.kill] == ["web"]
+    assert actions.create_sandbox and actions.attempt == 1
+    assert act(pod("web", policy="Never"), runtime(status("web")), stranded=True).finish
 
 
 def test_a_pod_that_never_restarts_gets_no_second_sandbox_once_it_has_run():

@@ -14,7 +14,7 @@ async def test_the_node_registers_gets_its_range_and_is_ready(tmp_path):
         told = node.node()
         assert told["metadata"]["labels"]["kubernetes.io/hostname"] == "one"
         assert condition(told, "Ready") == "True"
-        assert node.runtime.pod_cidr == "10.244.0.0/24"
+        assert node.runtime.cidr == "10.244.0.0/24"
         assert told["status"]["capacity"]["pods"] == "110"
         assert told["status"]["nodeInfo"]["containerRuntimeVersion"] == "docker://28.5.0"
         lease = await node.until(lambda: node.api.get(LEASES, "one", "kube-node-lease"))

@@ -106,6 +106,28 @@ async def test_without_the_api_they_run_and_the_node_says_what_it_waits_for(tmp_
         await node.until(lambda: condition(node.node(), "Ready") == "True")
 
 
+async def test_those_of_the_pod_network_run_by_the_ranges_of_the_last_time(tmp_path):
+    directory = tmp_path / "kubelet" / "manifests"
+    directory.mkdir(parents=True)
+    async with NodeUnderTest(tmp_path) as node:
+        await node.stop()
+        (directory / "web.yaml").write_bytes(text())
+
+        def refuse(*_):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "no")
+
+        node.api.before, node.options = refuse, {"patience": 0.0}
+        await node.start()
+        assert "cannot be reached" in node.why_not
+        await node.until(lambda: node.runtime.running("web"))
+        (sandbox,) = node.runtime.sandboxes.values()
+        node.api.before = None
+        shown = await node.until_ready("web-one")
+        assert shown["status"]["podIP"] == sandbox.ips[0]
+        assert node.runtime.count("run_pod_sandbox") == 1
+        await node.until(lambda: condition(node.node(), "Ready") == "True")
+
+
 async def test_who_answers_is_not_waited_for_as_if_he_did_not():
     refused = ConnectionError("POST: refused")
     refused.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "no")

@@ -112,6 +112,40 @@ def test_a_pod_is_covered_by_every_policy_written_before() -> None:
     played(play)
 
 
+def _refuse(*_: Any) -> None:
+    raise ConnectionRefusedError("no")
+
+
+def test_a_pod_that_needs_no_api_starts_without_and_is_judged_when_it_answers() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.client.create(NETWORK_POLICIES, policy("deny"))
+        stage.api.before = _refuse
+        async with stage.enforcer() as enforcer, asyncio.timeout(60):
+            waiting = asyncio.create_task(enforcer.cover(pod("a"), ("10.0.0.1",)))
+            await enforcer.cover(pod("static"), ("10.0.0.2",), alone=True)
+            assert not waiting.done() and not stage.kernel.scripts
+            stage.api.before = None
+            await stage.kernel.says("10.0.0.2 :")
+            await waiting
+            await stage.client.create(NETWORK_POLICIES, policy("more"))
+            await enforcer.cover(pod("static"), ("10.0.0.2",), alone=True)
+            assert any("more" in s for s in stage.kernel.scripts)
+
+    played(play)
+
+
+def test_what_is_known_holds_for_a_pod_that_starts_when_the_api_has_gone() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.client.create(NETWORK_POLICIES, policy("deny"))
+        async with stage.enforcer() as enforcer, asyncio.timeout(60):
+            await enforcer.cover(pod("a"), ("10.0.0.1",))
+            stage.api.before = _refuse
+            await enforcer.cover(pod("static"), ("10.0.0.2",), alone=True)
+            assert "10.0.0.2 :" in stage.kernel.scripts[-1]
+
+    played(play)
+
+
 def test_cover_that_was_given_up_is_waited_for_again() -> None:
     async def play(stage: Stage) -> None:
         await stage.client.create(NETWORK_POLICIES, policy("deny"))
