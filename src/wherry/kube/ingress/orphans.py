@@ -29,7 +29,8 @@ def find(directory: Path) -> list[int]:
 
 
 def _is_nginx(process: Path) -> bool:
-    return (process / "comm").read_text() == "nginx\n"
+    # (A process calls itself as it likes, or is cut off in the middle of a letter.)
+    return (process / "comm").read_bytes() == b"nginx\n"
 
 
 def _is_orphan(process: Path, directory: Path) -> bool:

@@ -77,7 +77,8 @@ def _from_kernel(pidfd: int) -> int | None:
 def _from_zombie(pidfd: int) -> int | None:
     pid = pid_behind(pidfd)
     try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        # (What a process calls itself need be no text.)
+        with open(f"/proc/{pid}/stat", errors="replace") as file:  # noqa: PTH123
             fields = file.read().rsplit(")", 1)[1].split()
     except OSError:
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.kube.ingress import nginx
+from wherry.kube.ingress import nginx, orphans
 from wherry.kube.ingress.nginx import Nginx
 
 OBEYS = """
@@ -18,6 +18,15 @@ signal.sigwait({signal.SIGQUIT})
 IGNORES = """
 import signal
 signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+print(flush=True)
+signal.pause()
+"""
+
+
+NAMELESS = """
+import signal
+from pathlib import Path
+Path("/proc/self/comm").write_bytes(b"\\xff")
 print(flush=True)
 signal.pause()
 """
@@ -58,3 +67,12 @@ async def test_nothing_is_done_to_a_process_that_is_no_nginx_of_the_directory(
 
 async def test_without_one_there_is_nothing_to_stop(tmp_path: Path) -> None:
     await Nginx("nginx", tmp_path).stop()
+
+
+async def test_processes_of_others_may_call_themselves_anything(tmp_path: Path) -> None:
+    process = await running(tmp_path, NAMELESS)
+    try:
+        assert orphans.find(tmp_path) == []
+    finally:
+        process.kill()
+        await process.wait()
